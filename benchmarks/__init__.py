@@ -1,0 +1,1 @@
+"""The benchmark harness: measures GGN methods against each other and stores tidy records."""

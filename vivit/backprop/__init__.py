@@ -1,0 +1,1 @@
+"""Backpropagation drivers: the only place that touches autograd graphs and hooks."""

@@ -1,0 +1,68 @@
+"""The block diagonal of the GGN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from vivit.ggn import GGN, BatchCurvature
+from vivit.parameters import Selector, group_parameters, select_parameters
+
+
+class BlockDiagonal(Mapping[str, GGN]):
+    """Diagonal blocks of the GGN by group name; they share their forward and backward passes."""
+
+    def __init__(self, curvature: BatchCurvature) -> None:
+        """Wrap the blocks of a curvature with groups."""
+        self._blocks = {group: GGN._block(curvature, group) for group in curvature.groups}
+
+    def __getitem__(self, group: str) -> GGN:
+        """The block of a group."""
+        return self._blocks[group]
+
+    def __iter__(self) -> Iterator[str]:
+        """Group names, in the model's order."""
+        return iter(self._blocks)
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self._blocks)
+
+    def __repr__(self) -> str:
+        """Group names and sizes, for interactive use."""
+        sizes = ", ".join(f"{name!r}: {block.shape}" for name, block in self._blocks.items())
+        return f"BlockDiagonal({{{sizes}}})"
+
+
+def block_diagonal(
+    model: nn.Module,
+    loss_func: nn.Module,
+    data: Any,
+    groups: str | Mapping[str, Iterable[Selector]] = "layer",
+    params: Iterable[Selector] | None = None,
+) -> BlockDiagonal:
+    """The diagonal blocks of the GGN for groups of parameters.
+
+    The Gram matrices of all blocks come from one sweep of backward passes, made when the first
+    of them is asked for.
+
+    Args:
+        model: As for `GGN`, as are the next two.
+        loss_func: The loss.
+        data: A batch ``(X, y)``.
+        groups: ``"layer"`` (one block per module that owns parameters, named after it),
+            ``"parameter"``, or ``{name: [parameter names, globs or parameters]}``.
+        params: The parameters to be grouped; by default all that require gradients.
+
+    Returns:
+        A mapping from group names to `GGN` blocks.
+
+    Raises:
+        InputError: As `GGN`; or groups are unknown, overlap, or leave parameters out.
+        UnsupportedError: As `GGN`.
+    """
+    parameters = select_parameters(model, params)
+    members = group_parameters(model, parameters, groups)
+    return BlockDiagonal(BatchCurvature(model, loss_func, data, parameters, members))

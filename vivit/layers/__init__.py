@@ -1,0 +1,1 @@
+"""Layer rules: how the uses of parameters become Gram matrix contributions."""
