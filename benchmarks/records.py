@@ -91,8 +91,9 @@ class Record:
     @property
     def key(self) -> str:
         """Identifies the cell: equal for repetitions of the same measurement on one commit."""
-        identity = [self.suite, self.problem, self.method, self.quantity, self.parameters]
-        return cell_key(*identity)
+        return cell_key(
+            self.suite, self.problem, self.method, self.quantity.value, self.parameters
+        )
 
     def to_json(self) -> str:
         """One line of JSON; floats that JSON lacks are refused."""

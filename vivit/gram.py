@@ -45,7 +45,7 @@ def gram_matrices(
     for name, columns in _generic_columns(linearization, factor).items():
         for group, names in members.items():
             if name in names:
-                gram_of_columns(grams[group], columns.flatten(start_dim=1))
+                gram_of_columns(grams[group], columns.reshape(size, -1))
     for gram in grams.values():
         mirror(gram)
     return grams

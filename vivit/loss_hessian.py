@@ -119,8 +119,9 @@ def loss_hessian(loss_func: nn.Module, output: Tensor, target: Tensor) -> LossHe
     """
     check_loss(loss_func)
     output = output.detach()
-    if type(loss_func) is nn.CrossEntropyLoss:
+    if isinstance(loss_func, nn.CrossEntropyLoss):
         return _cross_entropy(loss_func, output, target)
+    assert isinstance(loss_func, nn.MSELoss)
     return _square_loss(loss_func, output, target)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
@@ -80,7 +81,7 @@ def symmetric_scipy_operator(matvec: Callable[[Tensor], Tensor], like: Tensor) -
     """
     dtype = like.new_empty(0).cpu().numpy().dtype
 
-    def apply(x):  # noqa: ANN001, ANN202 - scipy passes and expects numpy arrays
+    def apply(x: np.ndarray) -> np.ndarray:
         vector = torch.as_tensor(x.reshape(-1), dtype=like.dtype, device=like.device)
         return matvec(vector).cpu().numpy()
 

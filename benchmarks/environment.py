@@ -1,0 +1,89 @@
+"""Where a measurement was made: commit, machine and versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "vivit",
+    "torch",
+    "backpack-for-pytorch",
+    "curvlinops-for-pytorch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
+
+
+def environment(command: str) -> dict[str, Any]:
+    """Facts that every record carries.
+
+    Args:
+        command: The command that makes the records.
+
+    Returns:
+        Commit, machine, versions and command, as plain JSON types.
+    """
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "commit": commit,
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
+        "machine": machine(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "command": command,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, graphics card and operating system."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "os": platform.platform(aliased=True, terse=True),
+    }
+
+
+def command_line() -> str:
+    """The running command, as a user would type it."""
+    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

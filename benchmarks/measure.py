@@ -1,0 +1,95 @@
+"""Time and memory of a function in this process."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.utils.benchmark import Timer
+
+SHORTEST_SAMPLE = 0.02
+"""Seconds; shorter runs are repeated within a sample until it lasts as long."""
+
+
+def seconds_per_run(run: Callable[[], object], threads: int, number: int = 1) -> float:
+    """Mean time of some runs, with the device synchronised before and after.
+
+    Args:
+        run: What to measure.
+        threads: For torch's operations.
+        number: Runs of this sample.
+
+    Returns:
+        Seconds per run.
+    """
+    gc.collect()
+    timer = Timer("run()", globals={"run": run}, num_threads=threads)
+    return timer.timeit(number).mean
+
+
+def runs_per_sample(seconds: float) -> int:
+    """How often to repeat a run of this length within a sample.
+
+    Args:
+        seconds: Time of one run.
+
+    Returns:
+        At least one.
+    """
+    return max(1, math.ceil(SHORTEST_SAMPLE / max(seconds, 1e-9)))
+
+
+def peak_bytes(run: Callable[[], object], device: str) -> int:
+    """Peak memory of one run above what is allocated before it.
+
+    On a CPU this is resident memory, and right only in a process that did little before: memory
+    that earlier work freed but the process kept does not count. On CUDA, the allocator's own.
+
+    Args:
+        run: What to measure.
+        device: As torch names it.
+
+    Returns:
+        Bytes.
+    """
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    _return_freed_memory()
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS
+    before = resident("VmRSS")
+    run()
+    return max(resident("VmHWM") - before, 0)
+
+
+def resident(field: str) -> int:
+    """A memory figure of this process.
+
+    Args:
+        field: ``"VmRSS"`` (now) or ``"VmHWM"`` (peak).
+
+    Returns:
+        Bytes.
+
+    Raises:
+        RuntimeError: The system does not tell.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status does not tell {field}; peak memory needs Linux.")
+
+
+def _return_freed_memory() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,12 @@
+"""Methods that are compared: ours, what people would use instead, and a yardstick."""
+
+from benchmarks.methods.base import Method, Outcome, Task
+from benchmarks.methods.gradient import Gradient
+from benchmarks.methods.gram import Gram
+from benchmarks.methods.naive_gram import NaiveGram
+from benchmarks.methods.power_iteration import PowerIteration
+from benchmarks.registry import Registry
+
+METHODS: Registry[Method] = Registry("method", [Gram(), NaiveGram(), PowerIteration(), Gradient()])
+
+__all__ = ["METHODS", "Method", "Outcome", "Task"]

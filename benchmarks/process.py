@@ -1,0 +1,119 @@
+"""A worker process as its parent sees it."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from benchmarks.records import Status
+from benchmarks.suites import Comparison
+
+ROOT = Path(__file__).resolve().parent.parent
+"""Where ``python -m benchmarks`` finds the package."""
+
+
+class WorkerProcess:
+    """Runs `benchmarks.worker` and asks it; every question has a time limit."""
+
+    def __init__(self, comparison: Comparison, method: str, memory_limit: int | None) -> None:
+        """Start the process.
+
+        Args:
+            comparison: What is measured.
+            method: Name of the method.
+            memory_limit: Bytes of data that it may allocate; None for no limit.
+        """
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        self._start = {
+            "problem": comparison.problem,
+            "method": method,
+            "batch_size": comparison.batch_size,
+            "k": comparison.k,
+            "device": comparison.device,
+            "threads": comparison.threads,
+            "seed": comparison.seed,
+            "memory_limit": memory_limit,
+        }
+
+    def __enter__(self) -> WorkerProcess:
+        """Use as a context, so that no process is left behind."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the process."""
+        self.close()
+
+    def start(self, timeout: float) -> dict[str, Any]:
+        """Import and set up.
+
+        Args:
+            timeout: Seconds.
+
+        Returns:
+            As `ask`.
+        """
+        return self.ask("start", timeout, **self._start)
+
+    def ask(self, command: str, timeout: float, **arguments: Any) -> dict[str, Any]:
+        """Let the worker do something.
+
+        Args:
+            command: Name of a method of `benchmarks.worker.Worker`.
+            timeout: Seconds; the process is killed when they have passed.
+            **arguments: Of the method, as plain JSON types.
+
+        Returns:
+            ``status``, and ``samples`` and ``details`` if it is ok, else ``reason``.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"command": command, **arguments}).encode())
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return self._died(command)
+        if not select.select([self._process.stdout], [], [], timeout)[0]:
+            self._process.kill()
+            reason = f"{command} took more than {timeout:g} s"
+            return {"status": Status.TIMEOUT.value, "reason": reason}
+        line = self._process.stdout.readline()
+        return json.loads(line) if line.endswith(b"\n") else self._died(command)
+
+    def close(self) -> None:
+        """Kill the process, if it still runs, and wait for its end."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            try:
+                if pipe is not None:
+                    pipe.close()
+            except BrokenPipeError:
+                pass
+        self._errors.close()
+
+    def _died(self, command: str) -> dict[str, Any]:
+        code = self._process.wait()
+        self._errors.seek(0)
+        tail = self._errors.read().decode(errors="replace").strip().splitlines()[-3:]
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        reason = f"the process {how} during {command}: {' | '.join(tail) or 'no output'}"
+        return {"status": Status.ERROR.value, "reason": reason}

@@ -1,0 +1,265 @@
+"""Runs comparisons: accuracy first, then interleaved timing, then memory, cell by cell."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from benchmarks.process import WorkerProcess
+from benchmarks.records import Quantity, Record, RecordStore, Status, cell_key
+from benchmarks.suites import Comparison
+
+FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
+"""Outcomes that a second run does not try again; an error may have been mended."""
+
+MEASURED = (Quantity.ACCURACY, Quantity.TIME, Quantity.MEMORY)
+
+MIN_SAMPLES = 3
+"""Timed runs that even the slowest method gets, if it is asked for as many."""
+
+Progress = Callable[[str, int], None]
+"""Told what runs now, and how many cells were finished since it was last told."""
+
+Answer = dict[str, Any]
+
+
+def num_cells(comparisons: list[Comparison]) -> int:
+    """Number of records that a run of these comparisons makes, references not counted.
+
+    Args:
+        comparisons: What to run.
+
+    Returns:
+        One for each method and measured quantity.
+    """
+    return sum(len(comparison.methods) for comparison in comparisons) * len(MEASURED)
+
+
+@dataclass
+class Runner:
+    """Measures comparisons and stores each record as soon as it is made.
+
+    Attributes:
+        store: Where records go, and where those of an earlier run are found.
+        environment: Commit, machine and versions.
+        timeout: Seconds that a single step may take.
+        patience: Seconds after which a method is not timed again, once it has three samples.
+        memory_limit: Bytes that a worker may allocate; None for no limit.
+        progress: Is told what happens.
+        made: Records of this run.
+    """
+
+    store: RecordStore
+    environment: dict[str, Any]
+    timeout: float
+    patience: float
+    memory_limit: int | None
+    progress: Progress
+    made: list[Record] = field(default_factory=list, init=False)
+    _done: dict[str, Record] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find what an earlier run on this commit and machine has left."""
+        self._done = {
+            record.key: record
+            for record in self.store.read()
+            if record.status in FINAL and self._same_place(record)
+        }
+
+    def run(self, comparisons: list[Comparison]) -> None:
+        """Measure everything that is not done yet.
+
+        Args:
+            comparisons: What to measure.
+        """
+        for comparison in comparisons:
+            pending = {
+                quantity: [
+                    m for m in comparison.methods if not self._is_done(comparison, m, quantity)
+                ]
+                for quantity in MEASURED
+            }
+            count = sum(map(len, pending.values()))
+            self.progress(comparison.title, len(comparison.methods) * len(MEASURED) - count)
+            if not count:
+                continue
+            reference = self._reference(comparison)
+            failed = self._accuracy_and_time(comparison, pending, reference)
+            for method in pending[Quantity.MEMORY]:
+                self._tell(comparison, method, Quantity.MEMORY)
+                answer = failed.get(method) or self._memory(comparison, method)
+                self._store([self._record(comparison, method, Quantity.MEMORY, answer)])
+
+    def _accuracy_and_time(
+        self,
+        comparison: Comparison,
+        pending: dict[Quantity, list[str]],
+        reference: Answer,
+    ) -> dict[str, Answer]:
+        """Check each method's accuracy, then time those that pass, in turns.
+
+        Returns:
+            What went wrong, by method.
+        """
+        failed: dict[str, Answer] = {}
+        methods = [
+            m
+            for m in comparison.methods
+            if m in pending[Quantity.ACCURACY] or m in pending[Quantity.TIME]
+        ]
+        with contextlib.ExitStack() as stack:
+            live: dict[str, WorkerProcess] = {}
+            for method in methods:
+                self._tell(comparison, method, Quantity.ACCURACY)
+                worker = stack.enter_context(self._worker(comparison, method))
+                answer = self._check(worker, reference)
+                if method in pending[Quantity.ACCURACY]:
+                    self._store([self._record(comparison, method, Quantity.ACCURACY, answer)])
+                if answer["status"] == Status.OK.value:
+                    live[method] = worker
+                else:
+                    failed[method] = answer
+                    worker.close()
+            timed = [m for m in methods if m in pending[Quantity.TIME]]
+            answers = {**failed, **self._time_in_turns(comparison, live, timed)}
+            for answer in answers.values():
+                answer.setdefault("details", {})["interleaved_with"] = [*live]
+            self._store([self._record(comparison, m, Quantity.TIME, answers[m]) for m in timed])
+        return failed
+
+    def _check(self, worker: WorkerProcess, reference: Answer) -> Answer:
+        if reference["status"] != Status.OK.value:
+            return {"status": Status.ERROR.value, "reason": f"no reference: {reference['reason']}"}
+        started = worker.start(self.timeout)
+        if started["status"] != Status.OK.value:
+            return started
+        return worker.ask("accuracy", self.timeout, reference=reference["samples"])
+
+    def _time_in_turns(
+        self, comparison: Comparison, live: dict[str, WorkerProcess], timed: list[str]
+    ) -> dict[str, Answer]:
+        """One sample of each method after the other, so that all see the same disturbances."""
+        answers: dict[str, Answer] = {
+            m: {"status": "ok", "samples": []} for m in timed if m in live
+        }
+        for repeat in range(comparison.repeats):
+            for method, answer in answers.items():
+                if answer["status"] != Status.OK.value or self._has_enough(answer["samples"]):
+                    continue
+                self._tell(
+                    comparison, method, Quantity.TIME, f" {repeat + 1}/{comparison.repeats}"
+                )
+                sample = live[method].ask("time", self.timeout)
+                if sample["status"] == Status.OK.value:
+                    answer["samples"] += sample["samples"]
+                    answer["details"] = sample["details"]
+                else:
+                    answers[method] = sample
+        return answers
+
+    def _has_enough(self, samples: list[float]) -> bool:
+        """Whether a slow method has been timed for long enough."""
+        return len(samples) >= MIN_SAMPLES and sum(samples) > self.patience
+
+    def _memory(self, comparison: Comparison, method: str) -> Answer:
+        with self._worker(comparison, method) as worker:
+            started = worker.start(self.timeout)
+            if started["status"] != Status.OK.value:
+                return started
+            return worker.ask("memory", self.timeout)
+
+    def _reference(self, comparison: Comparison) -> Answer:
+        """The float64 spectrum of a problem, computed once and kept as a record."""
+        parameters = _reference_parameters(comparison)
+        who = ("reference", comparison.problem, "reference", Quantity.SPECTRUM)
+        key = cell_key(*who, parameters)
+        if key in self._done and self._done[key].status is Status.OK:
+            return {"status": Status.OK.value, "samples": self._done[key].samples}
+        self._tell(comparison, "reference", Quantity.SPECTRUM)
+        with self._worker(comparison, "gram") as worker:
+            answer = worker.start(self.timeout)
+            if answer["status"] == Status.OK.value:
+                answer = worker.ask("reference", self.timeout)
+        self._store([self._make(*who, parameters, answer)])
+        return answer
+
+    def _worker(self, comparison: Comparison, method: str) -> WorkerProcess:
+        return WorkerProcess(comparison, method, self.memory_limit)
+
+    def _record(
+        self, comparison: Comparison, method: str, quantity: Quantity, answer: Answer
+    ) -> Record:
+        suite, problem = comparison.suite, comparison.problem
+        return self._make(suite, problem, method, quantity, comparison.parameters, answer)
+
+    def _make(
+        self,
+        suite: str,
+        problem: str,
+        method: str,
+        quantity: Quantity,
+        parameters: dict[str, Any],
+        answer: Answer,
+    ) -> Record:
+        return Record(
+            suite=suite,
+            problem=problem,
+            method=method,
+            quantity=quantity,
+            parameters=parameters,
+            status=Status(answer["status"]),
+            samples=answer.get("samples", []) if answer["status"] == Status.OK.value else [],
+            unit=quantity.unit,
+            reason=answer.get("reason", ""),
+            details={**answer.get("details", {}), "memory_limit": self.memory_limit},
+            environment=self.environment,
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+    def _store(self, records: list[Record]) -> None:
+        self.store.append(records)
+        self.made += records
+        self._done.update({record.key: record for record in records})
+        counted = [record for record in records if record.quantity in MEASURED]
+        if counted:
+            self.progress("", len(counted))
+
+    def _is_done(self, comparison: Comparison, method: str, quantity: Quantity) -> bool:
+        key = cell_key(
+            comparison.suite, comparison.problem, method, quantity.value, comparison.parameters
+        )
+        return key in self._done
+
+    def _same_place(self, record: Record) -> bool:
+        return all(
+            record.environment.get(what) == self.environment.get(what)
+            for what in ("commit", "machine", "versions")
+        )
+
+    def _tell(
+        self, comparison: Comparison, method: str, quantity: Quantity, what: str = ""
+    ) -> None:
+        self.progress(f"{comparison.title}: {method}, {quantity.value}{what}", 0)
+
+
+def _reference_parameters(comparison: Comparison) -> dict[str, Any]:
+    kept = ("batch_size", "device", "seed", "threads", "data")
+    return {name: comparison.parameters[name] for name in kept} | {"dtype": "float64"}
+
+
+def failures(records: list[Record]) -> Iterator[str]:
+    """One line for each record that is not ok.
+
+    Args:
+        records: Any records.
+
+    Yields:
+        What failed, and why.
+    """
+    for record in records:
+        if record.status is not Status.OK:
+            what = f"{record.suite}/{record.problem}/{record.method}/{record.quantity.value}"
+            yield f"{record.status.value:8} {what}: {record.reason}"

@@ -1,0 +1,342 @@
+"""The shared table of cases: every network, loss and batch that the tests run on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """A residual network with functional adds and activations."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3, padding=1)
+        self.left = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.skip = nn.Conv2d(4, 4, 1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        x = F.relu(self.left(x) + self.skip(x) + x)
+        return self.head(x.mean((2, 3)))
+
+
+class UsedTwice(nn.Module):
+    """A linear module that is applied twice, with shared weight and bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.inner(torch.tanh(self.inner(x)))))
+
+
+class ConvolutionTwice(nn.Module):
+    """A convolution that is applied to inputs of two sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(torch.tanh(self.conv(x)), 2)
+        return self.head(torch.tanh(self.conv(x)).flatten(1))
+
+
+class TiedWeight(nn.Module):
+    """One weight in two modules, of which only one adds its bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+class SharedBias(nn.Module):
+    """One bias in two modules with weights of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.bias = self.first.bias
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+class OutsideLayers(nn.Module):
+    """Parameters that belong to no known layer, and one that is used in two ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(4) + 0.5)
+        self.shift = nn.Parameter(torch.rand(()))
+        self.linear = nn.Linear(5, 4)
+        self.norm = nn.LayerNorm(4)
+        self.both = nn.Parameter(torch.randn(3, 4))
+        self.unused = nn.Parameter(torch.randn(2))
+
+    def forward(self, x):
+        x = self.norm(self.linear(x)) * self.scale + self.shift
+        return F.linear(torch.tanh(x), self.both) + self.both.square().sum(1)
+
+
+class Sequence(nn.Module):
+    """Linear layers on sequences; ``order`` says which axes come first inside."""
+
+    def __init__(self, order: str, bias: bool = True):
+        super().__init__()
+        self.order = order
+        self.embed = nn.Linear(4, 3, bias=bias)
+        self.mix = nn.Linear(3, 3, bias=bias)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):  # [n, t, i]
+        if self.order == "position first, contiguous":
+            x = x.transpose(0, 1).contiguous()
+        elif self.order == "position first, a view":
+            x = x.transpose(0, 1)
+        x = torch.tanh(self.mix(torch.tanh(self.embed(x))))
+        if self.order.startswith("position first"):
+            x = x.transpose(0, 1)
+        return self.head(x[:, 0] + x.square().mean(1))
+
+
+class SamplesInTheMiddle(nn.Module):
+    """Rows ordered (position, sample, position): no layout that the rules know."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 2)
+        self.head = nn.Linear(2, 2)
+
+    def forward(self, x):  # [n, t, u, i]
+        x = torch.tanh(self.embed(x.transpose(0, 1).contiguous()))
+        return self.head(x.mean((0, 2)))
+
+
+class Attention(nn.Module):
+    """Self-attention, whose output projection is never called as a module."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+class Recurrent(nn.Module):
+    """An LSTM, which autograd sees as one product per weight and time step."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 2, batch_first=True)
+        self.head = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class Functional(nn.Module):
+    """Weights that are used through functional calls, one of them by a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(3, 2, 3) / 2)
+        self.matrix = nn.Parameter(torch.randn(2, 12) / 3)
+        self.product = nn.Parameter(torch.randn(2, 2))
+
+    def forward(self, x):
+        x = torch.tanh(F.conv1d(x, self.kernel, stride=2, padding=1))
+        return F.linear(x.flatten(1), self.matrix) @ self.product
+
+
+class Scalar(nn.Module):
+    """One output per sample without an axis of its own, shape [N]."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+
+    def forward(self, x):
+        return self.layers(x).squeeze(1)
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+
+
+def conv1d() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2, groups=2),
+        nn.Tanh(),
+        nn.Conv1d(4, 2, 3, bias=False, padding="same"),
+        nn.Flatten(),
+        nn.Linear(10, 3),
+    )
+
+
+def conv2d() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 4, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"),
+        nn.MaxPool2d(2),
+        nn.ELU(inplace=True),
+        nn.Conv2d(6, 6, 1, groups=6),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, 3),
+    )
+
+
+def conv3d() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv3d(1, 2, (2, 1, 2), stride=(1, 2, 1), padding=(1, 0, 0)),
+        nn.Sigmoid(),
+        nn.Flatten(),
+        nn.Linear(48, 2),
+    )
+
+
+def normalised() -> nn.Module:
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    )
+    for x in torch.randn(3, 8, 2, 6, 6):
+        net(x)
+    return net.eval()
+
+
+def transposed() -> nn.Module:
+    return nn.Sequential(
+        nn.ConvTranspose1d(2, 3, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(27, 2)
+    )
+
+
+def weight_normed() -> nn.Module:
+    first = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    return nn.Sequential(first, nn.Tanh(), nn.Linear(3, 3))
+
+
+def frozen() -> nn.Module:
+    net = mlp()
+    net[0].weight.requires_grad_(False)
+    net[2].bias.requires_grad_(False)
+    return net
+
+
+def frames() -> nn.Module:
+    """A convolution on all frames of all samples at once, rows ordered (sample, frame)."""
+    return nn.Sequential(
+        nn.Flatten(0, 1),
+        nn.Conv2d(1, 2, 3),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Unflatten(0, (-1, 2)),
+        nn.Flatten(),
+        nn.Linear(16, 3),
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, a loss and a batch.
+
+    ``generic`` lists the parameters that the generic rule is expected to serve.
+    """
+
+    name: str
+    network: Callable[[], nn.Module]
+    input_shape: tuple[int, ...]
+    loss_func: nn.Module = field(default_factory=nn.CrossEntropyLoss)
+    generic: tuple[str, ...] = ()
+
+    def make(self, dtype=torch.float64) -> tuple[nn.Module, nn.Module, Tensor, Tensor]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = self.network().to(dtype)
+            x = torch.randn(self.input_shape, dtype=dtype)
+            with torch.no_grad():
+                f = model(x)
+            if isinstance(self.loss_func, nn.CrossEntropyLoss):
+                y = torch.randint(f.shape[1], f.shape[:1])
+            else:
+                y = torch.randn_like(f)
+        return model, self.loss_func, x, y
+
+
+CE_SUM, MSE, MSE_SUM = (
+    nn.CrossEntropyLoss(reduction="sum"),
+    nn.MSELoss(),
+    nn.MSELoss(reduction="sum"),
+)
+
+CASES = [
+    Case("mlp", mlp, (6, 5)),
+    Case("mlp, sum", mlp, (6, 5), CE_SUM),
+    Case("mlp, mse", mlp, (6, 5), MSE),
+    Case("mlp, mse sum", mlp, (6, 5), MSE_SUM),
+    Case("mlp, one sample", mlp, (1, 5)),
+    Case("mlp, more columns than parameters", lambda: nn.Linear(1, 2), (9, 1), MSE),
+    Case("scalar output", Scalar, (5, 3), MSE),
+    Case("image output", lambda: nn.Conv2d(1, 2, 3), (3, 1, 4, 4), MSE),
+    Case("conv1d", conv1d, (4, 2, 9)),
+    Case("conv2d", conv2d, (4, 2, 6, 7)),
+    Case("conv2d, mse sum", conv2d, (3, 2, 6, 7), MSE_SUM),
+    Case("conv3d", conv3d, (3, 1, 3, 4, 4)),
+    Case("residual", Residual, (4, 2, 4, 4)),
+    Case("residual, mse", Residual, (4, 2, 4, 4), MSE),
+    Case("module used twice", UsedTwice, (5, 4)),
+    Case("convolution used twice", ConvolutionTwice, (3, 2, 4, 4)),
+    Case("tied weight", TiedWeight, (5, 4)),
+    Case("shared bias", SharedBias, (5, 4)),
+    Case("frozen", frozen, (6, 5)),
+    Case("functional", Functional, (4, 2, 8), MSE, generic=("product",)),
+    Case("sequence", lambda: Sequence("sample first"), (4, 3, 4)),
+    Case("sequence, no bias", lambda: Sequence("sample first", bias=False), (4, 3, 4)),
+    Case("positions first", lambda: Sequence("position first, contiguous"), (4, 3, 4)),
+    Case("positions first, as many", lambda: Sequence("position first, contiguous"), (4, 4, 4)),
+    Case("positions first, a view", lambda: Sequence("position first, a view"), (4, 3, 4)),
+    Case(
+        "samples in the middle",
+        SamplesInTheMiddle,
+        (4, 3, 2, 3),
+        generic=("embed.weight", "embed.bias"),
+    ),
+    Case("frames", frames, (3, 2, 1, 4, 4)),
+    Case(
+        "outside layers",
+        OutsideLayers,
+        (5, 5),
+        generic=("both", "norm.bias", "norm.weight", "scale", "shift"),
+    ),
+    Case("batch norm, eval", normalised, (4, 2, 6, 6), generic=("1.bias", "1.weight")),
+    Case("transposed convolution", transposed, (4, 2, 4), generic=("0.bias", "0.weight")),
+    Case(
+        "weight norm",
+        weight_normed,
+        (5, 4),
+        generic=(
+            "0.parametrizations.weight.original0",
+            "0.parametrizations.weight.original1",
+        ),
+    ),
+    Case("attention", Attention, (3, 4, 4)),
+    Case("lstm", Recurrent, (3, 4, 3)),
+]
