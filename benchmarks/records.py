@@ -90,7 +90,7 @@ class Record:
 
     @property
     def key(self) -> str:
-        """Identifies the cell: equal for repetitions of the same measurement on one commit."""
+        """Identifies the cell: equal for repetitions of the same measurement."""
         return cell_key(
             self.suite, self.problem, self.method, self.quantity.value, self.parameters
         )

@@ -119,6 +119,11 @@ def loss_hessian(loss_func: nn.Module, output: Tensor, target: Tensor) -> LossHe
     """
     check_loss(loss_func)
     output = output.detach()
+    if target.device != output.device:
+        raise InputError(
+            f"The targets are on {target.device}, the output on {output.device}. Move them to the "
+            "same device."
+        )
     if isinstance(loss_func, nn.CrossEntropyLoss):
         return _cross_entropy(loss_func, output, target)
     assert isinstance(loss_func, nn.MSELoss)

@@ -20,6 +20,9 @@ from vivit.layers.uses import SampleOrder
 PROBE_SEED = 0
 """Seed of the random cotangents with which the sample axis of a tensor is found."""
 
+ADJOINT_TOLERANCE = 1e-4
+"""Of the adjoint test, relative to the norms of the vectors."""
+
 
 class Linearization:
     """A model at its parameters and one batch, ready to be differentiated many times.
@@ -47,6 +50,7 @@ class Linearization:
             UnsupportedError: The model mixes samples or cannot be differentiated correctly.
         """
         _refuse_batch_statistics(model)
+        _refuse_gradient_hooks(parameters)
         self._model, self._x = model, x
         self._output = self._forward(x)
         _check_output(self._output)
@@ -204,34 +208,51 @@ class Linearization:
         self._check_fresh()
         if self._transposed is None:
             self._transposed = self._differentiable_pullback()
+            self._check_adjoint()
         u, pulled = self._transposed
         names = [name for name in v if name in pulled]
         if not names:
-            return torch.zeros_like(u)
+            return torch.zeros_like(self.output)
         outputs, directions = [pulled[name] for name in names], [v[name] for name in names]
         (result,) = torch.autograd.grad(
             outputs, u, directions, retain_graph=True, allow_unused=True
         )
-        return torch.zeros_like(u) if result is None else result
+        return torch.zeros_like(self.output) if result is None else result
 
     def _differentiable_pullback(self) -> tuple[Tensor, dict[str, Tensor]]:
         u = torch.zeros_like(self.output, requires_grad=True)
         if not self._output.requires_grad:
             return u, {}
-        try:
-            grads = torch.autograd.grad(
-                self._output,
-                list(self.parameters.values()),
-                u,
-                create_graph=True,
-                allow_unused=True,
-            )
-        except RuntimeError as error:
-            raise UnsupportedError(
-                f"Jacobian-vector products need second derivatives of every operation: {error}"
-            ) from error
+        grads = torch.autograd.grad(
+            self._output,
+            list(self.parameters.values()),
+            u,
+            create_graph=True,
+            allow_unused=True,
+        )
         named = zip(self.parameters, grads, strict=True)
         return u, {name: g for name, g in named if g is not None and g.requires_grad}
+
+    def _check_adjoint(self) -> None:
+        """Verify ``<u, J v> = <J^T u, v>`` for random vectors.
+
+        An operation whose backward pass autograd cannot differentiate drops out of ``J v``, in
+        some cases without an error.
+        """
+        generator = torch.Generator().manual_seed(PROBE_SEED)
+        u = torch.randn(self.output.shape, generator=generator).to(self.output)
+        v = {
+            n: torch.randn(p.shape, generator=generator).to(p) for n, p in self.parameters.items()
+        }
+        try:
+            pushed = self.pushforward(v)
+        except RuntimeError as error:
+            raise _once_differentiable(str(error)) from error
+        pulled = self.pullback(u, v)
+        expected = torch.stack([(pulled[name] * v[name]).sum() for name in v]).sum()
+        scale = torch.stack([(pulled[name].norm() * v[name].norm()) for name in v]).sum()
+        if ((u * pushed).sum() - expected).abs() > ADJOINT_TOLERANCE * scale:
+            raise _once_differentiable("a backward pass is not linear in its input for autograd.")
 
     def _pull(self, u: Tensor, inputs: list[Tensor] | list[GradientEdge]) -> list[Tensor]:
         """Derivatives at tensors or edges of the graph, zeros where there is no path."""
@@ -256,6 +277,24 @@ def _refuse_batch_statistics(model: nn.Module) -> None:
                 f"{type(module).__name__} {name!r} uses the statistics of the batch, so that the "
                 "samples depend on each other and per-sample Jacobians do not describe the model. "
                 "Call model.eval() (with track_running_stats=True), or use GroupNorm."
+            )
+
+
+def _once_differentiable(reason: str) -> UnsupportedError:
+    return UnsupportedError(
+        "Products with the GGN need second derivatives of every operation, but one can be "
+        f"differentiated only once: {reason} The Gram matrix, eigenvalues and eigenvectors do "
+        "not need them."
+    )
+
+
+def _refuse_gradient_hooks(parameters: dict[str, Tensor]) -> None:
+    """Hooks on parameters run in every backward pass and may change the derivatives."""
+    for name, p in parameters.items():
+        if p._backward_hooks:
+            raise UnsupportedError(
+                f"Parameter {name!r} has gradient hooks (register_hook), which would change what "
+                "is computed here. Remove them first."
             )
 
 

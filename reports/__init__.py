@@ -1,0 +1,1 @@
+"""Turns the records of measurements into one HTML page, CSV tables and figures."""

@@ -1,0 +1,125 @@
+"""Which figures a report has, with their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks.records import Quantity, Status
+from reports import labels, units
+from reports.plots import Palette, comparison
+from reports.spectra import ROUND_OFF, spectra
+from reports.tables import slug
+
+HOW_TO_READ = {
+    Quantity.TIME: (
+        "Further left is faster. Each thin tick is one repeat, the symbol their median; the axis "
+        "is logarithmic and shared by the panels of a problem."
+    ),
+    Quantity.MEMORY: (
+        "Further left needs less memory. The symbol is the median of the measured peaks, each "
+        "thin tick one of them; the axis is logarithmic and shared by the panels of a problem."
+    ),
+    Quantity.ACCURACY: (
+        "Further left is more accurate; single precision allows about 1e-07. A method far to the "
+        "right computes something less exact in the time shown above. For the gradient the error "
+        "is relative to its norm."
+    ),
+}
+SPECTRA = (
+    "Left: the eigenvalues of the GGN in descending order, both axes logarithmic; a step "
+    "after the first few separates the outliers from the bulk. Right: how the same eigenvalues "
+    f"are distributed; each counts 1/D, and those below {ROUND_OFF:.0e} of the largest, "
+    "numerically zero, are left out of both panels."
+)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure on the page.
+
+    Attributes:
+        name: Stem of its files.
+        title: Heading.
+        caption: How to read it.
+        alt: What it shows, in words.
+        draw: Makes the figure.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Figure]
+
+
+def plots(frame: pd.DataFrame) -> list[Plot]:
+    """The figures of a report.
+
+    Args:
+        frame: All measurements.
+
+    Returns:
+        A figure per quantity and setting, then the spectra per environment.
+    """
+    palette = Palette.of(list(frame["method"]))
+    comparisons = [
+        plot for quantity in HOW_TO_READ for plot in _comparisons(frame, quantity, palette)
+    ]
+    return comparisons + list(_spectra(frame))
+
+
+def _comparisons(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Iterator[Plot]:
+    rows = frame[(frame["quantity"] == quantity.value) & (frame["method"] != labels.REFERENCE)]
+    entry = labels.QUANTITIES[quantity.value]
+    for setting, group in rows.groupby("setting", sort=False):
+        title = f"{entry.short} by method" + (f": {setting}" if setting else "")
+        yield Plot(
+            name=slug(f"{quantity.value} {setting}"),
+            title=title,
+            caption=HOW_TO_READ[quantity],
+            alt=f"{title}. {_in_words(group, quantity)}",
+            draw=lambda group=group: comparison(group, quantity, palette),  # type: ignore[misc]
+        )
+
+
+def _in_words(rows: pd.DataFrame, quantity: Quantity) -> str:
+    """Range of each method, for readers who cannot see the figure."""
+    text = {
+        Quantity.TIME: units.seconds,
+        Quantity.MEMORY: units.size,
+        Quantity.ACCURACY: units.error,
+    }[quantity]
+    parts = []
+    for method, group in rows.groupby("method", sort=False):
+        values = group["value"].dropna()
+        label = labels.method_label(str(method))
+        done = f"{text(values.min())} to {text(values.max())}" if len(values) else "no result"
+        parts.append(f"{label}: {done}")
+    return "; ".join(parts) + "."
+
+
+def _spectra(frame: pd.DataFrame) -> Iterator[Plot]:
+    rows = frame[
+        (frame["quantity"] == Quantity.SPECTRUM.value) & (frame["status"] == Status.OK.value)
+    ]
+    rows = rows[rows["samples"].map(max, na_action="ignore") > 0]
+    several = frame["environment"].nunique() > 1
+    for environment, group in rows.groupby("environment", sort=False):
+        setting = str(environment) if several else ""
+        title = "Spectra" + (f": {setting}" if setting else "")
+        problems = [
+            f"{labels.problem_label(row['problem'], row['data'])}, batch {row['batch_size']}: "
+            f"largest eigenvalue {max(row['samples']):.2e}"
+            for _, row in group.iterrows()
+        ]
+        yield Plot(
+            name=slug(f"spectra {setting}"),
+            title=title,
+            caption=SPECTRA,
+            alt=f"{title}: sorted eigenvalues and density. {'; '.join(problems)}.",
+            draw=lambda group=group: spectra(group),  # type: ignore[misc]
+        )

@@ -1,0 +1,52 @@
+"""Files written in one step, so that a killed run leaves none half written."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+DPI = 130
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file; it has the old content or the new, never a part.
+
+    Args:
+        path: The file; its folder is created.
+        content: The new content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    """A frame as CSV, without its index."""
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """A figure as PDF, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+    return buffer.getvalue()

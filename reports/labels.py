@@ -1,0 +1,215 @@
+"""Plain names, descriptions and colours of what the records name by identifiers.
+
+An identifier that is not listed appears under a name made from the identifier itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import seaborn as sns
+
+from benchmarks.records import Quantity, Status
+
+OURS = "gram"
+YARDSTICK = "gradient"
+REFERENCE = "reference"
+COMPARED = (Quantity.TIME.value, Quantity.MEMORY.value, Quantity.ACCURACY.value)
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How an identifier appears.
+
+    Attributes:
+        label: Its name.
+        short: Its name where space is scarce.
+        description: One line of explanation; may be empty.
+    """
+
+    label: str
+    short: str
+    description: str = ""
+
+
+METHODS = {
+    OURS: Entry(
+        "vivit (Gram)",
+        "vivit",
+        "this library: the exact Gram matrix of the low-rank factor V, summed up layer by layer "
+        "without ever storing V, then decomposed",
+    ),
+    "naive_gram": Entry(
+        "naive Gram (BackPACK, V stored)",
+        "naive Gram",
+        "the same Gram matrix from BackPACK's SqrtGGNExact, with the whole factor V in memory",
+    ),
+    "power_iteration": Entry(
+        "power iteration",
+        "power iteration",
+        "repeated products of the matrix-free GGN with a vector, one eigenpair after the other, "
+        "until they converge",
+    ),
+    YARDSTICK: Entry(
+        "gradient",
+        "gradient",
+        "one plain mini-batch gradient; computes no curvature and serves as the yardstick",
+    ),
+    REFERENCE: Entry(
+        "float64 reference", "reference", "all eigenvalues in double precision, the ground truth"
+    ),
+}
+
+PROBLEMS = {
+    "digits_mlp": "digits MLP",
+    "digits_cnn": "digits CNN",
+    "fmnist_2c2d": "Fashion-MNIST 2c2d",
+    "cifar10_3c3d": "CIFAR-10 3c3d",
+}
+
+SUITES = {
+    "eigenvalues": Entry("all eigenvalues", "all eigenvalues", "the complete GGN spectrum"),
+    "leading": Entry(
+        "leading eigenpairs",
+        "leading eigenpairs",
+        "the k largest eigenvalues together with their eigenvectors",
+    ),
+    REFERENCE: Entry(
+        "float64 reference",
+        "float64 reference",
+        "spectra in double precision that the accuracies refer to",
+    ),
+}
+
+QUANTITIES = {
+    Quantity.TIME.value: Entry("Time", "Time", "wall-clock time of one computation"),
+    Quantity.MEMORY.value: Entry(
+        "Memory",
+        "Memory",
+        "peak memory during the computation, above what was in use before it started",
+    ),
+    Quantity.ACCURACY.value: Entry(
+        "Accuracy",
+        "Relative error",
+        "error against the float64 reference, relative to the largest eigenvalue "
+        "(for the gradient: relative to its norm)",
+    ),
+    Quantity.SPECTRUM.value: Entry("Spectrum", "Spectrum", "the GGN's eigenvalues"),
+}
+
+STATUSES = {
+    Status.OUT_OF_MEMORY.value: "out of memory",
+    Status.TIMEOUT.value: "timed out",
+    Status.SKIPPED.value: "skipped",
+    Status.ERROR.value: "failed",
+    MISSING: "not measured",
+}
+
+DATA = {"real": "", "synthetic": " (synthetic data)"}
+
+
+def method_label(method: str) -> str:
+    """Name of a method."""
+    return METHODS[method].label if method in METHODS else _readable(method)
+
+
+def short_method_label(method: str) -> str:
+    """Name of a method where space is scarce."""
+    return METHODS[method].short if method in METHODS else _readable(method)
+
+
+def problem_label(problem: str, data: str) -> str:
+    """Name of a problem, saying so if its data is not real.
+
+    Args:
+        problem: Identifier of the problem.
+        data: ``"real"``, ``"synthetic"``, or empty if not recorded.
+
+    Returns:
+        The name.
+    """
+    unknown = f" ({data} data)" if data else " (data source not recorded)"
+    return PROBLEMS.get(problem, _readable(problem)) + DATA.get(data, unknown)
+
+
+def suite_label(suite: str) -> str:
+    """Name of a suite."""
+    return SUITES[suite].label if suite in SUITES else _readable(suite)
+
+
+def task_label(suite: str, k: int | None) -> str:
+    """What was computed.
+
+    Args:
+        suite: Identifier of the suite.
+        k: Number of eigenpairs; None where it has no meaning.
+
+    Returns:
+        For example "10 leading eigenpairs".
+    """
+    if k is None:
+        return suite_label(suite)
+    if suite == "leading":
+        return "leading eigenpair (k = 1)" if k == 1 else f"{k} leading eigenpairs"
+    return f"{suite_label(suite)}, k = {k}"
+
+
+def status_label(status: str) -> str:
+    """Name of an outcome that is not a success."""
+    return STATUSES.get(status, status)
+
+
+def rank(identifier: str, known: Iterable[str]) -> tuple[int, str]:
+    """Sort key: known identifiers in the order given, then all others by name.
+
+    Args:
+        identifier: What to sort.
+        known: The identifiers with a place of their own.
+
+    Returns:
+        The key.
+    """
+    order = list(known)
+    return (order.index(identifier) if identifier in order else len(order), identifier)
+
+
+def sorted_methods(methods: Iterable[str]) -> list[str]:
+    """Methods in the order of the report, each once."""
+    return sorted(set(methods), key=lambda method: rank(method, METHODS))
+
+
+def method_colors(methods: Iterable[str]) -> dict[str, str]:
+    """One colour per method, the same in every figure and safe for colour-blind readers.
+
+    Args:
+        methods: All methods of the report, not only those of one figure.
+
+    Returns:
+        Method -> hexadecimal colour.
+    """
+    palette = list(sns.color_palette("colorblind").as_hex())
+    colors = {OURS: palette[0], "naive_gram": palette[1], "power_iteration": palette[2]}
+    colors |= {YARDSTICK: "#6b6b6b", REFERENCE: "#000000"}
+    spare = [palette[index] for index in (4, 8, 9, 5, 6, 3)]
+    unknown = [method for method in sorted_methods(methods) if method not in colors]
+    return colors | {name: spare[i % len(spare)] for i, name in enumerate(unknown)}
+
+
+def method_markers(methods: Iterable[str]) -> dict[str, str]:
+    """One marker per method, so that no figure relies on colour alone.
+
+    Args:
+        methods: All methods of the report.
+
+    Returns:
+        Method -> matplotlib marker.
+    """
+    shapes = "osD^vPX*<>"
+    ordered = [*METHODS, *(name for name in sorted_methods(methods) if name not in METHODS)]
+    return {name: shapes[i % len(shapes)] for i, name in enumerate(ordered)}
+
+
+def _readable(identifier: str) -> str:
+    return identifier.replace("_", " ") or "unnamed"

@@ -1,0 +1,255 @@
+"""Records -> one tidy frame, a row per measurement."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.records import Quantity, Record, RecordStore, Status
+from reports import environments, labels
+from reports.environments import Environment
+from reports.errors import ReportError
+
+SUFFIX = ".jsonl"
+MAKE_RECORDS = "python -m benchmarks run --profile quick"
+KNOWN_PARAMETERS = ("batch_size", "device", "dtype", "k", "seed", "threads", "data", "repeats")
+SETTING = ("environment", "device", "dtype", "threads", "seed", "other")
+"""Columns that hold what measurements must share before any comparison makes sense."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file and the records in it."""
+
+    path: Path
+    records: list[Record]
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What a report is made from.
+
+    Attributes:
+        frame: One row per measurement, as `to_frame` gives.
+        environments: The distinct environments, in the order of their labels.
+        sources: The files read.
+    """
+
+    frame: pd.DataFrame
+    environments: list[Environment]
+    sources: list[Source]
+
+
+def load(paths: Sequence[Path]) -> Measurements:
+    """Read files of records.
+
+    Args:
+        paths: Files, or folders that are searched recursively.
+
+    Returns:
+        The measurements.
+
+    Raises:
+        ReportError: There are no files, no records, or unusable ones.
+        RecordError: A line is not a record.
+    """
+    sources = [_read(path) for path in find_files(paths)]
+    records = latest([record for source in sources for record in source.records])
+    if not records:
+        files = ", ".join(str(source.path) for source in sources)
+        raise ReportError(f"no records in {files}: empty. Make some with: {MAKE_RECORDS}")
+    known = environments.distinct(records)
+    return Measurements(to_frame(records, known), list(known.values()), sources)
+
+
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """Find files of records.
+
+    Args:
+        paths: Files, or folders that are searched recursively.
+
+    Returns:
+        The files, each once.
+
+    Raises:
+        ReportError: There are none.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        files = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
+        found |= {file.resolve(): None for file in files if file.is_file()}
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing and found:
+        raise ReportError(f"no such file or folder: {', '.join(missing)}")
+    if not found:
+        searched = ", ".join(str(path) for path in paths)
+        raise ReportError(
+            f"no record files (*{SUFFIX}) found; searched: {searched}. "
+            f"Make some with: {MAKE_RECORDS}"
+        )
+    return list(found)
+
+
+def latest(records: Iterable[Record]) -> list[Record]:
+    """One record per measurement and environment: the latest ok one, else the latest.
+
+    Two records measure the same if they differ in nothing but the number of repeats and the time.
+
+    Args:
+        records: Records; of those without a time the later in this order counts as later.
+
+    Returns:
+        The chosen records.
+    """
+    chosen: dict[tuple[str, ...], tuple[tuple[bool, float], Record]] = {}
+    for record in records:
+        identity = (cell(record), record.method, record.quantity.value)
+        time = environments.parse_time(record.time)
+        merit = (record.status is Status.OK, time.timestamp() if time else -math.inf)
+        if identity not in chosen or merit >= chosen[identity][0]:
+            chosen[identity] = (merit, record)
+    return [record for _, record in chosen.values()]
+
+
+def cell(record: Record) -> str:
+    """Identifies what may be divided by each other: equal in all but method and quantity.
+
+    Args:
+        record: The record.
+
+    Returns:
+        Environment, suite, problem and all parameters but the number of repeats.
+    """
+    parameters = {name: v for name, v in record.parameters.items() if name != "repeats"}
+    identity = [environments.fingerprint(record), record.suite, record.problem, parameters]
+    return json.dumps(identity, sort_keys=True)
+
+
+def to_frame(records: Sequence[Record], known: dict[str, Environment]) -> pd.DataFrame:
+    """Tabulate records.
+
+    Args:
+        records: The records, each measurement once.
+        known: Fingerprint -> environment.
+
+    Returns:
+        One row per record in the order of the report. Besides the record's own fields: `value`
+        (the median; for memory the largest sample; NaN unless ok), the parameters as columns,
+        `other` (parameters not known here), `cell`, and `setting`, which names what differs
+        between groups of measurements that must not be compared.
+    """
+    frame = pd.DataFrame([_row(record, known) for record in records])
+    frame = frame.astype({"batch_size": "Int64", "k": "Int64", "threads": "Int64"})
+    order = sorted(range(len(frame)), key=lambda index: _order(frame.iloc[index]))
+    frame = frame.iloc[order].reset_index(drop=True)
+    return frame.assign(setting=_settings(frame))
+
+
+def varying(frame: pd.DataFrame) -> list[str]:
+    """Columns of the setting in which the comparable measurements differ."""
+    compared = frame[frame["quantity"].isin(labels.COMPARED)]
+    return [name for name in SETTING if compared[name].nunique(dropna=False) > 1]
+
+
+def _read(path: Path) -> Source:
+    try:
+        records = RecordStore(path).read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"cannot read {path}: {error}") from error
+    for number, record in enumerate(records, start=1):
+        for name in ("parameters", "details", "environment"):
+            if not isinstance(getattr(record, name), dict):
+                raise ReportError(f"{path}, record {number}: expected {name} to be an object")
+    return Source(path, records)
+
+
+def _row(record: Record, known: dict[str, Environment]) -> dict[str, Any]:
+    samples = _numbers(record.samples)
+    status, reason = record.status.value, str(record.reason)
+    if record.status is Status.OK and not samples:
+        status, reason = Status.ERROR.value, "the record says ok but has no finite samples"
+    parameters = record.parameters
+    return {
+        "suite": record.suite,
+        "problem": record.problem,
+        "method": record.method,
+        "quantity": record.quantity.value,
+        "status": status,
+        "reason": reason,
+        "samples": samples if status == Status.OK.value else [],
+        "value": _value(record.quantity, samples) if status == Status.OK.value else math.nan,
+        "batch_size": _integer(parameters.get("batch_size")),
+        "k": _integer(parameters.get("k")),
+        "threads": _integer(parameters.get("threads")),
+        "device": str(parameters.get("device") or ""),
+        "dtype": str(parameters.get("dtype") or ""),
+        "seed": str(parameters.get("seed", "")),
+        "data": str(parameters.get("data") or ""),
+        "other": ", ".join(
+            f"{name} = {value}"
+            for name, value in sorted(parameters.items())
+            if name not in KNOWN_PARAMETERS
+        ),
+        "details": record.details,
+        "environment": known[environments.fingerprint(record)].label,
+        "cell": cell(record),
+    }
+
+
+def _numbers(samples: Any) -> list[float]:
+    """The samples, or none at all if any is not a finite number."""
+    if not isinstance(samples, list):
+        return []
+    usable = all(isinstance(s, (int, float)) and math.isfinite(s) for s in samples)
+    return [float(sample) for sample in samples] if usable else []
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _value(quantity: Quantity, samples: list[float]) -> float:
+    return max(samples) if quantity is Quantity.MEMORY else float(np.median(samples))
+
+
+def _order(row: pd.Series) -> tuple[Any, ...]:
+    return (
+        labels.rank(row["suite"], labels.SUITES),
+        _natural(row["environment"]),
+        row["device"],
+        row["dtype"],
+        labels.rank(row["problem"], labels.PROBLEMS),
+        row["data"],
+        _or_zero(row["batch_size"]),
+        _or_zero(row["k"]),
+        _or_zero(row["threads"]),
+        row["seed"],
+        row["other"],
+        labels.rank(row["method"], labels.METHODS),
+    )
+
+
+def _natural(label: str) -> int:
+    return int(label.rsplit(" ", 1)[-1])
+
+
+def _or_zero(value: Any) -> int:
+    return 0 if pd.isna(value) else int(value)
+
+
+def _settings(frame: pd.DataFrame) -> list[str]:
+    names = varying(frame)
+    return [", ".join(_setting_part(row, name) for name in names) for _, row in frame.iterrows()]
+
+
+def _setting_part(row: pd.Series, name: str) -> str:
+    value = "not recorded" if pd.isna(row[name]) or row[name] == "" else str(row[name])
+    wording = {"threads": f"{value} threads", "seed": f"seed {value}"}
+    return wording.get(name, value)

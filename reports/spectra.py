@@ -1,0 +1,136 @@
+"""Figure of the reference spectra: sorted eigenvalues and their density."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.records import Quantity, Status
+from reports import labels
+from reports.plots import STYLE
+from reports.tables import integer
+
+ROUND_OFF = 1e-13
+"""Eigenvalues below this fraction of the largest are numerically zero in double precision."""
+BINS = 40
+
+
+def spectra(frame: pd.DataFrame) -> Figure:
+    """Draw the spectra, one row per problem, one line per batch size.
+
+    Args:
+        frame: Measurements, at least one of them a spectrum.
+
+    Returns:
+        The figure: eigenvalues by rank on the left, their density on the right.
+    """
+    values = eigenvalues(frame)
+    names = list(dict.fromkeys(values["problem"]))
+    series = list(dict.fromkeys(values["series"]))
+    colors = dict(zip(series, sns.color_palette("viridis", len(series)), strict=True))
+    with sns.axes_style(STYLE), sns.plotting_context("notebook", font_scale=0.85):
+        figure = Figure(figsize=(11.5, 0.4 + 3.2 * len(names)), layout="constrained")
+        axes = figure.subplots(len(names), 2, squeeze=False)
+        for row, name in zip(axes, names, strict=True):
+            facet = values[values["problem"] == name]
+            present = [s for s in series if s in set(facet["series"])]
+            _sorted(row[0], facet, present, colors)
+            _density(row[1], facet, present, colors)
+            row[0].set_title(f"{name}: sorted eigenvalues")
+            row[1].set_title(f"{name}: density")
+    return figure
+
+
+def eigenvalues(frame: pd.DataFrame) -> pd.DataFrame:
+    """The eigenvalues above round-off.
+
+    Args:
+        frame: Measurements.
+
+    Returns:
+        One row per eigenvalue: `problem`, `series` (batch size, and method unless it is the
+        reference), `rank` (1 is the largest), `eigenvalue`, and `weight`, one over the number of
+        parameters (over the number of recorded eigenvalues where that is not known).
+    """
+    rows = frame[
+        (frame["quantity"] == Quantity.SPECTRUM.value) & (frame["status"] == Status.OK.value)
+    ]
+    rows = rows.sort_values("batch_size", kind="stable")
+    parts = [_positive(row) for _, row in rows.iterrows()]
+    columns = ["problem", "series", "rank", "eigenvalue", "weight"]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    unique = pd.concat(parts, ignore_index=True)[columns]
+    return unique.drop_duplicates(["problem", "series", "rank"])
+
+
+def _positive(row: pd.Series) -> pd.DataFrame:
+    values = np.sort(np.asarray(row["samples"], dtype=float))[::-1]
+    values = values[values > ROUND_OFF * max(values[0], 0.0)]
+    series = f"batch {integer(row['batch_size'])}"
+    if row["method"] != labels.REFERENCE:
+        series += f", {labels.method_label(row['method'])}"
+    parameters = row["details"].get("num_parameters")
+    count = parameters if isinstance(parameters, int) else len(row["samples"])
+    return pd.DataFrame(
+        {
+            "problem": labels.problem_label(row["problem"], row["data"]),
+            "series": series,
+            "rank": np.arange(1, len(values) + 1),
+            "eigenvalue": values,
+            "weight": 1 / count,
+        }
+    )
+
+
+def _sorted(
+    axes: Axes,
+    values: pd.DataFrame,
+    series: list[str],
+    colors: dict[str, tuple[float, float, float]],
+) -> None:
+    sns.lineplot(
+        data=values,
+        x="rank",
+        y="eigenvalue",
+        hue="series",
+        hue_order=series,
+        style="series",
+        style_order=series,
+        markers=False,
+        palette=colors,
+        estimator=None,
+        errorbar=None,
+        ax=axes,
+    )
+    axes.set(xscale="log", yscale="log", xlabel="rank (1 = largest)", ylabel="eigenvalue")
+    axes.legend(title=None, loc="lower left")
+
+
+def _density(
+    axes: Axes,
+    values: pd.DataFrame,
+    series: list[str],
+    colors: dict[str, tuple[float, float, float]],
+) -> None:
+    sns.histplot(
+        data=values,
+        x="eigenvalue",
+        weights="weight",
+        hue="series",
+        hue_order=series,
+        palette=colors,
+        log_scale=(True, False),
+        bins=BINS,
+        element="step",
+        fill=True,
+        alpha=0.25,
+        legend=False,
+        ax=axes,
+    )
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set_ylim(bottom=values["weight"].min() / 2)
+    axes.set(xlabel="eigenvalue", ylabel="share of the D eigenvalues")

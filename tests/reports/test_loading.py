@@ -1,0 +1,119 @@
+"""Reading records: which ones count, and what is refused."""
+
+import pytest
+
+from benchmarks.records import RecordError, RecordStore
+from reports import environments, loading
+from reports.cli import main
+from reports.errors import ReportError
+
+EARLY, LATE = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([("ok", 1.0, EARLY), ("ok", 2.0, LATE)], 2.0),
+        ([("ok", 1.0, LATE), ("ok", 2.0, EARLY)], 1.0),
+        ([("ok", 1.0, EARLY), ("timeout", None, LATE)], 1.0),
+        ([("ok", 1.0, ""), ("ok", 2.0, "")], 2.0),
+    ],
+    ids=["later", "later though read first", "ok beats a later failure", "no time: reading order"],
+)
+def test_latest_ok_record_counts(make, tabulate, outcomes, expected):
+    frame = tabulate(*(make(status=s, samples=[v], time=t) for s, v, t in outcomes))
+    assert list(frame["value"]) == [expected]
+
+
+def test_latest_failure_counts_where_nothing_succeeded(make, tabulate):
+    frame = tabulate(make(status="oom", time=EARLY), make(status="timeout", time=LATE))
+    assert list(frame["status"]) == ["timeout"]
+
+
+def test_number_of_repeats_does_not_make_another_cell(make, tabulate):
+    frame = tabulate(make(samples=[1.0], repeats=3), make(samples=[2.0], repeats=9))
+    assert list(frame["value"]) == [2.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"commit": "def456"}, {"batch_size": 128}, {"device": "cuda"}, {"k": 10}, {"threads": 1}],
+)
+def test_environments_and_parameters_stay_apart(make, tabulate, change):
+    assert len(tabulate(make(), make(**change))) == 2
+
+
+def test_value_is_median_time_and_peak_memory(make, tabulate):
+    frame = tabulate(make(samples=[1.0, 2.0, 9.0]), make("gram", "memory", [1.0, 5.0, 2.0]))
+    assert dict(zip(frame["quantity"], frame["value"], strict=True)) == {"time": 2, "memory": 5}
+
+
+def test_ok_without_samples_is_a_failure(make, tabulate):
+    frame = tabulate(make(samples=[]))
+    assert list(frame["status"]) == ["error"]
+    assert "no finite samples" in frame["reason"].iloc[0]
+
+
+def test_missing_parameters_are_tolerated(make, tabulate):
+    record = make()
+    record.parameters.clear()
+    record.environment.clear()
+    assert len(tabulate(record)) == 1
+
+
+def test_environments_are_named_in_order_of_time(make):
+    found = environments.distinct([make(commit="new", time=LATE), make(commit="old", time=EARLY)])
+    assert {e.label: e.commit for e in found.values()} == {
+        "environment 1": "old",
+        "environment 2": "new",
+    }
+
+
+def test_files_are_found_recursively_and_once(store, make):
+    folder = store([make()])
+    file = folder / "run" / "measured.jsonl"
+    assert loading.find_files([folder, file]) == [file]
+
+
+def test_no_files(tmp_path, capsys):
+    assert main(["--input", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert str(tmp_path) in message
+    assert "python -m benchmarks run --profile quick" in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_of_several_inputs_is_missing(store, make, tmp_path):
+    with pytest.raises(ReportError, match=r"no such file or folder: .*absent"):
+        loading.load([store([make()]), tmp_path / "absent"])
+
+
+def test_empty_file(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(ReportError, match=r"no records in .*empty\.jsonl"):
+        loading.load([tmp_path])
+
+
+def test_corrupt_line(store, make, capsys):
+    folder = store([make()])
+    file = folder / "run" / "measured.jsonl"
+    file.write_text(file.read_text() + "nonsense\n")
+    with pytest.raises(RecordError, match=r"measured\.jsonl, line 2"):
+        loading.load([folder])
+    assert main(["--input", str(folder), "--output", str(folder / "out")]) == 2
+    assert "line 2" in capsys.readouterr().err
+
+
+def test_file_that_is_not_text(tmp_path):
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00\n")
+    with pytest.raises(ReportError, match=r"cannot read .*binary\.jsonl"):
+        loading.load([tmp_path])
+
+
+def test_parameters_that_are_no_object(tmp_path, make):
+    record = make()
+    object.__setattr__(record, "parameters", [1])
+    RecordStore(tmp_path / "odd.jsonl").append([record])
+    with pytest.raises(ReportError, match="record 1: expected parameters to be an object"):
+        loading.load([tmp_path])

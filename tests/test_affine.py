@@ -1,0 +1,90 @@
+"""The affine kernel and its cost model."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from vivit.layers.affine import form_columns, mirror
+from vivit.layers.cost import AffineShape, Evaluation, cheapest_evaluation, evaluation_cost
+from vivit.layers.layer import evaluate
+
+sizes = st.integers(1, 7)
+shapes = st.builds(AffineShape, sizes, sizes, sizes, sizes, sizes)
+
+
+def factors(shape):
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(shape.samples, shape.positions, shape.inputs, generator=generator)
+    s = torch.randn(
+        shape.samples, shape.columns, shape.positions, shape.outputs, generator=generator
+    )
+    return a.double(), s.double()
+
+
+def possible(shape):
+    return [e for e in Evaluation if e is not Evaluation.HADAMARD or shape.positions == 1]
+
+
+@settings(deadline=None, derandomize=True)
+@given(shapes, st.sampled_from([0, 1000, 2**20]))
+def test_evaluations_agree_with_the_formula(shape, workspace):
+    """All orders of contraction, in any workspace, add the same to what was there."""
+    a, s = factors(shape)
+    size = shape.samples * shape.columns
+    expected = torch.einsum("ncto,nti,mduo,mui->ncmd", s, a, s, a).reshape(size, size) + 1
+    for evaluation in possible(shape):
+        gram = torch.ones(size, size, dtype=torch.float64)
+        evaluate(evaluation, gram, a, s, workspace)
+        mirror(gram)
+        assert torch.allclose(gram, expected, rtol=1e-12, atol=1e-12), evaluation
+
+
+@settings(deadline=None, derandomize=True)
+@given(shapes)
+def test_columns(shape):
+    a, s = factors(shape)
+    expected = torch.einsum("ncto,nti->ncoi", s, a)
+    assert torch.allclose(form_columns(a, s), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("evaluation", Evaluation, ids=lambda e: e.value)
+@pytest.mark.parametrize("positions", [1, 6])
+def test_predicted_flops(evaluation, positions):
+    """The model counts what torch counts, up to its triangle of 9/16 instead of half."""
+    shape = AffineShape(64, 5, positions, 12, 10)
+    if evaluation not in possible(shape):
+        pytest.skip("needs one position")
+    gram = torch.zeros(320, 320, dtype=torch.float64)
+    in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
+    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        evaluate(evaluation, gram, *factors(shape), workspace=10**5)
+    predicted = evaluation_cost(evaluation, shape).flops
+    assert counter.get_total_flops() == pytest.approx(predicted, rel=0.3)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.builds(AffineShape, *[st.integers(1, 1000)] * 5), st.sampled_from([4, 8]))
+def test_choice_is_the_best_of_all(shape, element_size):
+    times = {e: evaluation_cost(e, shape).time(element_size) for e in possible(shape)}
+    assert times[cheapest_evaluation(shape, element_size)] == min(times.values())
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        (AffineShape(128, 9, 1, 1153, 512), Evaluation.HADAMARD),
+        (AffineShape(128, 9, 784, 76, 64), Evaluation.DIRECT),
+        (AffineShape(128, 9, 36, 865, 128), Evaluation.PAIRWISE),
+    ],
+    ids=["linear", "early convolution", "late convolution"],
+)
+def test_choice_for_3c3d(shape, expected):
+    """The three regimes of the published network."""
+    assert cheapest_evaluation(shape, 4) is expected
+
+
+def test_hadamard_refuses_positions():
+    with pytest.raises(ValueError, match="needs one position, got 3"):
+        evaluation_cost(Evaluation.HADAMARD, AffineShape(2, 2, 3, 2, 2))

@@ -1,0 +1,414 @@
+"""Everything that is refused, each with a message that says what to do."""
+
+import pytest
+import torch
+from cases import TiedWeight
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import vivit
+from vivit import InputError, StaleError, UnsupportedError
+
+CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
+X, Y = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+
+
+def frozen():
+    return mlp().requires_grad_(False)
+
+
+def half_double():
+    net = mlp()
+    net[2].double()
+    return net
+
+
+def two_devices():
+    net = mlp()
+    net[2].to("meta")
+    return net
+
+
+class Mixing(nn.Module):
+    """Normalises over the batch without a BatchNorm module."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.second(x - x.mean(0))
+
+
+class Checkpointed(nn.Module):
+    """Hides its parameters from autograd."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x):
+        return checkpoint(self.net, x.clone().requires_grad_(), use_reentrant=True)
+
+
+class Tuple(nn.Linear):
+    """Returns more than the output."""
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
+class Overall(nn.Linear):
+    """Returns one number for the batch."""
+
+    def forward(self, x):
+        return super().forward(x).sum()
+
+
+class SquareRoot(nn.Linear):
+    """Has an infinite derivative at zero."""
+
+    def forward(self, x):
+        return (0 * super().forward(x)).sqrt()
+
+
+class MyLoss(nn.CrossEntropyLoss):
+    """Could compute anything."""
+
+
+def ggn(model=None, loss_func=CE, data=(X, Y), **options):
+    return vivit.GGN(mlp() if model is None else model, loss_func, data, **options)
+
+
+def blocks(groups, **options):
+    return vivit.block_diagonal(mlp(), CE, (X, Y), groups=groups, **options)
+
+
+NAN = torch.where(torch.arange(4)[:, None] == 2, float("nan"), X)
+
+REFUSED = {
+    "NaN output": (
+        lambda: ggn(data=(NAN, Y)),
+        InputError,
+        r"NaN or infinite for 1 of 4 samples, the first at index 2",
+    ),
+    "infinite scalar outputs": (
+        lambda: ggn(nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)), MSE, (X / 0, X[:, 0])),
+        InputError,
+        "NaN or infinite for 4 of 4",
+    ),
+    "infinite derivative": (
+        lambda: ggn(SquareRoot(5, 3)).gram(),
+        InputError,
+        "derivative of the model output is NaN",
+    ),
+    "no tensor": (lambda: ggn(Tuple(5, 3)), InputError, "must return one tensor, got tuple"),
+    "scalar output": (lambda: ggn(Overall(5, 3)), InputError, r"shape \[\], expected \[N, ...\]"),
+    "batch norm, training": (
+        lambda: ggn(nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3))),
+        UnsupportedError,
+        r"BatchNorm1d '1' uses the statistics of the batch.*model.eval\(\)",
+    ),
+    "batch norm without statistics": (
+        lambda: ggn(
+            nn.Sequential(nn.BatchNorm1d(5, track_running_stats=False), nn.Linear(5, 3)).eval()
+        ),
+        UnsupportedError,
+        "BatchNorm1d '0' uses the statistics of the batch",
+    ),
+    "mixed samples": (
+        lambda: ggn(Mixing()),
+        UnsupportedError,
+        "mixes samples.*after 'first.weight'",
+    ),
+    "reentrant checkpoint": (lambda: ggn(Checkpointed()), UnsupportedError, "use_reentrant=False"),
+    "unknown loss": (
+        lambda: ggn(loss_func=nn.L1Loss()),
+        UnsupportedError,
+        "'L1Loss' is not known. Expected",
+    ),
+    "functional loss": (
+        lambda: ggn(loss_func=nn.functional.l1_loss),
+        UnsupportedError,
+        "'l1_loss' is not known",
+    ),
+    "subclass of a loss": (
+        lambda: ggn(loss_func=MyLoss()),
+        UnsupportedError,
+        "'MyLoss'.*not a subclass",
+    ),
+    "no reduction": (
+        lambda: ggn(loss_func=nn.MSELoss(reduction="none")),
+        UnsupportedError,
+        "reduction='none'.*Use reduction='mean'",
+    ),
+    "class weights": (
+        lambda: ggn(loss_func=nn.CrossEntropyLoss(torch.ones(3))),
+        UnsupportedError,
+        "class weights or label smoothing",
+    ),
+    "label smoothing": (
+        lambda: ggn(loss_func=nn.CrossEntropyLoss(label_smoothing=0.1)),
+        UnsupportedError,
+        "label smoothing",
+    ),
+    "probability targets": (
+        lambda: ggn(data=(X, torch.rand(4, 3))),
+        InputError,
+        r"class indices of shape \[4\] as targets, got shape \[4, 3\]",
+    ),
+    "targets of the wrong shape": (
+        lambda: ggn(data=(X, Y[:3])),
+        InputError,
+        r"class indices of shape \[4\] as targets, got shape \[3\]",
+    ),
+    "class out of range": (
+        lambda: ggn(data=(X, Y + 1)),
+        InputError,
+        r"1 of 4 targets are outside of the classes 0..2.*first is 3 at index 2",
+    ),
+    "negative class": (
+        lambda: ggn(data=(X, Y - 1)),
+        InputError,
+        "2 of 4 targets are outside.*first is -1 at index 0",
+    ),
+    "ignored class": (
+        lambda: ggn(loss_func=nn.CrossEntropyLoss(ignore_index=1)),
+        InputError,
+        "equal to ignore_index",
+    ),
+    "one class": (
+        lambda: ggn(nn.Linear(5, 1), data=(X, 0 * Y)),
+        InputError,
+        r"C >= 2 classes, got \[4, 1\]",
+    ),
+    "output with extra dimensions": (
+        lambda: ggn(nn.Unflatten(1, (5, 1)), data=(X, Y), params=None),
+        InputError,
+        "No parameter is selected",
+    ),
+    "broadcast targets": (
+        lambda: ggn(loss_func=MSE, data=(X, X[:, :1])),
+        InputError,
+        r"output's shape \[4, 3\], got \[4, 1\]",
+    ),
+    "targets elsewhere": (
+        lambda: ggn(data=(X, Y.to("meta"))),
+        InputError,
+        "targets are on meta, the output on cpu",
+    ),
+    "nothing requires gradients": (
+        lambda: ggn(frozen()),
+        InputError,
+        "none of the model's requires a gradient",
+    ),
+    "empty selection": (
+        lambda: ggn(params=[]),
+        InputError,
+        "No parameter is selected: params is empty",
+    ),
+    "frozen selection": (
+        lambda: ggn(frozen(), params=["0.weight"]),
+        InputError,
+        r"are frozen \(requires_grad=False\): 0.weight",
+    ),
+    "unknown name": (
+        lambda: ggn(params=["0.wieght"]),
+        InputError,
+        "No parameter is called '0.wieght'.*Near matches: 0.weight",
+    ),
+    "unknown glob": (
+        lambda: ggn(params=["conv*"]),
+        InputError,
+        "or matches it. Near matches: 0.weight",
+    ),
+    "foreign parameter": (
+        lambda: ggn(params=[nn.Parameter(X)]),
+        InputError,
+        r"shape \[4, 5\] is not one of the model's",
+    ),
+    "wrong selector": (
+        lambda: ggn(params=[0]),
+        InputError,
+        "takes names, globs or parameters, got int: 0",
+    ),
+    "several dtypes": (
+        lambda: ggn(half_double()),
+        InputError,
+        r"several dtypes: torch.float64 \('2.weight'\), torch.float32 \('0.weight'\)",
+    ),
+    "several devices": (
+        lambda: ggn(two_devices()),
+        InputError,
+        r"several devices: meta \('2.weight'\), cpu \('0.weight'\)",
+    ),
+    "half precision": (
+        lambda: ggn(mlp().half()),
+        InputError,
+        "dtype torch.float16, but eigendecompositions need float32 or float64",
+    ),
+    "gradient hook": (
+        lambda: ggn(hooked()),
+        UnsupportedError,
+        "Parameter '0.weight' has gradient hooks.*Remove them",
+    ),
+    "empty batch": (
+        lambda: ggn(data=(X[:0], Y[:0])),
+        InputError,
+        r"batch is empty: X has shape \[0, 5\]",
+    ),
+    "empty targets": (
+        lambda: ggn(data=(X, Y[:0])),
+        InputError,
+        r"batch is empty: y has shape \[0\]",
+    ),
+    "no batch": (lambda: ggn(data=X), InputError, "must be a batch .* got Tensor"),
+    "three parts": (
+        lambda: ggn(data=(X, Y, Y)),
+        InputError,
+        "must be a batch .* got tuple of length 3",
+    ),
+    "no target tensor": (
+        lambda: ggn(data=(X, [0, 1, 2, 0])),
+        InputError,
+        "inputs and target tensor",
+    ),
+    "k and criterion": (
+        lambda: ggn().eigh(k=1, criterion=lambda v: [0]),
+        InputError,
+        "either k or criterion",
+    ),
+    "k too small": (lambda: ggn().eigh(k=0), InputError, r"between 1 and min\(M, D\) = 8, got 0"),
+    "k too large": (lambda: ggn().eigh(k=9), InputError, r"between 1 and min\(M, D\) = 8, got 9"),
+    "flat vector of the wrong size": (
+        lambda: ggn() @ torch.ones(5),
+        InputError,
+        r"needs shape \[39\], one entry per parameter, got \[5\]",
+    ),
+    "names of a vector": (
+        lambda: ggn() @ {"0.weight": X},
+        InputError,
+        r"missing \['0.bias', '2.bias', '2.weight'\], unknown \[\]",
+    ),
+    "shape in a vector": (
+        lambda: ggn(params=["2.bias"]) @ {"2.bias": X},
+        InputError,
+        r"'2.bias' needs shape \[3\], got \[4, 5\]",
+    ),
+    "unknown grouping": (
+        lambda: blocks("layers"),
+        InputError,
+        "Unknown grouping 'layers'. Expected 'layer', 'parameter'",
+    ),
+    "overlapping groups": (
+        lambda: blocks({"a": ["*"], "b": ["0.bias"]}),
+        InputError,
+        "Groups overlap: parameter '0.bias' is in 'a', 'b'",
+    ),
+    "uncovered parameters": (
+        lambda: blocks({"a": ["0.*"]}),
+        InputError,
+        "leave out selected parameters: 2.weight, 2.bias",
+    ),
+    "unselected parameters in a group": (
+        lambda: blocks({"a": ["*"]}, params=["0.*"]),
+        InputError,
+        "Group 'a' has parameters that are not selected: 2.bias, 2.weight",
+    ),
+    "empty group": (lambda: blocks({"a": ["*"], "b": []}), InputError, "Group 'b' is empty"),
+}
+
+
+def hooked():
+    net = mlp()
+    net[0].weight.register_hook(lambda g: g.clamp(-1, 1))
+    return net
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call()
+
+
+@pytest.mark.parametrize("what", ["gram", "eigh", "gradient"])
+@pytest.mark.parametrize("change", ["in place", "new data"])
+def test_changed_parameters(what, change):
+    model = mlp()
+    curvature = ggn(model)
+    with torch.no_grad():
+        if change == "in place":
+            model[0].weight.mul_(2)
+        else:
+            model[0].weight.data = torch.ones(4, 5)
+    with pytest.raises(StaleError, match=r"'0.weight' was changed after the forward pass"):
+        getattr(curvature, what)()
+
+
+@pytest.mark.parametrize("part", [lambda x: x, lambda x: x[:, :2]], ids=["all", "a part"])
+def test_products_need_second_derivatives(part):
+    """An operation that can be differentiated only once is found, whatever it leaves intact."""
+
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            return 1 * g
+
+    class Model(nn.Linear):
+        def forward(self, x):
+            x = super().forward(x)
+            return torch.cat([Once.apply(part(x)), x], dim=1)
+
+    curvature = ggn(Model(5, 3))
+    assert torch.isfinite(curvature.eigvalsh()).all()
+    with pytest.raises(UnsupportedError, match="need second derivatives of every operation"):
+        curvature @ torch.ones(18)
+
+
+def test_exceptions_are_built_in_ones_too():
+    for kind, built_in in [
+        (InputError, ValueError),
+        (UnsupportedError, NotImplementedError),
+        (StaleError, RuntimeError),
+    ]:
+        assert issubclass(kind, built_in)
+        assert issubclass(kind, vivit.VivitError)
+
+
+def test_mixing_before_all_parameters_is_fine():
+    """Statistics of the inputs do not depend on the parameters."""
+
+    class Whitened(nn.Linear):
+        def forward(self, x):
+            return super().forward((x - x.mean(0)) / x.std(0))
+
+    assert len(ggn(Whitened(5, 3)).eigvalsh()) == 8
+
+
+def test_checkpointing_without_reentry_works():
+    class Safe(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp()
+
+        def forward(self, x):
+            return checkpoint(self.net, x, use_reentrant=False)
+
+    model = Safe()
+    assert torch.allclose(ggn(model).eigvalsh(), ggn(model.net).eigvalsh(), atol=1e-6)
+
+
+def test_tied_weights_are_selected_by_either_name():
+    model = TiedWeight()
+    data = torch.randn(4, 4), Y
+    assert ggn(model, data=data, params=["second.weight"]).parameter_names == ["first.weight"]
