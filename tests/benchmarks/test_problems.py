@@ -1,0 +1,73 @@
+"""Problems are what they say, and the same each time."""
+
+import pytest
+import torch
+
+from benchmarks.digits import TRAIN_SAMPLES, digits, digits_batch, trained_on_digits
+from benchmarks.networks import digits_mlp
+from benchmarks.problems import PROBLEMS, Problem
+from benchmarks.registry import Registry
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_instances_are_reproducible(name):
+    """Parameter counts are asserted on construction."""
+    state = torch.get_rng_state()
+    first, second = (PROBLEMS[name].make(3, "cpu", torch.float64, seed=0) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first.num_parameters == PROBLEMS[name].num_parameters
+    assert len(first.inputs) == len(first.targets) == 3
+    assert first.inputs.dtype is torch.float64
+    assert not first.model.training
+    for one, other in [
+        (first.inputs, second.inputs),
+        (first.targets, second.targets),
+        *zip(first.model.parameters(), second.model.parameters(), strict=True),
+    ]:
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("name", "count"), [("cifar10_3c3d", 895_210), ("fmnist_2c2d", 3_274_634)])
+def test_published_parameter_counts(name, count):
+    assert PROBLEMS[name].num_parameters == count
+
+
+def test_synthetic_data_depends_on_the_seed():
+    first, second = (PROBLEMS["fmnist_2c2d"].make(2, "cpu", torch.float32, s) for s in (0, 1))
+    assert not torch.equal(first.inputs, second.inputs)
+
+
+@pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn"])
+def test_digits_are_classified(name):
+    instance = PROBLEMS[name].make(8, "cpu", torch.float32, seed=0)
+    inputs, labels = digits()
+    with torch.no_grad():
+        predicted = instance.model(inputs[TRAIN_SAMPLES:]).argmax(1)
+    assert (predicted == labels[TRAIN_SAMPLES:]).float().mean() >= 0.9
+
+
+def test_training_must_reach_its_accuracy():
+    with pytest.raises(RuntimeError, match=r"test accuracy of 0\.\d+ < 1.1"):
+        trained_on_digits(digits_mlp(), accuracy=1.1, seed=0)
+
+
+@pytest.mark.parametrize("size", [0, TRAIN_SAMPLES + 1])
+def test_digits_have_limits(size):
+    with pytest.raises(ValueError, match=f"batches of 1 to {TRAIN_SAMPLES}, got {size}"):
+        digits_batch(size)
+
+
+def test_wrong_parameter_count():
+    problem = Problem("wrong", "", "real", 1, PROBLEMS["fmnist_2c2d"].maker)
+    with pytest.raises(ValueError, match="'wrong' has 3274634 parameters, expected 1"):
+        problem.make(1, "cpu", torch.float32, 0)
+
+
+def test_registry():
+    entry = PROBLEMS["digits_mlp"]
+    with pytest.raises(ValueError, match="two problems called 'digits_mlp'"):
+        Registry("problem", [entry, entry])
+    with pytest.raises(KeyError, match="Unknown problem 'mnist'. Choose from: digits_mlp, digits_cnn"):
+        PROBLEMS["mnist"]
+    assert "mnist" not in PROBLEMS
+    assert len(PROBLEMS) == len(list(PROBLEMS))

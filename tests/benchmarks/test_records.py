@@ -1,0 +1,84 @@
+"""Records survive what happens to files."""
+
+import json
+
+import pytest
+
+from benchmarks.records import SCHEMA, Quantity, Record, RecordError, RecordStore, Status
+
+
+def record(**changes):
+    values = {
+        "suite": "eigenvalues",
+        "problem": "digits_mlp",
+        "method": "gram",
+        "quantity": Quantity.TIME,
+        "parameters": {"batch_size": 8, "k": None},
+        "status": Status.OK,
+        "samples": [0.25, 0.5],
+        "unit": "s",
+        "details": {"num_columns": 72},
+        "environment": {"commit": "abc"},
+    }
+    return Record(**{**values, **changes})
+
+
+def test_round_trip(tmp_path):
+    store = RecordStore(tmp_path / "new" / "records.jsonl")
+    assert store.read() == []
+    records = [record(), record(status=Status.OUT_OF_MEMORY, samples=[], reason="too large")]
+    store.append(records[:1])
+    store.append(records[1:])
+    assert store.read() == records
+    assert [r.quantity.unit for r in records] == ["s", "s"]
+
+
+def test_key_depends_on_what_is_measured_only():
+    assert record().key == record(samples=[1.0], time="2026-01-01", environment={}).key
+    for change in (
+        {"suite": "leading"},
+        {"problem": "digits_cnn"},
+        {"method": "gradient"},
+        {"quantity": Quantity.MEMORY},
+        {"parameters": {"batch_size": 9, "k": None}},
+    ):
+        assert record().key != record(**change).key
+
+
+def test_torn_last_line_is_dropped(tmp_path):
+    """What a killed run leaves neither hides nor harms the other records."""
+    store = RecordStore(tmp_path / "records.jsonl")
+    store.append([record(), record(method="gradient")])
+    complete = store.path.read_bytes()
+    store.path.write_bytes(complete[:-20])
+    assert store.read() == [record()]
+    store.append([record(method="naive_gram")])
+    assert store.read() == [record(), record(method="naive_gram")]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{torn", "line 2: Expecting property name"),
+        ("[]", r"line 2: expected the fields \[.*\], got list"),
+        ('{"suite": "x"}', r"line 2: expected the fields \[.*\], got \['suite'\]"),
+        (
+            json.dumps({**json.loads(record().to_json()), "schema": SCHEMA + 1}),
+            f"line 2: expected schema {SCHEMA}, got {SCHEMA + 1}",
+        ),
+        (record().to_json().replace('"ok"', '"fine"'), "line 2: 'fine' is not a valid Status"),
+    ],
+    ids=["not JSON", "no object", "other fields", "other schema", "unknown status"],
+)
+def test_corrupt_line_is_named(tmp_path, line, message):
+    store = RecordStore(tmp_path / "records.jsonl")
+    store.append([record()])
+    with store.path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(RecordError, match=f"records.jsonl, {message}"):
+        store.read()
+
+
+def test_numbers_that_json_lacks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        record(samples=[float("nan")]).to_json()
