@@ -8,28 +8,30 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from timeit import Timer
 
 import torch
-from torch.utils.benchmark import Timer
+from torch.utils.benchmark.utils.timer import timer as synchronised_clock
 
 SHORTEST_SAMPLE = 0.02
 """Seconds; shorter runs are repeated within a sample until it lasts as long."""
 
 
-def seconds_per_run(run: Callable[[], object], threads: int, number: int = 1) -> float:
+def seconds_per_run(run: Callable[[], object], number: int = 1) -> float:
     """Mean time of some runs, with the device synchronised before and after.
+
+    Warming up is up to the caller: torch's own `Timer` does it anew for every sample, which
+    would triple the cost of slow methods.
 
     Args:
         run: What to measure.
-        threads: For torch's operations.
         number: Runs of this sample.
 
     Returns:
         Seconds per run.
     """
     gc.collect()
-    timer = Timer("run()", globals={"run": run}, num_threads=threads)
-    return timer.timeit(number).mean
+    return Timer(run, timer=synchronised_clock).timeit(number) / number
 
 
 def runs_per_sample(seconds: float) -> int:

@@ -57,7 +57,6 @@ class Worker:
         torch.backends.cudnn.allow_tf32 = False
         self._problem, self._method, self._task = PROBLEMS[problem], METHODS[method], Task(k)
         self._batch_size, self._device, self._seed = batch_size, device, seed
-        self._threads = threads
         self._run: Callable[[], Outcome] | None = None
         self._number = 1
 
@@ -92,7 +91,7 @@ class Worker:
             )
         del outcome
         if first < SHORTEST_SAMPLE:
-            first = seconds_per_run(run, self._threads)
+            first = seconds_per_run(run)
         self._number = runs_per_sample(first)
         return {"samples": [error], "details": details}
 
@@ -100,7 +99,7 @@ class Worker:
         """One sample of the run time; `accuracy` goes first."""
         if self._run is None:
             raise RuntimeError("The accuracy is checked before the time is measured.")
-        seconds = seconds_per_run(self._run, self._threads, self._number)
+        seconds = seconds_per_run(self._run, self._number)
         return {"samples": [seconds], "details": {"runs_per_sample": self._number}}
 
     def memory(self) -> dict[str, Any]:

@@ -17,7 +17,9 @@ class Gradient:
 
     name = "gradient"
     description = "yardstick: one mini-batch gradient, no curvature"
-    tolerance = 1e-4
+    tolerance = 1e-2
+    """A near-tie of a max pooling or ReLU that single precision decides the other way changes the
+    gradient by about 1e-3 (on 3c3d with N = 128: two pooling winners, one ReLU)."""
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Nothing to prepare."""

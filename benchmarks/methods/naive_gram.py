@@ -18,7 +18,9 @@ class NaiveGram:
     """The Gram matrix of the stored ``D x NC`` matrix V, one einsum per parameter."""
 
     name = "naive_gram"
-    description = "naive Gram matrix: V stored (BackPACK SqrtGGNExact, in its faster setting), then einsum"
+    description = (
+        "naive Gram matrix: V stored (BackPACK SqrtGGNExact, in its faster setting), then einsum"
+    )
     tolerance = 1e-4
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:

@@ -123,7 +123,7 @@ def test_reference_is_put_to_the_test(monkeypatch):
 
 def test_time():
     calls = []
-    seconds = seconds_per_run(lambda: calls.append(sum(range(20_000))), threads=1, number=5)
+    seconds = seconds_per_run(lambda: calls.append(sum(range(20_000))), number=5)
     assert len(calls) == 5
     assert seconds > 0
     assert [runs_per_sample(s) for s in (0.0, 0.006, 0.02, 3.0)] == [20_000_000, 4, 1, 1]

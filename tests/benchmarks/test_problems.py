@@ -27,7 +27,9 @@ def test_instances_are_reproducible(name):
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(("name", "count"), [("cifar10_3c3d", 895_210), ("fmnist_2c2d", 3_274_634)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("cifar10_3c3d", 895_210), ("fmnist_2c2d", 3_274_634)]
+)
 def test_published_parameter_counts(name, count):
     assert PROBLEMS[name].num_parameters == count
 
@@ -67,7 +69,7 @@ def test_registry():
     entry = PROBLEMS["digits_mlp"]
     with pytest.raises(ValueError, match="two problems called 'digits_mlp'"):
         Registry("problem", [entry, entry])
-    with pytest.raises(KeyError, match="Unknown problem 'mnist'. Choose from: digits_mlp, digits_cnn"):
+    with pytest.raises(KeyError, match=r"Unknown problem 'mnist'\. Choose from: digits_mlp, "):
         PROBLEMS["mnist"]
     assert "mnist" not in PROBLEMS
     assert len(PROBLEMS) == len(list(PROBLEMS))

@@ -1,0 +1,170 @@
+"""The command line as a user meets it, with real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cli
+from benchmarks.methods import METHODS
+from benchmarks.problems import PROBLEMS
+from benchmarks.process import WorkerProcess
+from benchmarks.records import Quantity, RecordStore, Status
+from benchmarks.suites import PROFILES, SUITES, Comparison
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--profile", "smoke", "--suite", "eigenvalues", "--repeats", "2"]
+COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram",), 8, None, repeats=1)
+
+
+def test_list(capsys):
+    assert cli.main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for name in [*PROBLEMS, *METHODS, *SUITES, *PROFILES]:
+        assert f"  {name}" in shown
+    assert cli.main(["list", "methods"]) == 0
+    assert "problems" not in capsys.readouterr().out
+
+
+def test_run(tmp_path, capsys):
+    output = tmp_path / "records.jsonl"
+    arguments = [
+        "run",
+        *SMALL,
+        "--method",
+        "gram",
+        "--method",
+        "gradient",
+        "--output",
+        str(output),
+    ]
+    assert cli.main(arguments) == 0
+    records = RecordStore(output).read()
+    assert [r.status for r in records] == [Status.OK] * 7
+    assert {r.quantity for r in records} == set(Quantity)
+    times = [r for r in records if r.quantity is Quantity.TIME]
+    assert all(len(r.samples) == 2 and min(r.samples) > 0 for r in times)
+    assert all(r.details["interleaved_with"] == ["gram", "gradient"] for r in times)
+    errors = [r.samples[0] for r in records if r.quantity is Quantity.ACCURACY]
+    assert max(errors) < 1e-5
+    assert records[0].environment["machine"]["cores"] >= 1
+    assert "python -m reports --input" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--problem", "mnist"], "invalid choice: 'mnist'"),
+        (["--device", "tpu"], "expected cpu or cuda, got 'tpu'"),
+        (["--repeats", "0"], "expected a positive whole number, got '0'"),
+        (["--threads", "two"], "expected a positive whole number, got 'two'"),
+    ],
+)
+def test_wrong_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["run", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_selected(capsys):
+    assert cli.main(["run", *SMALL, "--method", "power_iteration"]) == 2
+    assert "nothing in the profile matches" in capsys.readouterr().err
+
+
+def test_corrupt_records_are_named(tmp_path, capsys):
+    output = tmp_path / "records.jsonl"
+    output.write_text("nonsense\n")
+    assert cli.main(["run", *SMALL, "--output", str(output)]) == 2
+    assert f"{output}, line 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_killed_run_keeps_its_records_and_leaves_no_process(tmp_path, name):
+    output = tmp_path / "records.jsonl"
+    command = [sys.executable, "-m", "benchmarks", "run", *SMALL, "--output", str(output)]
+    run = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: output.exists() and children(run.pid))
+    workers = children(run.pid)
+    run.send_signal(getattr(signal, name))
+    _, errors = run.communicate(timeout=30)
+    wait_for(lambda: not any(alive(pid) for pid in workers))
+    assert RecordStore(output).read()
+    if name == "SIGKILL":
+        assert run.returncode == -signal.SIGKILL
+    else:
+        assert run.returncode == 130
+        assert "all finished cells are kept" in errors
+
+
+def test_worker_that_dies_is_an_error():
+    with WorkerProcess(COMPARISON, "gram", None) as worker:
+        assert worker.start(60)["status"] == "ok"
+        os.kill(worker._process.pid, signal.SIGSEGV)
+        answer = worker.ask("memory", 60)
+    assert answer["status"] == "error"
+    assert "killed by signal 11 during memory" in answer["reason"]
+
+
+def test_worker_that_is_slow_is_killed():
+    with WorkerProcess(COMPARISON, "gram", None) as worker:
+        answer = worker.start(0.01)
+        assert answer == {"status": "timeout", "reason": "start took more than 0.01 s"}
+        worker._process.wait(10)
+
+
+def test_worker_tells_out_of_memory_from_errors():
+    large = replace(COMPARISON, batch_size=1400)  # a Gram matrix of 635 MB
+    with WorkerProcess(large, "gram", memory_limit=2**29) as worker:
+        assert worker.start(60)["status"] == "ok"
+        answer = worker.ask("memory", 60)
+    assert answer["status"] == "oom", answer
+    with WorkerProcess(COMPARISON, "gram", None) as worker:
+        worker.start(60)
+        answer = worker.ask("accuracy", 60, reference=[1.0] * 72)
+        early = worker.ask("nonsense", 60)
+    assert answer["status"] == "error"
+    assert "exceeds the method's tolerance" in answer["reason"]
+    assert early["status"] == "error"
+
+
+def test_time_needs_accuracy_first():
+    with WorkerProcess(COMPARISON, "gram", None) as worker:
+        worker.start(60)
+        answer = worker.ask("time", 60)
+    assert "accuracy is checked before the time" in answer["reason"]
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and parent(int(entry.name)) == pid
+    ]
+
+
+def parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

@@ -1,0 +1,209 @@
+"""The runner, on workers that follow a script instead of measuring."""
+
+import itertools
+
+import pytest
+
+from benchmarks import runner as runner_module
+from benchmarks.records import Quantity, RecordStore, Status
+from benchmarks.runner import Runner, failures, num_cells
+from benchmarks.suites import PROFILES, SUITES, Comparison, select
+
+COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram", "gradient"), 8, None, repeats=3)
+PLACE = {"commit": "abc", "machine": {"cpu": "x"}, "versions": {}}
+
+
+class ScriptedWorker:
+    """Answers as `script` says: (method, command) -> answer; everything else is fine."""
+
+    log: list
+    script: dict
+
+    def __init__(self, comparison, method, memory_limit):
+        self.method, self.closed = method, False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def start(self, timeout):
+        return self.ask("start", timeout)
+
+    def ask(self, command, timeout, **arguments):
+        assert not self.closed
+        self.log.append((self.method, command))
+        answer = self.script.get((self.method, command), {})
+        if isinstance(answer, BaseException):
+            raise answer
+        count = sum(entry == (self.method, command) for entry in self.log)
+        return {"status": "ok", "samples": [float(count)], "details": {}, **answer}
+
+    def close(self):
+        self.closed = True
+        self.log.append((self.method, "closed"))
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Make runners on one file of records, with a script for the workers."""
+
+    def make(script=None, place=PLACE, patience=1e9):
+        class Worker(ScriptedWorker):
+            pass
+
+        Worker.log, Worker.script = [], script or {}
+        monkeypatch.setattr(runner_module, "WorkerProcess", Worker)
+        store = RecordStore(tmp_path / "records.jsonl")
+        told = []
+        runner = Runner(store, place, 10, patience, 1000, lambda what, n: told.append((what, n)))
+        return runner, Worker.log, told
+
+    return make
+
+
+def outcomes(runner):
+    return {(r.method, r.quantity.value): (r.status, r.samples) for r in runner.store.read()}
+
+
+def test_order_of_measurements(make):
+    """Accuracy before time, times in turns, memory in fresh processes."""
+    runner, log, told = make()
+    runner.run([COMPARISON])
+    timed = [method for method, command in log if command == "time"]
+    assert timed == ["gram", "gradient"] * 3
+    commands = [command for _, command in log]
+    assert commands.index("time") > max(i for i, c in enumerate(commands) if c == "accuracy")
+    assert commands.index("memory") > max(i for i, c in enumerate(commands) if c == "time")
+    assert log.count(("gram", "start")) == 3  # reference, time, memory
+    assert outcomes(runner) == {
+        ("reference", "spectrum"): (Status.OK, [1.0]),
+        ("gram", "accuracy"): (Status.OK, [1.0]),
+        ("gradient", "accuracy"): (Status.OK, [1.0]),
+        ("gram", "time"): (Status.OK, [1.0, 2.0, 3.0]),
+        ("gradient", "time"): (Status.OK, [1.0, 2.0, 3.0]),
+        ("gram", "memory"): (Status.OK, [1.0]),
+        ("gradient", "memory"): (Status.OK, [1.0]),
+    }
+    assert sum(finished for _, finished in told) == num_cells([COMPARISON]) == 6
+    assert [m for m, c in log if c == "closed"].count("gram") == 3
+
+
+def test_record_is_complete(make):
+    runner, _, _ = make()
+    runner.run([COMPARISON])
+    record = next(r for r in runner.made if r.quantity is Quantity.TIME and r.method == "gram")
+    assert record.parameters == {
+        "batch_size": 8,
+        "k": None,
+        "repeats": 3,
+        "device": "cpu",
+        "dtype": "float32",
+        "threads": 1,
+        "seed": 0,
+        "data": "real",
+    }
+    assert record.unit == "s"
+    assert record.environment == PLACE
+    assert record.details == {"interleaved_with": ["gram", "gradient"], "memory_limit": 1000}
+    assert record.time
+
+
+@pytest.mark.parametrize("status", ["oom", "timeout", "skipped", "error"])
+def test_a_failing_method_does_not_end_the_run(make, status):
+    failed = {"status": status, "reason": "because"}
+    runner, log, _ = make({("gram", "accuracy"): failed})
+    runner.run([COMPARISON])
+    found = outcomes(runner)
+    for quantity in ("accuracy", "time", "memory"):
+        assert found["gram", quantity] == (Status(status), [])
+        assert found["gradient", quantity][0] is Status.OK
+    assert ("gram", "time") not in log
+    lines = list(failures(runner.made))
+    assert lines[0] == f"{status:8} eigenvalues/digits_mlp/gram/accuracy: because"
+    assert len(lines) == 3
+
+
+def test_failure_while_timing_keeps_the_other_methods(make):
+    runner, log, _ = make({("gram", "time"): {"status": "timeout", "reason": "slow"}})
+    runner.run([COMPARISON])
+    found = outcomes(runner)
+    assert found["gram", "time"] == (Status.TIMEOUT, [])
+    assert found["gradient", "time"] == (Status.OK, [1.0, 2.0, 3.0])
+    assert found["gram", "memory"][0] is Status.OK
+    assert log.count(("gram", "time")) == 1
+
+
+def test_without_reference_nothing_is_timed(make):
+    runner, log, _ = make({("gram", "reference"): {"status": "error", "reason": "wrong"}})
+    runner.run([COMPARISON])
+    assert all(command not in ("accuracy", "time", "memory") for _, command in log)
+    assert outcomes(runner)["gradient", "time"] == (Status.ERROR, [])
+    assert "no reference: wrong" in list(failures(runner.made))[1]
+
+
+def test_slow_methods_get_three_samples(make):
+    runner, _, _ = make(patience=2.0)
+    runner.run([Comparison("eigenvalues", "digits_mlp", ("gram",), 8, None, repeats=10)])
+    assert outcomes(runner)["gram", "time"] == (Status.OK, [1.0, 2.0, 3.0])
+
+
+def test_second_run_goes_on_where_the_first_stopped(make):
+    first, _, _ = make({("gradient", "time"): KeyboardInterrupt()})
+    with pytest.raises(KeyboardInterrupt):
+        first.run([COMPARISON])
+    assert set(outcomes(first)) == {
+        ("reference", "spectrum"),
+        ("gram", "accuracy"),
+        ("gradient", "accuracy"),
+    }
+    second, log, told = make()
+    second.run([COMPARISON])
+    assert ("gram", "reference") not in log
+    assert {(r.method, r.quantity.value) for r in second.made} == set(
+        itertools.product(["gram", "gradient"], ["time", "memory"])
+    )
+    assert sum(finished for _, finished in told) == 6
+    third, log, _ = make()
+    third.run([COMPARISON])
+    assert log == third.made == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"commit": "def"}, {"machine": {"cpu": "y"}}, {"versions": {"t": "2"}}]
+)
+def test_records_of_another_place_do_not_count(make, change):
+    make()[0].run([COMPARISON])
+    other, _, _ = make(place={**PLACE, **change})
+    other.run([COMPARISON])
+    assert len(other.made) == 7
+
+
+def test_errors_are_tried_again_other_failures_are_not(make):
+    script = {
+        ("gram", "accuracy"): {"status": "error", "reason": "bug"},
+        ("gradient", "accuracy"): {"status": "oom", "reason": "large"},
+    }
+    make(script)[0].run([COMPARISON])
+    again, _, _ = make()
+    again.run([COMPARISON])
+    assert {r.method for r in again.made} == {"gram"}
+    assert len(again.made) == 3
+
+
+def test_select():
+    grid = PROFILES["quick"].comparisons()
+    assert select(grid) == grid
+    chosen = select(grid, ["leading"], ["digits_cnn"], ["gram"], device="cuda", repeats=None)
+    assert chosen == [
+        Comparison("leading", "digits_cnn", ("gram",), 128, 10, grid[0].repeats, device="cuda")
+    ]
+    assert select(grid, methods=["power_iteration"], suites=["eigenvalues"]) == []
+
+
+def test_profiles_use_suites_that_exist():
+    for profile in PROFILES.values():
+        for comparison in profile.comparisons():
+            assert comparison.methods == SUITES[comparison.suite].methods
+            assert comparison.parameters["data"] in ("real", "synthetic")

@@ -1,0 +1,64 @@
+"""The README is true: its example runs as written, its figures are those of the records."""
+
+import re
+from pathlib import Path
+from statistics import median
+
+from benchmarks.records import Quantity, RecordStore, Status
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+RECORDS = ROOT / "bench_results" / "published" / "quick.jsonl"
+
+
+def test_example(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 12
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_figures():
+    """The table is what this function makes of the committed records: paste it after a new run."""
+    assert figures() in README
+
+
+def test_figures_are_of_one_clean_commit():
+    environments = [r.environment for r in RecordStore(RECORDS).read()]
+    assert {e["dirty"] for e in environments} == {False}
+    assert len({e["commit"] for e in environments}) == 1
+
+
+def figures() -> str:
+    """Ratios of medians (time) and of peaks (memory) to the exact Gram matrix of vivit."""
+    rows = [
+        "| problem | computed | time | memory | against | time | memory |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    measured = {}
+    for r in RecordStore(RECORDS).read():
+        cell = r.suite, r.problem, r.parameters["batch_size"], r.parameters["k"]
+        measured[cell, r.method, r.quantity] = r
+    for cell in dict.fromkeys(cell for cell, _, _ in measured):
+        suite, problem, batch_size, k = cell
+        baseline = {"eigenvalues": "naive_gram", "leading": "power_iteration"}.get(suite)
+        if baseline is None or batch_size != 128:
+            continue
+        name = baseline.replace("_", " ").replace("gram", "Gram matrix")
+        own = [measured[cell, "gram", q] for q in (Quantity.TIME, Quantity.MEMORY)]
+        theirs = [measured[cell, baseline, q] for q in (Quantity.TIME, Quantity.MEMORY)]
+        ratios = [ratio(a, b) for a, b in zip(own, theirs, strict=True)]
+        task = "all eigenvalues" if k is None else f"{k} leading pair{'s' * (k > 1)}"
+        seconds, size = median(own[0].samples), max(own[1].samples) / 2**20
+        cells = [f"`{problem}`", task, f"{seconds:.2g} s", f"{size:.0f} MiB", name, *ratios]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def ratio(own, theirs) -> str:
+    if theirs.status is not Status.OK:
+        return {"oom": "out of memory", "timeout": "timed out"}.get(theirs.status.value, "failed")
+    summary = max if own.quantity is Quantity.MEMORY else median
+    factor = summary(theirs.samples) / summary(own.samples)
+    word = "more" if own.quantity is Quantity.MEMORY else "slower"
+    return f"{factor:.1f}x {word}" if factor >= 1 else f"{factor:.2f}x"
