@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "os": platform.platform(aliased=True, terse=True),
+        "os": f"{platform.system()} {platform.machine()}",
     }
 
 

@@ -1,9 +1,10 @@
-"""Figures that compare methods: one row per problem, one column per task."""
+"""Figures that compare methods: one row per problem, one column per suite."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -14,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from benchmarks.records import Quantity, Status
 from reports import labels, units
-from reports.tables import integer, task
+from reports.tables import integer
 
 OK = Status.OK.value
 WIDTH = 0.8
@@ -61,7 +62,7 @@ SCALES = {
 
 
 def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Figure:
-    """Draw every sample of a quantity, and the median, per method, batch size, problem and task.
+    """Draw every sample of a quantity, and the median, per method, batch size, problem and suite.
 
     Args:
         frame: Measurements in one setting, at least one of them of the quantity.
@@ -76,17 +77,17 @@ def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Fig
         row=[
             labels.problem_label(p, d) for p, d in zip(rows["problem"], rows["data"], strict=True)
         ],
-        column=[task(s, k) for s, k in zip(rows["suite"], rows["k"], strict=True)],
-        batch=[integer(size) for size in rows["batch_size"]],
+        column=[labels.suite_label(suite) for suite in rows["suite"]],
+        batch=[_size(n, k) for n, k in zip(rows["batch_size"], rows["k"], strict=True)],
     )
     methods = labels.sorted_methods(rows["method"])
-    names, tasks = list(dict.fromkeys(rows["row"])), _tasks(rows)
+    names, suites = list(dict.fromkeys(rows["row"])), _suites(rows)
     with sns.axes_style(STYLE), sns.plotting_context("notebook", font_scale=0.85):
-        figure, axes = _grid(rows, names, tasks, len(methods))
+        figure, axes = _grid(rows, names, suites, len(methods))
         for i, name in enumerate(names):
             drawn = rows.loc[rows["row"] == name, "samples"].explode().dropna().astype(float)
             _prepare_row(axes[i], drawn[drawn > 0], SCALES[quantity])
-            for j, column in enumerate(tasks):
+            for j, column in enumerate(suites):
                 facet = rows[(rows["row"] == name) & (rows["column"] == column)]
                 _draw(axes[i][j], facet, methods, palette)
                 axes[i][j].set_title(f"{name}\n{column}", fontsize="medium")
@@ -95,28 +96,27 @@ def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Fig
     return figure
 
 
-def _tasks(rows: pd.DataFrame) -> list[str]:
-    """Tasks in the order of suites, then k."""
-    ordered = rows.sort_values(["suite", "k"], key=_suite_order, kind="stable")
-    return list(dict.fromkeys(ordered["column"]))
+def _size(batch_size: Any, k: Any) -> str:
+    """What distinguishes the measurements of a facet: batch size and number of eigenpairs."""
+    size = f"batch {integer(batch_size)}"
+    return size if pd.isna(k) else f"{size}\nk = {integer(k)}"
 
 
-def _suite_order(column: pd.Series) -> pd.Series:
-    if column.name != "suite":
-        return column
-    ranks = sorted(set(column), key=lambda suite: labels.rank(suite, labels.SUITES))
-    return column.map(ranks.index)
+def _suites(rows: pd.DataFrame) -> list[str]:
+    """Names of the suites, in the order of the report."""
+    suites = sorted(set(rows["suite"]), key=lambda suite: labels.rank(suite, labels.SUITES))
+    return [labels.suite_label(suite) for suite in suites]
 
 
 def _grid(
-    rows: pd.DataFrame, names: list[str], tasks: list[str], methods: int
+    rows: pd.DataFrame, names: list[str], suites: list[str], methods: int
 ) -> tuple[Figure, list[list[Axes]]]:
-    batches = max(rows.groupby("row")["batch"].nunique())
+    batches = max(rows.groupby(["row", "column"])["batch"].nunique())
     height = 1.1 + 0.24 * batches * (methods + 1)
     figure = Figure(
-        figsize=(1.0 + 3.9 * len(tasks), 0.6 + height * len(names)), layout="constrained"
+        figsize=(1.0 + 5.0 * len(suites), 0.6 + height * len(names)), layout="constrained"
     )
-    axes = figure.subplots(len(names), len(tasks), sharex="row", squeeze=False)
+    axes = figure.subplots(len(names), len(suites), sharex="row", squeeze=False)
     return figure, [list(row) for row in axes]
 
 
@@ -135,8 +135,7 @@ def _prepare_row(axes: list[Axes], values: pd.Series, scale: Scale) -> None:
 
 def _draw(axes: Axes, facet: pd.DataFrame, methods: list[str], palette: Palette) -> None:
     """One facet: batch sizes from top to bottom, methods side by side within each."""
-    batches = [str(size) for size in sorted({int(b) for b in facet["batch_size"].dropna()})]
-    batches += [name for name in dict.fromkeys(facet["batch"]) if name not in batches]
+    batches = list(dict.fromkeys(facet.sort_values(["batch_size", "k"])["batch"]))
     samples = facet[["batch", "method", "samples"]].explode("samples").dropna()
     samples = samples.assign(samples=samples["samples"].astype(float))
     positive = samples[samples["samples"] > 0]
@@ -145,7 +144,7 @@ def _draw(axes: Axes, facet: pd.DataFrame, methods: list[str], palette: Palette)
     _outcomes(axes, facet, batches, methods, palette)
     if not len(facet):
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="0.4")
-    axes.set_yticks(range(len(batches)), [f"batch {name}" for name in batches])
+    axes.set_yticks(range(len(batches)), batches)
     for boundary in range(1, len(batches)):
         axes.axhline(boundary - 0.5, color="0.8", linewidth=0.8, linestyle="--")
     axes.set_ylim(max(len(batches), 1) - 0.5, -0.5)
