@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
@@ -34,9 +35,11 @@ def environment(command: str) -> dict[str, Any]:
         Commit, machine, versions and command, as plain JSON types.
     """
     commit = _git("rev-parse", "HEAD")
+    changes = _changes() if commit else None
     return {
         "commit": commit,
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
+        "dirty": bool(changes),
+        "changes": changes,
         "machine": machine(),
         "versions": {"python": platform.python_version(), **_versions()},
         "command": command,
@@ -76,11 +79,21 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _changes() -> str | None:
+    """A hash of what differs from the commit, results aside; None if nothing does."""
+    code = ("--", ".", ":(exclude,top)bench_results")
+    status = _git("status", "--porcelain", *code)
+    if not status:
+        return None
+    text = f"{status}\n{_git('diff', 'HEAD', *code)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _git(*arguments: str) -> str | None:
     try:
         return subprocess.run(
             ["git", *arguments],
-            cwd=Path(__file__).parent,
+            cwd=Path(__file__).parent.parent,
             capture_output=True,
             text=True,
             check=True,

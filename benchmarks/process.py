@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,9 @@ from benchmarks.suites import Comparison
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where ``python -m benchmarks`` finds the package."""
+
+WORKER = [sys.executable, "-m", "benchmarks.worker"]
+"""The command of a worker."""
 
 
 class WorkerProcess:
@@ -31,7 +35,7 @@ class WorkerProcess:
         """
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker"],
+            WORKER,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -96,7 +100,14 @@ class WorkerProcess:
             reason = f"{command} took more than {timeout:g} s"
             return {"status": Status.TIMEOUT.value, "reason": reason}
         line = self._process.stdout.readline()
-        return json.loads(line) if line.endswith(b"\n") else self._died(command)
+        if not line.endswith(b"\n"):
+            return self._died(command)
+        try:
+            return json.loads(line)
+        except ValueError:
+            self._process.kill()
+            reason = f"{command} was answered by {line[:80]!r}, which is not JSON"
+            return {"status": Status.ERROR.value, "reason": reason}
 
     def close(self) -> None:
         """Kill the process, if it still runs, and wait for its end."""
@@ -111,9 +122,13 @@ class WorkerProcess:
         self._errors.close()
 
     def _died(self, command: str) -> dict[str, Any]:
+        self._process.kill()  # no effect on a process that has ended
         code = self._process.wait()
         self._errors.seek(0)
         tail = self._errors.read().decode(errors="replace").strip().splitlines()[-3:]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         reason = f"the process {how} during {command}: {' | '.join(tail) or 'no output'}"
-        return {"status": Status.ERROR.value, "reason": reason}
+        status = Status.OUT_OF_MEMORY if code == -signal.SIGKILL else Status.ERROR
+        if status is Status.OUT_OF_MEMORY:
+            reason += " (as the system does when memory runs out)"
+        return {"status": status.value, "reason": reason}

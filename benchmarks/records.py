@@ -6,6 +6,7 @@ and on which commit, machine and versions. Reports read records and nothing else
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -39,7 +40,7 @@ class Quantity(str, Enum):
 
     @property
     def unit(self) -> str:
-        """Unit of the samples; accuracies are relative to the largest eigenvalue."""
+        """Unit of the samples; accuracies are relative errors."""
         units = {
             Quantity.TIME: "s",
             Quantity.MEMORY: "bytes",
@@ -160,8 +161,9 @@ class RecordStore:
             records: What to append.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._drop_torn_line()
         with self.path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+            self._mend_last_line()
             file.write("".join(record.to_json() + "\n" for record in records).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -169,8 +171,8 @@ class RecordStore:
     def read(self) -> list[Record]:
         """All records, in the order in which they were made.
 
-        A last line without its newline is what a killed run leaves; it is dropped, for its cell
-        will be measured again.
+        An incomplete last line is what a killed run leaves; it is dropped, for its cell will be
+        measured again.
 
         Returns:
             The records; none if the file does not exist.
@@ -182,7 +184,7 @@ class RecordStore:
             return []
         text = self.path.read_text()
         lines = text.splitlines()
-        if lines and not text.endswith("\n"):
+        if lines and not text.endswith("\n") and not self._is_record(lines[-1]):
             lines.pop()
         return [self._parse(line, number) for number, line in enumerate(lines, start=1) if line]
 
@@ -192,10 +194,21 @@ class RecordStore:
         except ValueError as error:
             raise RecordError(f"{self.path}, line {number}: {error}") from error
 
-    def _drop_torn_line(self) -> None:
+    def _mend_last_line(self) -> None:
         """Remove what a killed run left of its last line, so that the next one starts clean."""
-        if self.path.exists():
-            data = self.path.read_bytes()
-            complete = data.rfind(b"\n") + 1
-            if complete < len(data):
-                os.truncate(self.path, complete)
+        data = self.path.read_bytes()
+        end = data.rfind(b"\n") + 1
+        if end == len(data):
+            return
+        if self._is_record(data[end:].decode(errors="replace")):
+            with self.path.open("ab") as file:
+                file.write(b"\n")  # complete, but for its end
+        else:
+            os.truncate(self.path, end)
+
+    def _is_record(self, line: str) -> bool:
+        try:
+            Record.from_json(line)
+        except ValueError:
+            return False
+        return True

@@ -125,8 +125,9 @@ class Runner:
                     worker.close()
             timed = [m for m in methods if m in pending[Quantity.TIME]]
             answers = {**failed, **self._time_in_turns(comparison, live, timed)}
-            for answer in answers.values():
-                answer.setdefault("details", {})["interleaved_with"] = [*live]
+            for method in timed:
+                details = {**answers[method].get("details", {}), "interleaved_with": [*live]}
+                answers[method] = {**answers[method], "details": details}
             self._store([self._record(comparison, m, Quantity.TIME, answers[m]) for m in timed])
         return failed
 
@@ -146,7 +147,7 @@ class Runner:
             m: {"status": "ok", "samples": []} for m in timed if m in live
         }
         for repeat in range(comparison.repeats):
-            for method, answer in answers.items():
+            for method, answer in _rotated(answers, repeat):
                 if answer["status"] != Status.OK.value or self._has_enough(answer["samples"]):
                     continue
                 self._tell(
@@ -236,13 +237,20 @@ class Runner:
     def _same_place(self, record: Record) -> bool:
         return all(
             record.environment.get(what) == self.environment.get(what)
-            for what in ("commit", "machine", "versions")
+            for what in ("commit", "changes", "machine", "versions")
         )
 
     def _tell(
         self, comparison: Comparison, method: str, quantity: Quantity, what: str = ""
     ) -> None:
         self.progress(f"{comparison.title}: {method}, {quantity.value}{what}", 0)
+
+
+def _rotated(answers: dict[str, Answer], by: int) -> list[tuple[str, Answer]]:
+    """Methods in turn, each repeat beginning with another one."""
+    items = list(answers.items())
+    by %= max(len(items), 1)
+    return items[by:] + items[:by]
 
 
 def _reference_parameters(comparison: Comparison) -> dict[str, Any]:

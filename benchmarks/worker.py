@@ -20,12 +20,18 @@ from typing import Any, TextIO
 import torch
 
 from benchmarks.measure import SHORTEST_SAMPLE, peak_bytes, runs_per_sample, seconds_per_run
-from benchmarks.methods import METHODS, Outcome, Task
+from benchmarks.methods import METHODS, NotApplicableError, Outcome, Task
 from benchmarks.problems import PROBLEMS
 from benchmarks.records import Status
-from benchmarks.reference import reference_spectrum
+from benchmarks.reference import largest_residual, reference_spectrum
 
 PR_SET_PDEATHSIG = 1
+
+OUT_OF_MEMORY = ("can't allocate memory", "std::bad_alloc", "ALLOC_FAILED", "out of memory")
+"""What torch and its libraries say when an allocation fails."""
+
+COMMANDS = ("reference", "accuracy", "time", "memory")
+"""Methods of `Worker` that a parent may call."""
 
 
 class Worker:
@@ -84,6 +90,9 @@ class Worker:
         exact = torch.tensor(reference, dtype=torch.float64)
         error = self._method.error(outcome, instance, exact)
         details = {**outcome.details, "num_parameters": instance.num_parameters}
+        if outcome.vectors is not None:
+            residual = largest_residual(instance, outcome.values, outcome.vectors)
+            details["residual"], error = residual, max(error, residual)
         if not error <= self._method.tolerance:
             raise ArithmeticError(
                 f"relative error {error:.1e} exceeds the method's tolerance "
@@ -120,7 +129,8 @@ def main() -> None:
     """Serve commands until standard input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     _die_with_parent()
-    answers, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # prints, of C code and of subprocesses too, go to standard error
     worker: Worker | None = None
     for line in sys.stdin:
         command = json.loads(line)
@@ -130,8 +140,10 @@ def main() -> None:
                 _limit_memory(arguments.pop("memory_limit"))
                 worker = Worker(**arguments)
                 result: dict[str, Any] = {}
-            else:
+            elif name in COMMANDS:
                 result = getattr(worker, name)(**arguments)
+            else:
+                raise ValueError(f"unknown command {name!r}, expected one of {COMMANDS}")
             _answer(answers, {"status": Status.OK.value, **result})
         except Exception as error:
             traceback.print_exc()
@@ -146,9 +158,9 @@ def _answer(stream: TextIO, message: dict[str, Any]) -> None:
 def _status_of(error: Exception) -> Status:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return Status.OUT_OF_MEMORY
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY):
         return Status.OUT_OF_MEMORY
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotApplicableError):
         return Status.SKIPPED
     return Status.ERROR
 

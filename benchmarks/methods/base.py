@@ -12,6 +12,10 @@ from torch import Tensor
 from benchmarks.problems import Instance
 
 
+class NotApplicableError(Exception):
+    """The method does not do this task."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What is to be computed.
@@ -29,10 +33,12 @@ class Outcome:
 
     Attributes:
         values: Eigenvalues in ascending order; for the gradient, its flat entries.
+        vectors: Eigenvectors to the values, shape ``[K, D]``, if they were asked for.
         details: Facts worth recording, such as numbers of iterations.
     """
 
     values: Tensor
+    vectors: Tensor | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
 

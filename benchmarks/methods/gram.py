@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from benchmarks.methods.base import Outcome, Task, spectral_error
@@ -23,8 +24,12 @@ class Gram:
 
         def run() -> Outcome:
             ggn = GGN(instance.model, instance.loss_func, (instance.inputs, instance.targets))
-            values = ggn.eigvalsh() if task.k is None else ggn.eigh(k=task.k).values
-            return Outcome(values, {"num_columns": ggn.num_columns})
+            details = {"num_columns": ggn.num_columns}
+            if task.k is None:
+                return Outcome(ggn.eigvalsh(), details=details)
+            pairs = ggn.eigh(k=task.k)
+            vectors = torch.cat([v.flatten(start_dim=1) for v in pairs.vectors.values()], dim=1)
+            return Outcome(pairs.values, vectors, details)
 
         return run
 

@@ -10,7 +10,7 @@ from backpack.core.derivatives.convnd import weight_jac_t_save_memory
 from backpack.extensions import SqrtGGNExact
 from torch import Tensor, nn
 
-from benchmarks.methods.base import Outcome, Task, spectral_error
+from benchmarks.methods.base import NotApplicableError, Outcome, Task, spectral_error
 from benchmarks.problems import Instance
 
 
@@ -26,7 +26,7 @@ class NaiveGram:
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Extend model and loss by BackPACK."""
         if task.k is not None:
-            raise NotImplementedError("The naive Gram matrix is measured for all eigenvalues.")
+            raise NotApplicableError("The naive Gram matrix is measured for all eigenvalues.")
         model, loss_func = extend(instance.model), extend(instance.loss_func)
 
         def run() -> Outcome:
@@ -52,7 +52,7 @@ def _spectrum(model: nn.Module) -> Outcome:
         v = v.flatten(start_dim=2)
         gram += torch.einsum("cnp,dmp->cndm", v, v).reshape(columns, columns)
     values = torch.linalg.eigvalsh(gram)[-min(size, columns) :]
-    return Outcome(values, {"num_columns": columns})
+    return Outcome(values, details={"num_columns": columns})
 
 
 def _factor(p: nn.Parameter) -> Tensor:

@@ -112,6 +112,36 @@ def test_worker_that_dies_is_an_error():
     assert "killed by signal 11 during memory" in answer["reason"]
 
 
+def test_worker_that_is_killed_ran_out_of_memory():
+    with WorkerProcess(COMPARISON, "gram", None) as worker:
+        worker.start(60)
+        os.kill(worker._process.pid, signal.SIGKILL)
+        answer = worker.ask("memory", 60)
+    assert answer["status"] == "oom"
+    assert "killed by signal 9" in answer["reason"]
+
+
+def test_prints_do_not_disturb_the_protocol(monkeypatch):
+    """Neither of Python nor of C code or subprocesses."""
+    code = (
+        "import os, sys; from benchmarks import worker;"
+        "worker.Worker.time = lambda self: (print('hello'), os.system('echo hi'), {})[-1];"
+        "worker.main()"
+    )
+    monkeypatch.setattr("benchmarks.process.WORKER", [sys.executable, "-c", code])
+    with WorkerProcess(COMPARISON, "gram", None) as worker:
+        assert worker.start(60) == {"status": "ok"}
+        assert worker.ask("time", 60) == {"status": "ok"}
+
+
+def test_answers_that_are_not_json_are_errors(monkeypatch):
+    monkeypatch.setattr("benchmarks.process.WORKER", [sys.executable, "-c", "print('what?')"])
+    with WorkerProcess(COMPARISON, "gram", None) as worker:
+        answer = worker.start(60)
+    assert answer["status"] == "error"
+    assert "which is not JSON" in answer["reason"]
+
+
 def test_worker_that_is_slow_is_killed():
     with WorkerProcess(COMPARISON, "gram", None) as worker:
         answer = worker.start(0.01)

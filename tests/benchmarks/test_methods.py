@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from benchmarks.measure import peak_bytes, runs_per_sample, seconds_per_run
-from benchmarks.methods import METHODS, Outcome, Task
+from benchmarks.methods import METHODS, NotApplicableError, Outcome, Task
 from benchmarks.methods.base import spectral_error
 from benchmarks.methods.power_iteration import MAX_ITERATIONS, power_iteration
 from benchmarks.problems import Instance
-from benchmarks.reference import reference_spectrum
+from benchmarks.reference import largest_residual, reference_spectrum
 from benchmarks.suites import SUITES
 from vivit import GGN
 
@@ -50,6 +50,9 @@ def test_leading_eigenvalues(name, tolerance, k):
     outcome = METHODS[name].prepare(problem, Task(k))()
     assert len(outcome.values) == k
     assert METHODS[name].error(outcome, problem, exact_spectrum(problem)) < tolerance
+    assert outcome.vectors.shape == (k, problem.num_parameters)
+    residual = largest_residual(problem, outcome.values, outcome.vectors)
+    assert residual < (tolerance if name == "gram" else 0.1)
 
 
 def test_power_iteration_follows_the_protocol():
@@ -81,7 +84,7 @@ def test_gradient():
 
 @pytest.mark.parametrize(("name", "k"), [("power_iteration", None), ("naive_gram", 2)])
 def test_tasks_that_a_method_does_not_do(name, k):
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotApplicableError):
         METHODS[name].prepare(instance(), Task(k))
 
 

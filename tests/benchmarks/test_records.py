@@ -33,6 +33,16 @@ def test_round_trip(tmp_path):
     assert [r.quantity.unit for r in records] == ["s", "s"]
 
 
+def test_complete_line_without_its_end_is_kept(tmp_path):
+    """An editor may have taken the last newline away."""
+    store = RecordStore(tmp_path / "records.jsonl")
+    store.append([record()])
+    store.path.write_bytes(store.path.read_bytes().rstrip())
+    assert store.read() == [record()]
+    store.append([record(method="gradient")])
+    assert store.read() == [record(), record(method="gradient")]
+
+
 def test_key_depends_on_what_is_measured_only():
     assert record().key == record(samples=[1.0], time="2026-01-01", environment={}).key
     for change in (

@@ -72,7 +72,7 @@ def test_order_of_measurements(make):
     runner, log, told = make()
     runner.run([COMPARISON])
     timed = [method for method, command in log if command == "time"]
-    assert timed == ["gram", "gradient"] * 3
+    assert timed == ["gram", "gradient", "gradient", "gram", "gram", "gradient"]
     commands = [command for _, command in log]
     assert commands.index("time") > max(i for i, c in enumerate(commands) if c == "accuracy")
     assert commands.index("memory") > max(i for i, c in enumerate(commands) if c == "time")
@@ -171,7 +171,13 @@ def test_second_run_goes_on_where_the_first_stopped(make):
 
 
 @pytest.mark.parametrize(
-    "change", [{"commit": "def"}, {"machine": {"cpu": "y"}}, {"versions": {"t": "2"}}]
+    "change",
+    [
+        {"commit": "def"},
+        {"changes": "edited"},
+        {"machine": {"cpu": "y"}},
+        {"versions": {"t": "2"}},
+    ],
 )
 def test_records_of_another_place_do_not_count(make, change):
     make()[0].run([COMPARISON])
