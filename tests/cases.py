@@ -166,6 +166,96 @@ class Functional(nn.Module):
         return F.linear(x.flatten(1), self.matrix) @ self.product
 
 
+class Latent(nn.Module):
+    """A parameter that is the input of the network, as in a deep image prior."""
+
+    def __init__(self):
+        super().__init__()
+        self.latent = nn.Parameter(torch.randn(1, 2, 5, 5))
+        self.first = nn.Conv2d(2, 2, 3)
+        self.second = nn.Conv2d(2, 2, 1, bias=False)
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(self.latent))) + 0 * x.sum()
+
+
+class Constant(nn.Module):
+    """Its output is a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.p = nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, x):
+        return self.p
+
+
+class Permuted(nn.Module):
+    """Works on the samples in another order, and puts them back."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        order = torch.tensor([2, 1, 0, *range(3, len(x))])
+        return self.head(torch.tanh(self.first(x[order]))[order])
+
+
+class Lookup(nn.Module):
+    """Samples share the rows of a projected table, which has as many rows as there are samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.project = nn.Parameter(torch.randn(4, 3)), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return torch.tanh(self.project(self.table))[torch.tensor([0, 1, 0, 1])] * x
+
+
+class Broadcasts(nn.Module):
+    """Sums and products with factors, in place, and of other shapes than a bias has."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+        self.scaled, self.added = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(4))
+        self.swapped = nn.Parameter(torch.randn(4))
+        self.column, self.single = nn.Parameter(torch.randn(5, 1)), nn.Parameter(torch.randn(1))
+        self.matrix = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, x):
+        h = self.linear(x).add_(self.added)
+        h = torch.tanh(torch.add(h, self.scaled, alpha=2) + self.column + self.single)
+        h = torch.tanh(torch.add(self.swapped, h, alpha=-1))
+        return h + torch.addmm(self.scaled, x, self.matrix.t().t(), beta=0.5, alpha=2)
+
+
+class TwoOrders(nn.Module):
+    """One module, used sample first and position first."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x):  # [n, t, i]
+        h = torch.tanh(self.inner(x))
+        h = torch.tanh(self.inner(h.transpose(0, 1).contiguous())).transpose(0, 1)
+        return self.head(h.square().mean(1))
+
+
+class Chunked(nn.Module):
+    """Runs in pieces of two samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        pieces = [torch.tanh(self.first(piece)) for piece in x.split(2)]
+        return self.head(torch.cat(pieces))
+
+
 class Scalar(nn.Module):
     """One output per sample without an axis of its own, shape [N]."""
 
@@ -337,6 +427,25 @@ CASES = [
             "0.parametrizations.weight.original1",
         ),
     ),
+    Case("latent", Latent, (1, 1), MSE, generic=("latent",)),
+    Case("output is a parameter", Constant, (3, 1), MSE, generic=("p",)),
+    Case("permuted", Permuted, (5, 3), generic=("first.bias", "first.weight")),
+    Case(
+        "lookup",
+        Lookup,
+        (4, 2),
+        MSE,
+        generic=("project.bias", "project.weight", "table"),
+    ),
+    Case(
+        "broadcasts",
+        Broadcasts,
+        (5, 3),
+        generic=("column", "matrix", "scaled", "single"),
+    ),
+    Case("two orders", TwoOrders, (4, 3, 3)),
+    Case("chunked", Chunked, (5, 3), generic=("first.bias", "first.weight")),
+    Case("forty samples", mlp, (40, 5)),
     Case("attention", Attention, (3, 4, 4)),
     Case("lstm", Recurrent, (3, 4, 3)),
 ]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from vivit.layers.affine import form_columns, mirror
+from vivit.layers.affine import Factors, form_columns, mirror
 from vivit.layers.cost import AffineShape, Evaluation, cheapest_evaluation, evaluation_cost
-from vivit.layers.layer import evaluate
+from vivit.layers.store import evaluate
 
 sizes = st.integers(1, 7)
 shapes = st.builds(AffineShape, sizes, sizes, sizes, sizes, sizes)
@@ -36,7 +36,7 @@ def test_evaluations_agree_with_the_formula(shape, workspace):
     expected = torch.einsum("ncto,nti,mduo,mui->ncmd", s, a, s, a).reshape(size, size) + 1
     for evaluation in possible(shape):
         gram = torch.ones(size, size, dtype=torch.float64)
-        evaluate(evaluation, gram, a, s, workspace)
+        evaluate(evaluation, gram, Factors(a, s), workspace=workspace)
         mirror(gram)
         assert torch.allclose(gram, expected, rtol=1e-12, atol=1e-12), evaluation
 
@@ -59,7 +59,7 @@ def test_predicted_flops(evaluation, positions):
     gram = torch.zeros(320, 320, dtype=torch.float64)
     in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
-        evaluate(evaluation, gram, *factors(shape), workspace=10**5)
+        evaluate(evaluation, gram, Factors(*factors(shape)), workspace=10**5)
     predicted = evaluation_cost(evaluation, shape).flops
     assert counter.get_total_flops() == pytest.approx(predicted, rel=0.3)
 

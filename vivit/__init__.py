@@ -1,15 +1,24 @@
 """Exact curvature access through the low-rank structure of the GGN."""
 
 from vivit.blocks import BlockDiagonal, block_diagonal
+from vivit.directional import DirectionalDerivatives
 from vivit.errors import InputError, StaleError, UnsupportedError, VivitError
 from vivit.ggn import GGN, EigenPairs
+from vivit.newton import BootstrapDamping
+from vivit.operators import FactorOperator
+from vivit.options import Exact, MonteCarlo
 from vivit.version import __version__
 
 __all__ = [
     "GGN",
     "BlockDiagonal",
+    "BootstrapDamping",
+    "DirectionalDerivatives",
     "EigenPairs",
+    "Exact",
+    "FactorOperator",
     "InputError",
+    "MonteCarlo",
     "StaleError",
     "UnsupportedError",
     "VivitError",

@@ -7,14 +7,16 @@ from typing import Any
 
 from torch import nn
 
-from vivit.ggn import GGN, BatchCurvature
+from vivit.curvature import Curvature
+from vivit.ggn import EXACT, GGN
+from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, group_parameters, select_parameters
 
 
 class BlockDiagonal(Mapping[str, GGN]):
     """Diagonal blocks of the GGN by group name; they share their forward and backward passes."""
 
-    def __init__(self, curvature: BatchCurvature) -> None:
+    def __init__(self, curvature: Curvature) -> None:
         """Wrap the blocks of a curvature with groups."""
         self._blocks = {group: GGN._block(curvature, group) for group in curvature.groups}
 
@@ -38,10 +40,12 @@ class BlockDiagonal(Mapping[str, GGN]):
 
 def block_diagonal(
     model: nn.Module,
-    loss_func: nn.Module,
+    loss_func: Any,
     data: Any,
     groups: str | Mapping[str, Iterable[Selector]] = "layer",
     params: Iterable[Selector] | None = None,
+    approximation: Approximation = EXACT,
+    subset: Subset | None = None,
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN for groups of parameters.
 
@@ -51,10 +55,12 @@ def block_diagonal(
     Args:
         model: As for `GGN`, as are the next two.
         loss_func: The loss.
-        data: A batch ``(X, y)``.
+        data: A batch ``(X, y)``, or an iterable of batches.
         groups: ``"layer"`` (one block per module that owns parameters, named after it),
             ``"parameter"``, or ``{name: [parameter names, globs or parameters]}``.
         params: The parameters to be grouped; by default all that require gradients.
+        approximation: As for `GGN`, as is the next.
+        subset: Samples that carry the curvature.
 
     Returns:
         A mapping from group names to `GGN` blocks.
@@ -65,4 +71,6 @@ def block_diagonal(
     """
     parameters = select_parameters(model, params)
     members = group_parameters(model, parameters, groups)
-    return BlockDiagonal(BatchCurvature(model, loss_func, data, parameters, members))
+    return BlockDiagonal(
+        Curvature(model, loss_func, data, parameters, members, approximation, subset)
+    )

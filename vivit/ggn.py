@@ -8,30 +8,37 @@ Gauss-Newton's low-rank structure", TMLR 2022), top-down:
    and each layer adds its part to the Gram matrix ``K = V^T V`` without storing ``V``.
 3. ``K`` has the nonzero eigenvalues of ``G``. With ``K e~ = lambda e~``, the eigenvector of ``G``
    is ``e = V e~ / sqrt(lambda)``: one vector-Jacobian product with cotangent ``sum_c s_nc e~_nc``.
+4. Directional derivatives and Newton steps follow from ``lambda`` and ``e~``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
-from vivit.backprop.autograd import Linearization
+from vivit.curvature import Curvature
+from vivit.directional import DirectionalDerivatives, curvatures, slopes
 from vivit.errors import InputError
-from vivit.gram import gram_matrices
-from vivit.loss_hessian import check_loss, loss_hessian
-from vivit.operators import check_vector, flatten, symmetric_scipy_operator, unflatten
+from vivit.newton import Damping, dampings
+from vivit.operators import (
+    FactorOperator,
+    check_vector,
+    flatten,
+    map_vectors,
+    scipy_operator,
+    unflatten,
+)
+from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
-from vivit.spectrum import nontrivial, spectrum
+from vivit.spectrum import Criterion, GramPairs, select
 
-Criterion = Callable[[Tensor], Any]
-"""Maps eigenvalues in ascending order to the indices of those to keep."""
+EXACT = Exact()
 
 
 @dataclass(frozen=True)
@@ -48,74 +55,40 @@ class EigenPairs:
     vectors: dict[str, Tensor]
 
 
-class BatchCurvature:
-    """The loss curvature of one batch: shared by a GGN's blocks, computed once for all of them.
-
-    Attributes:
-        linearization: The model, differentiable at its parameters and inputs.
-        hessian: Hessian of the loss with respect to the model output.
-        loss_gradient: Gradient of the loss with respect to the model output, ``[N, *out]``.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss_func: nn.Module,
-        data: Any,
-        parameters: dict[str, Tensor],
-        groups: dict[str, list[str]],
-    ) -> None:
-        """Run the forward pass and check that everything fits.
-
-        Args:
-            model: As for `GGN`, as are the next two.
-            loss_func: The loss.
-            data: A batch ``(X, y)``.
-            parameters: All parameters that count, by name.
-            groups: Names of the parameters of each block.
-        """
-        check_loss(loss_func)
-        x, y = _batch(data)
-        self.linearization = Linearization(model, x, parameters)
-        self.hessian = loss_hessian(loss_func, self.linearization.output, y)
-        self.loss_gradient = _loss_gradient(loss_func, self.linearization.output, y)
-        self.groups = groups
-
-    @cached_property
-    def factor(self) -> Tensor:
-        """Symmetric factor ``S`` of the loss Hessian, shape ``[N, C, *out]``."""
-        return self.hessian.factor()
-
-    @cached_property
-    def grams(self) -> dict[str, Tensor]:
-        """The Gram matrices of all blocks, from one sweep of backward passes."""
-        return gram_matrices(self.linearization, self.factor, self.groups)
-
-
 class GGN:
-    """The generalized Gauss-Newton matrix ``G`` of a mini-batch loss, or a diagonal block of it.
+    """The generalized Gauss-Newton matrix ``G`` of a loss, or a diagonal block of it.
 
-    One forward pass is made on construction. It is kept, with its activations, so that all
-    quantities agree with each other; they are evaluated when asked for. Nothing of the model is
-    changed: gradients, hooks, mode and random state stay as they were.
+    One forward pass is made on construction. That of a single batch is kept, with its
+    activations; those of several batches are repeated when needed, with the same dropout masks,
+    so that only one batch's activations live at a time. All quantities agree with each other;
+    they are evaluated when asked for. Nothing of the model is changed: gradients, hooks, mode and
+    random state stay as they were.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss_func: nn.Module,
+        loss_func: Any,
         data: Any,
         params: Iterable[Selector] | None = None,
+        approximation: Approximation = EXACT,
+        subset: Subset | None = None,
     ) -> None:
         """Set up the GGN.
 
         Args:
             model: Maps the inputs to a tensor of shape ``[N, *out]``, samples first.
-            loss_func: ``torch.nn.CrossEntropyLoss`` or ``torch.nn.MSELoss``, with reduction
-                ``"mean"`` or ``"sum"``.
-            data: A batch ``(X, y)``.
+            loss_func: ``torch.nn.CrossEntropyLoss``, ``MSELoss`` or ``BCEWithLogitsLoss`` with any
+                options, or any callable ``(output, target) -> scalar`` that is a mean over samples
+                (a sum, if its attribute ``reduction`` says so) of twice differentiable functions
+                that are convex in the output.
+            data: A batch ``(X, y)``, or an iterable of batches: the GGN of all their samples.
             params: Names of parameters, globs such as ``"conv*"``, or parameters; by default all
                 that require gradients.
+            approximation: ``Exact()``, or ``MonteCarlo(samples, seed)`` of the loss Hessian.
+            subset: Samples that carry the curvature, scaled to stand for all: indices or a mask
+                over the samples of all batches. They keep their ascending order. Gradients are
+                still those of all samples.
 
         Raises:
             InputError: An argument has a wrong value, or the model gives NaN or infinity.
@@ -123,19 +96,19 @@ class GGN:
         """
         parameters = select_parameters(model, params)
         groups = {"": list(parameters)}
-        self._attach(BatchCurvature(model, loss_func, data, parameters, groups), "")
+        curvature = Curvature(model, loss_func, data, parameters, groups, approximation, subset)
+        self._attach(curvature, "")
 
     @classmethod
-    def _block(cls, curvature: BatchCurvature, group: str) -> GGN:
+    def _block(cls, curvature: Curvature, group: str) -> GGN:
         """The block of one of the groups of a shared curvature."""
         block = cls.__new__(cls)
         block._attach(curvature, group)
         return block
 
-    def _attach(self, curvature: BatchCurvature, group: str) -> None:
+    def _attach(self, curvature: Curvature, group: str) -> None:
         self._curvature, self._group = curvature, group
-        parameters = curvature.linearization.parameters
-        self._shapes = {name: parameters[name].shape for name in curvature.groups[group]}
+        self._shapes = {name: curvature.parameters[name].shape for name in curvature.groups[group]}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -146,7 +119,7 @@ class GGN:
     @property
     def num_columns(self) -> int:
         """``M = N C``, the number of columns of ``V`` and the size of the Gram matrix."""
-        return len(self._curvature.linearization.output) * self._curvature.hessian.num_columns
+        return self._curvature.num_curvature_samples * self._curvature.columns
 
     @property
     def parameter_names(self) -> list[str]:
@@ -164,7 +137,7 @@ class GGN:
         Returns:
             Shape ``[M, M]``, rows and columns ordered ``(n, c)``.
         """
-        return self._gram.clone()
+        return self._curvature.matrices[self._group].gram_matrix()
 
     def eigvalsh(self) -> Tensor:
         """All eigenvalues that are not zero for lack of columns.
@@ -172,45 +145,100 @@ class GGN:
         Returns:
             Shape ``[min(M, D)]``, ascending. ``G`` has ``D - M`` further zeros if ``M < D``.
         """
-        return spectrum(self._gram, self.shape[0])
+        return self._curvature.matrices[self._group].eigenvalues(self.shape[0])
 
     @torch.no_grad()
-    def eigh(self, k: int | None = None, criterion: Criterion | None = None) -> EigenPairs:
+    def eigh(
+        self,
+        k: int | None = None,
+        criterion: Criterion | None = None,
+        rank_tolerance: float | None = None,
+    ) -> EigenPairs:
         """Eigenvalues and eigenvectors.
 
         Args:
             k: Keep the ``k`` largest (all nontrivial ones, if there are fewer).
             criterion: Receives the nontrivial eigenvalues, ascending, and returns the indices of
                 those to keep (a list, a tensor, a mask or a slice). By default all are kept.
+            rank_tolerance: Eigenvalues below this share of the largest are trivial: rounding
+                errors, without an eigenvector in the range of ``V``. By default the size of the
+                matrix times the precision of the dtype.
 
         Returns:
-            The kept pairs, ascending. Signs of vectors are arbitrary. Trivial eigenvalues, below
-            the rounding error of the largest, have no eigenvector in the range of ``V``.
+            The kept pairs, ascending. Signs of vectors are arbitrary.
 
         Raises:
             InputError: Both or an impossible ``k`` are given.
         """
-        values, gram_vectors = torch.linalg.eigh(self._gram)
-        keep = nontrivial(values)
-        values, gram_vectors = values[keep], gram_vectors[:, keep]
-        index = _kept(values, k, criterion, min(self.shape[0], self.num_columns))
-        values, gram_vectors = values[index], gram_vectors[:, index]
-        return EigenPairs(values, self._vectors(gram_vectors))
+        pairs = self._pairs(k, criterion, rank_tolerance)
+        return EigenPairs(pairs.values, self._curvature.vectors(pairs, self._shapes))
+
+    def directional_derivatives(
+        self,
+        k: int | None = None,
+        criterion: Criterion | None = None,
+        rank_tolerance: float | None = None,
+    ) -> DirectionalDerivatives:
+        """First and second derivatives of each sample's loss along the eigenvectors.
+
+        Args:
+            k: As for `eigh`, as are the others.
+            criterion: Chooses the directions.
+            rank_tolerance: Which eigenvalues are trivial.
+
+        Returns:
+            ``gammas``, shape ``[N, K]``, for all samples; ``lambdas``, shape ``[N, K]``, for those
+            that carry curvature; unscaled, so that their means are those of the mean loss.
+        """
+        return self._derivatives(self._pairs(k, criterion, rank_tolerance))
+
+    @torch.no_grad()
+    def newton_step(
+        self,
+        damping: Damping = 1.0,
+        k: int | None = None,
+        criterion: Criterion | None = None,
+        rank_tolerance: float | None = None,
+    ) -> dict[str, Tensor]:
+        """The damped Newton step ``sum_k -gamma_k / (lambda_k + delta_k) e_k``.
+
+        One vector-Jacobian product, however many directions.
+
+        Args:
+            damping: ``delta``, one for all directions, or a rule that maps eigenvalues ``[K]``
+                and `DirectionalDerivatives` to one for each, such as `BootstrapDamping`.
+            k: As for `eigh`, as are the next two.
+            criterion: Chooses the directions.
+            rank_tolerance: Which eigenvalues are trivial.
+
+        Returns:
+            What to add to each parameter.
+
+        Raises:
+            InputError: The damping is negative, not finite or of the wrong shape.
+        """
+        pairs = self._pairs(k, criterion, rank_tolerance)
+        derivatives = self._derivatives(pairs)
+        delta = dampings(damping, pairs.values, derivatives)
+        curvature = self._curvature
+        slope = derivatives.gammas.mean(0) if curvature.is_mean else derivatives.gammas.sum(0)
+        step = -slope / (pairs.values + delta)
+        return curvature.combine(pairs, step, self._shapes)
 
     def gradient(self) -> dict[str, Tensor]:
-        """The gradient of the mini-batch loss at the same forward pass.
+        """The gradient of the loss of all samples, at the same forward pass.
 
         Returns:
             A tensor of the parameter's shape for each parameter.
         """
-        curvature = self._curvature
-        return curvature.linearization.pullback(curvature.loss_gradient, self._shapes)
+        return self._curvature.pullback(lambda batch: batch.gradient, self._shapes)
 
     def __matmul__(self, v: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor] | Tensor:
         """Multiply ``G v = sum_n J_n^T H_n J_n v`` without forming ``G``.
 
         Args:
-            v: Tensors by parameter name, or one flat tensor of shape ``[D]``.
+            v: Tensors by parameter name, or a flat tensor of shape ``[D]`` or, for several vectors
+                at once, ``[D, K]``.
 
         Returns:
             The product, in the same form.
@@ -219,7 +247,12 @@ class GGN:
             InputError: The vector does not have the parameters' shapes.
         """
         if isinstance(v, Tensor):
-            return flatten(self._multiply(unflatten(v, self._shapes)), self._shapes)
+            return map_vectors(self._multiply_flat, v, self.shape[0])
+        if not isinstance(v, Mapping):
+            raise InputError(
+                "G is multiplied with a tensor or a mapping from parameter names to tensors, got "
+                f"{type(v).__name__}."
+            )
         check_vector(v, self._shapes)
         return self._multiply(dict(v))
 
@@ -229,68 +262,28 @@ class GGN:
         Returns:
             Operator of shape ``[D, D]`` on flat numpy vectors.
         """
-        parameters = self._curvature.linearization.parameters
-        like = torch.cat([parameters[name].detach().reshape(-1) for name in self._shapes])
-        return symmetric_scipy_operator(
-            lambda v: flatten(self._multiply(unflatten(v, self._shapes)), self._shapes), like
+        return scipy_operator(
+            self._multiply_flat, self._multiply_flat, self.shape, self._curvature.like
         )
 
-    @property
-    def _gram(self) -> Tensor:
-        return self._curvature.grams[self._group]
+    def factor_operator(self) -> FactorOperator:
+        """``V`` as a matrix-free operator of shape ``[D, M]``: see `FactorOperator`."""
+        return FactorOperator(self._curvature, self._shapes)
+
+    def _pairs(
+        self, k: int | None, criterion: Criterion | None, rank_tolerance: float | None
+    ) -> GramPairs:
+        pairs = self._curvature.matrices[self._group].pairs(rank_tolerance)
+        return select(pairs, k, criterion, min(self.shape[0], self.num_columns))
+
+    def _derivatives(self, pairs: GramPairs) -> DirectionalDerivatives:
+        gammas = slopes(self._curvature, pairs, list(self._shapes))
+        return DirectionalDerivatives(gammas, curvatures(self._curvature, pairs))
 
     def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
-        curvature = self._curvature
-        u = curvature.hessian.product(curvature.linearization.pushforward(v))
-        return curvature.linearization.pullback(u, self._shapes)
-
-    def _vectors(self, gram_vectors: Tensor) -> dict[str, Tensor]:
-        """Map eigenvectors of the Gram matrix, ``[M, K]``, to unit eigenvectors of ``G``."""
-        factor = self._curvature.factor
-        vectors = {
-            name: factor.new_empty(gram_vectors.shape[1], *shape)
-            for name, shape in self._shapes.items()
-        }
-        for k, coefficients in enumerate(gram_vectors.T):
-            cotangent = torch.einsum("nc...,nc->n...", factor, coefficients.view(factor.shape[:2]))
-            vector = self._curvature.linearization.pullback(cotangent, self._shapes)
-            # sqrt(lambda) in exact arithmetic; the true norm is more accurate for small lambda
-            norm = torch.stack([x.square().sum() for x in vector.values()]).sum().sqrt()
-            for name, x in vector.items():
-                vectors[name][k] = x / norm
-        return vectors
-
-
-def _batch(data: Any) -> tuple[Any, Tensor]:
-    if not isinstance(data, (tuple, list)) or len(data) != 2 or not isinstance(data[1], Tensor):
-        raise InputError(
-            f"data must be a batch (X, y) of inputs and target tensor, got {type(data).__name__}"
-            + (f" of length {len(data)}." if isinstance(data, (tuple, list)) else ".")
+        return self._curvature.pullback(
+            lambda batch: batch.multiply(batch.linearization.pushforward(v)), self._shapes
         )
-    x, y = data
-    for name, tensor in (("X", x), ("y", y)):
-        if isinstance(tensor, Tensor) and (tensor.ndim == 0 or len(tensor) == 0):
-            raise InputError(
-                f"The batch is empty: {name} has shape {list(tensor.shape)}, expected samples "
-                "along the first axis."
-            )
-    return x, y
 
-
-def _loss_gradient(loss_func: nn.Module, output: Tensor, y: Tensor) -> Tensor:
-    with torch.enable_grad():
-        f = output.detach().requires_grad_()
-        return torch.autograd.grad(loss_func(f, y), f)[0]
-
-
-def _kept(values: Tensor, k: int | None, criterion: Criterion | None, largest: int) -> Any:
-    """Indices of the eigenpairs to keep."""
-    if k is not None and criterion is not None:
-        raise InputError("Give either k or criterion, not both.")
-    if criterion is not None:
-        return criterion(values)
-    if k is None:
-        return slice(None)
-    if not 1 <= k <= largest:
-        raise InputError(f"k must be between 1 and min(M, D) = {largest}, got {k}.")
-    return slice(max(len(values) - k, 0), None)
+    def _multiply_flat(self, v: Tensor) -> Tensor:
+        return flatten(self._multiply(unflatten(v, self._shapes)), self._shapes)

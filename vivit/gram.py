@@ -1,64 +1,177 @@
-"""Gram matrices of the columns of ``V``, accumulated layer by layer without storing ``V``."""
+"""Gram matrices of the columns of ``V``, accumulated layer by layer without storing ``V``.
+
+The columns of all batches form one matrix. Its blocks on the diagonal belong to one batch each and
+are symmetric; a block below is rectangular, between two batches.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vivit.backprop.autograd import Linearization
-from vivit.layers.affine import gram_of_columns, mirror
-from vivit.layers.layer import store_for
+from vivit.errors import InputError
+from vivit.layers.affine import mirror
+from vivit.layers.store import GenericStore, Store, store_for
+from vivit.spectrum import GroupMatrix
 
 WORKSPACE = 64 * 2**20
 """Bytes for the temporaries of one layer's evaluation."""
 
 
+class BatchFactor(Protocol):
+    """A batch with its graph and the columns that are to be sent back through it."""
+
+    @property
+    def linearization(self) -> Linearization:
+        """The model at its parameters and inputs."""
+        ...
+
+    @property
+    def factor(self) -> Tensor:
+        """Columns for the samples that carry curvature, shape ``[N, C, *out]``."""
+        ...
+
+    @property
+    def samples(self) -> Tensor | None:
+        """Indices of the samples that carry curvature; None for all."""
+        ...
+
+    @property
+    def gradient(self) -> Tensor:
+        """Loss gradients of all samples by the output, shape ``[N, *out]``."""
+        ...
+
+
 @torch.no_grad()
-def gram_matrices(
-    linearization: Linearization, factor: Tensor, groups: dict[str, list[str]]
-) -> dict[str, Tensor]:
-    """Gram matrices ``K = V^T V`` for groups of parameters, in one sweep of backward passes.
+def group_matrices(
+    batches: Iterable[BatchFactor],
+    parameters: Mapping[str, Tensor],
+    groups: Mapping[str, list[str]],
+) -> dict[str, GroupMatrix]:
+    """Matrices of all groups, in one sweep of backward passes.
 
     Args:
-        linearization: The model at its parameters and batch.
-        factor: Symmetric factor of the loss Hessian, shape ``[N, C, *out]``.
+        batches: The batches, of which only one has to exist at a time.
+        parameters: All parameters, by name.
         groups: Names of the parameters of each group.
 
     Returns:
-        For each group, a matrix of shape ``[N * C, N * C]``, rows and columns ordered (n, c).
+        The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
-    num_samples, num_columns = factor.shape[:2]
-    size = num_samples * num_columns
+    stores = [_curvature_stores(batch) for batch in batches if len(batch.factor)]
+    sizes = [size for size, _ in stores]
+    matrices = {}
+    like = next(iter(parameters.values())).detach()
     members = {group: set(names) for group, names in groups.items()}
-    grams = {group: factor.new_zeros(size, size) for group in groups}
-
-    stores = [store_for(layer, num_columns, factor, WORKSPACE) for layer in linearization.layers]
-    for c, cotangents in enumerate(linearization.cotangents(factor)):
-        for store, s in zip(stores, cotangents, strict=True):
-            store.receive(c, s)
-    for layer in reversed(linearization.layers):
-        store = stores.pop()  # its memory is free after this layer
+    for group, names in members.items():
+        dimension = sum(parameters[name].numel() for name in names)
+        if dimension <= sum(sizes):
+            group_parameters = {name: parameters[name].detach() for name in groups[group]}
+            parts = [_group_columns(s, group_parameters, size) for size, s in stores]
+            matrices[group] = GroupMatrix(torch.cat(parts), None)
+        else:
+            gram = like.new_zeros(sum(sizes), sum(sizes))
+            matrices[group] = GroupMatrix(None, gram)
+    per_batch = [s for _, s in stores]
+    del stores
+    while per_batch[0]:
+        layer = [s.pop() for s in per_batch]  # its memory is free after this layer
         for group, names in members.items():
-            if not names.isdisjoint({layer.weight, layer.bias}):
-                store.add_gram(grams[group], names)
+            gram_or_none = matrices[group].gram
+            if gram_or_none is not None and not names.isdisjoint(layer[0].parameters):
+                _add_layer(gram_or_none, layer, sizes, names)
+    for matrix in matrices.values():
+        if matrix.gram is not None:
+            mirror(matrix.gram)
+        if not all(x.isfinite().all() for x in (matrix.gram, matrix.columns) if x is not None):
+            raise InputError(
+                "The curvature is NaN or infinite: look for derivatives of square roots, norms or "
+                "divisions at zero, and for overflow."
+            )
+    return matrices
 
-    for name, columns in _generic_columns(linearization, factor).items():
-        for group, names in members.items():
-            if name in names:
-                gram_of_columns(grams[group], columns.reshape(size, -1))
-    for gram in grams.values():
-        mirror(gram)
-    return grams
+
+@torch.no_grad()
+def gradient_grams(
+    batches: Callable[[], Iterable[BatchFactor]], names: Iterable[str], like: Tensor
+) -> Tensor:
+    """Inner products of the columns of ``V`` with the gradients of the samples.
+
+    Args:
+        batches: Gives the batches, of which only one has to exist at a time.
+        names: Parameters of the block.
+        like: A tensor of the device and dtype to use.
+
+    Returns:
+        Shape ``[M, N]``: columns in the order (n, c), gradients of all samples.
+    """
+    members = set(names)
+    left = [_curvature_stores(b) for b in batches() if len(b.factor)]
+    right = [_gradient_stores(b) for b in batches()]
+    heights, widths = [size for size, _ in left], [size for size, _ in right]
+    result = like.new_zeros(sum(heights), sum(widths))
+    rows, cols = _slices(heights), _slices(widths)
+    for row, (_, ours) in zip(rows, left, strict=True):
+        for col, (_, theirs) in zip(cols, right, strict=True):
+            for one, other in zip(ours, theirs, strict=True):
+                if not members.isdisjoint(one.parameters):
+                    one.add_gram(result[row, col], members, other)
+    return result
 
 
-def _generic_columns(linearization: Linearization, factor: Tensor) -> dict[str, Tensor]:
-    """Columns ``[N * C, *shape]`` of the parameters that no affine layer serves."""
+def _curvature_stores(batch: BatchFactor) -> tuple[int, list[Store]]:
+    """Send the columns back; their number, and what the layers keep of them."""
+    return _stores(batch.linearization, batch.factor, batch.samples)
+
+
+def _gradient_stores(batch: BatchFactor) -> tuple[int, list[Store]]:
+    """The same for one column per sample: its loss gradient."""
+    return _stores(batch.linearization, batch.gradient.unsqueeze(1), None)
+
+
+def _stores(
+    linearization: Linearization, factor: Tensor, samples: Tensor | None
+) -> tuple[int, list[Store]]:
     num_samples, num_columns = factor.shape[:2]
+    with linearization.restricted(samples):
+        layers = linearization.layers
+        stores = [store_for(layer, num_columns, factor, WORKSPACE) for layer in layers]
+        for c, cotangents in enumerate(linearization.cotangents(factor)):
+            for store, s in zip(stores, cotangents, strict=True):
+                store.receive(c, s)
     columns = {
         name: factor.new_empty(num_samples * num_columns, *linearization.parameters[name].shape)
         for name in linearization.generic
     }
-    for n, c, column in linearization.sample_columns(factor):
+    for n, c, column in linearization.sample_columns(factor, samples):
         for name, value in column.items():
             columns[name][n * num_columns + c] = value
-    return columns
+    generic = [GenericStore(name, values) for name, values in columns.items()]
+    return num_samples * num_columns, [*stores, *generic]
+
+
+def _group_columns(stores: list[Store], group: Mapping[str, Tensor], size: int) -> Tensor:
+    """The columns of a group of few parameters, shape ``[M, D]``, in the order of flat vectors."""
+    owners = {name: store for store in stores for name in store.parameters}
+    parts = [
+        owners[name].columns({name}) if name in owners else p.new_zeros(size, p.numel())
+        for name, p in group.items()
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def _add_layer(gram: Tensor, layer: list[Store], sizes: list[int], names: set[str]) -> None:
+    """Add the products of all pairs of batches to the lower blocks."""
+    blocks = _slices(sizes)
+    for i, rows in enumerate(blocks):
+        for j, cols in enumerate(blocks[: i + 1]):
+            layer[i].add_gram(gram[rows, cols], names, None if i == j else layer[j])
+
+
+def _slices(sizes: list[int]) -> list[slice]:
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]

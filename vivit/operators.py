@@ -10,6 +10,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from vivit.curvature import Curvature
 from vivit.errors import InputError
 
 Shapes = Mapping[str, torch.Size]
@@ -69,21 +70,122 @@ def check_vector(v: Mapping[str, Tensor], shapes: Shapes) -> None:
             )
 
 
-def symmetric_scipy_operator(matvec: Callable[[Tensor], Tensor], like: Tensor) -> LinearOperator:
-    """Wrap a symmetric map of flat tensors for scipy's solvers.
+def map_vectors(matvec: Callable[[Tensor], Tensor], v: Tensor, size: int) -> Tensor:
+    """Apply a map of flat vectors to one of them, or to each column of a matrix.
 
     Args:
-        matvec: Maps a tensor of shape ``[D]`` to one of the same shape.
-        like: A flat tensor of the size, dtype and device that ``matvec`` takes.
+        matvec: Maps a tensor of shape ``[size]`` to a flat one.
+        v: Shape ``[size]`` or ``[size, K]``.
+        size: What the map takes.
 
     Returns:
-        Operator of shape ``[D, D]`` on numpy arrays of the same precision.
+        The image, in the same form.
+
+    Raises:
+        InputError: The shape does not fit.
     """
+    if v.ndim not in (1, 2) or len(v) != size:
+        raise InputError(
+            f"A flat vector needs shape [{size}], or [{size}, K] for several, got {list(v.shape)}."
+        )
+    if v.ndim == 1:
+        return matvec(v)
+    return torch.stack([matvec(column) for column in v.unbind(1)], dim=1)
+
+
+def scipy_operator(
+    matvec: Callable[[Tensor], Tensor],
+    rmatvec: Callable[[Tensor], Tensor],
+    shape: tuple[int, int],
+    like: Tensor,
+) -> LinearOperator:
+    """Wrap maps of flat tensors for scipy's solvers.
+
+    Args:
+        matvec: Maps a tensor of shape ``[shape[1]]`` to one of shape ``[shape[0]]``.
+        rmatvec: Its transpose.
+        shape: Of the operator.
+        like: A tensor of the dtype and device that the maps take.
+
+    Returns:
+        Operator on numpy arrays of the same precision.
+    """
+
+    def on_numpy(function: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+        def apply(x: np.ndarray) -> np.ndarray:
+            vector = torch.as_tensor(x.reshape(-1), dtype=like.dtype, device=like.device)
+            return function(vector).cpu().numpy()
+
+        return apply
+
     dtype = like.new_empty(0).cpu().numpy().dtype
+    return LinearOperator(shape, matvec=on_numpy(matvec), rmatvec=on_numpy(rmatvec), dtype=dtype)
 
-    def apply(x: np.ndarray) -> np.ndarray:
-        vector = torch.as_tensor(x.reshape(-1), dtype=like.dtype, device=like.device)
-        return matvec(vector).cpu().numpy()
 
-    size = like.numel()
-    return LinearOperator((size, size), matvec=apply, rmatvec=apply, dtype=dtype)
+class FactorOperator:
+    """The factor ``V`` of ``G = V V^T`` as a matrix-free operator, and its transpose and Gram.
+
+    ``V @ u`` costs one vector-Jacobian product, ``V.T @ v`` one Jacobian-vector product.
+    Columns are ordered ``(n, c)``, rows as the entries of flat vectors.
+    """
+
+    def __init__(self, curvature: Curvature, shapes: Shapes, transposed: bool = False) -> None:
+        """Wrap the columns of a block.
+
+        Args:
+            curvature: The loss curvature.
+            shapes: Names and shapes of the block's parameters.
+            transposed: Whether this is ``V^T``.
+        """
+        self._curvature, self._shapes, self._transposed = curvature, shapes, transposed
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(D, M)``, or ``(M, D)`` for the transpose."""
+        rows = sum(math.prod(shape) for shape in self._shapes.values())
+        columns = self._curvature.num_curvature_samples * self._curvature.columns
+        return (columns, rows) if self._transposed else (rows, columns)
+
+    @property
+    def T(self) -> FactorOperator:  # noqa: N802 - as in torch and numpy
+        """The transpose."""
+        return FactorOperator(self._curvature, self._shapes, not self._transposed)
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """Multiply with a flat vector, or with each column of a matrix.
+
+        Args:
+            x: Shape ``[shape[1]]`` or ``[shape[1], K]``.
+
+        Returns:
+            Shape ``[shape[0]]`` or ``[shape[0], K]``.
+
+        Raises:
+            InputError: The shape does not fit.
+        """
+        matvec = self._contract if self._transposed else self._spread
+        return map_vectors(matvec, x, self.shape[1])
+
+    def gram(self, x: Tensor) -> Tensor:
+        """Multiply ``V^T V`` (of ``V V^T`` for the transpose) without forming it."""
+        return self.T @ (self @ x)
+
+    def to_scipy(self) -> LinearOperator:
+        """The operator for scipy's solvers."""
+        maps = [self._spread, self._contract]
+        if self._transposed:
+            maps.reverse()
+        return scipy_operator(maps[0], maps[1], self.shape, self._curvature.like)
+
+    def _spread(self, u: Tensor) -> Tensor:
+        pieces = self._curvature.spread(u[:, None], self._shapes)
+        return flatten({name: x[0] for name, x in pieces.items()}, self._shapes)
+
+    def _contract(self, v: Tensor) -> Tensor:
+        pieces = unflatten(v, self._shapes)
+        return torch.cat(
+            [
+                batch.contract(batch.linearization.pushforward(pieces)).flatten()
+                for batch in self._curvature.each()
+            ]
+        )

@@ -34,6 +34,8 @@ def select_parameters(
         InputError: Nothing is selected, a name or parameter is unknown or frozen, or the
             parameters differ in device or have no common dtype of single or double precision.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
     known: dict[str, Tensor] = dict(model.named_parameters())
     if params is None:
         selected = {name: p for name, p in known.items() if p.requires_grad}

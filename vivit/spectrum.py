@@ -2,48 +2,169 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from vivit.errors import InputError
 
-def rank_cutoff(values: Tensor) -> float:
+Criterion = Callable[[Tensor], Any]
+"""Maps eigenvalues in ascending order to the indices of those to keep."""
+
+
+@dataclass(frozen=True)
+class GramPairs:
+    """Eigenpairs of a Gram matrix, in ascending order.
+
+    Attributes:
+        values: Shape ``[K]``.
+        coefficients: Unit eigenvectors ``e~``, shape ``[M, K]``.
+        vectors: Those of ``G``, shape ``[D, K]``, where they are known: as ``V e~`` they would
+            lose accuracy.
+    """
+
+    values: Tensor
+    coefficients: Tensor
+    vectors: Tensor | None = None
+
+    def keep(self, index: Any) -> GramPairs:
+        """Those pairs that an index (a list, tensor, mask or slice) selects."""
+        vectors = None if self.vectors is None else self.vectors[:, index]
+        return GramPairs(self.values[index], self.coefficients[:, index], vectors)
+
+
+@dataclass(frozen=True)
+class GroupMatrix:
+    """The smaller of the two matrices that have the nonzero spectrum of a block.
+
+    Attributes:
+        columns: ``V^T``, shape ``[M, D]``, in the order of flat vectors, if the block has no more
+            parameters than columns.
+        gram: ``V^T V``, shape ``[M, M]``, if it has more.
+    """
+
+    columns: Tensor | None
+    gram: Tensor | None
+
+    def gram_matrix(self) -> Tensor:
+        """``V^T V``, a tensor of its own."""
+        if self.gram is not None:
+            return self.gram.clone()
+        assert self.columns is not None
+        return self.columns @ self.columns.T
+
+    def eigenvalues(self, dimension: int) -> Tensor:
+        """The largest ``min(M, dimension)``, ascending."""
+        if self.gram is not None:
+            values = robust(torch.linalg.eigvalsh, self.gram)
+            return values[max(len(values) - dimension, 0) :]
+        assert self.columns is not None
+        return robust(torch.linalg.eigvalsh, self.columns.T @ self.columns)
+
+    def pairs(self, rank_tolerance: float | None) -> GramPairs:
+        """All nontrivial eigenpairs of the Gram matrix."""
+        if self.gram is not None:
+            values, vectors = robust(torch.linalg.eigh, self.gram)
+            keep = nontrivial(values, rank_tolerance)
+            return GramPairs(values[keep], vectors[:, keep])
+        assert self.columns is not None
+        values, vectors = robust(torch.linalg.eigh, self.columns.T @ self.columns)
+        keep = nontrivial(values, rank_tolerance)
+        values, vectors = values[keep], vectors[:, keep]
+        coefficients = self.columns @ vectors
+        return GramPairs(values, coefficients / coefficients.norm(dim=0), vectors)
+
+
+def robust(solver: Callable[[Tensor], Any], matrix: Tensor) -> Any:
+    """Run an eigensolver, again in double precision and then on the CPU if it does not converge.
+
+    Args:
+        solver: ``torch.linalg.eigh`` or ``eigvalsh``.
+        matrix: Symmetric.
+
+    Returns:
+        What the solver gives, in the matrix's dtype and on its device.
+
+    """
+    for attempt, other in enumerate((matrix, matrix.double(), matrix.double().cpu())):
+        try:
+            result = solver(other)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            if attempt == 2:
+                raise
+            where = "in double precision" if attempt == 0 else "on the CPU"
+            warnings.warn(f"The eigensolver did not converge; trying {where}.", stacklevel=2)
+            continue
+        if isinstance(result, Tensor):
+            return result.to(matrix)
+        return tuple(part.to(matrix) for part in result)
+    raise AssertionError("unreachable")
+
+
+def rank_cutoff(values: Tensor, tolerance: float | None = None) -> float:
     """Threshold below which an eigenvalue cannot be told from rounding errors.
-
-    ``M eps lambda_max`` for an ``M x M`` matrix, as for numerical ranks (Golub and Van Loan,
-    "Matrix Computations", section 5.4).
 
     Args:
         values: All eigenvalues in ascending order, shape ``[M]``.
+        tolerance: Relative to the largest eigenvalue; by default ``M eps``, as for numerical ranks
+            (Golub and Van Loan, "Matrix Computations", section 5.4).
 
     Returns:
         The threshold, in the units of the eigenvalues.
     """
     if not len(values):
         return 0.0
-    return len(values) * torch.finfo(values.dtype).eps * max(float(values[-1]), 0.0)
+    if tolerance is None:
+        tolerance = len(values) * torch.finfo(values.dtype).eps
+    return tolerance * max(float(values[-1]), 0.0)
 
 
-def nontrivial(values: Tensor) -> slice:
+def nontrivial(values: Tensor, tolerance: float | None = None) -> slice:
     """The eigenvalues above the rank cut-off.
 
     Args:
         values: All eigenvalues in ascending order, shape ``[M]``.
+        tolerance: As for `rank_cutoff`.
 
     Returns:
         A slice that ends with the largest.
     """
-    return slice(int((values <= rank_cutoff(values)).sum()), len(values))
+    return slice(int((values <= rank_cutoff(values, tolerance)).sum()), len(values))
 
 
-def spectrum(gram: Tensor, dimension: int) -> Tensor:
-    """Eigenvalues of ``G`` that its Gram matrix determines.
+def select(
+    pairs: GramPairs, k: int | None, criterion: Criterion | None, largest: int
+) -> GramPairs:
+    """Keep some eigenpairs.
 
     Args:
-        gram: Shape ``[M, M]``.
-        dimension: ``D``, the size of ``G``: it has ``D - M`` more zeros, or ``M - D`` fewer.
+        pairs: All nontrivial ones.
+        k: Keep the largest ``k``.
+        criterion: Chooses instead.
+        largest: The largest ``k`` that makes sense.
 
     Returns:
-        The ``min(M, D)`` largest, ascending.
+        The kept pairs.
+
+    Raises:
+        InputError: Both or an impossible ``k`` are given.
     """
-    values = torch.linalg.eigvalsh(gram)
-    return values[len(values) - min(len(values), dimension) :]
+    if k is not None and criterion is not None:
+        raise InputError("Give either k or criterion, not both.")
+    if criterion is not None:
+        index = criterion(pairs.values)
+        if isinstance(index, int) or (isinstance(index, Tensor) and index.ndim == 0):
+            raise InputError(
+                "criterion must return the indices of the eigenvalues to keep (a list, tensor, "
+                f"mask or slice), got one number: {index}."
+            )
+        return pairs.keep(index)
+    if k is None:
+        return pairs
+    if not isinstance(k, int) or not 1 <= k <= largest:
+        raise InputError(f"k must be a whole number between 1 and min(M, D) = {largest}, got {k}.")
+    return pairs.keep(slice(max(len(pairs.values) - k, 0), None))

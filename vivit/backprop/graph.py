@@ -87,7 +87,12 @@ def find_operations(
             biases[name] = nodes
         else:
             others.append(name)
-    return _operations(weights, biases, parameters), others
+    operations = _operations(weights, biases, parameters)
+    served = [name for operation in operations for name in operation.parameters]
+    found = [*weights, *biases, *others]
+    if sorted(served + others) != sorted(found):
+        raise AssertionError(f"parameters {found} are served as {served} and {others}")
+    return operations, others
 
 
 def _consumers(root: Node) -> dict[Node, list[tuple[Node, int]]]:
@@ -114,27 +119,33 @@ def _consumers(root: Node) -> dict[Node, list[tuple[Node, int]]]:
 def _role(
     node: Node, index: int, parameter: Tensor, consumers: dict[Node, list[tuple[Node, int]]]
 ) -> tuple[str, list[Node]]:
-    """What the operation ``node`` does with a parameter that is its input ``index``."""
-    kind = node.name()
-    if kind == "TBackward0" and parameter.ndim == 2:
-        uses = consumers[node]
-        if uses and all(_multiplies_transposed(use, i) for use, i in uses):
-            return "weight", [use for use, _ in uses]
-    if kind == "ConvolutionBackward0" and not _saved(node, "transposed"):
-        return ("weight" if index == 1 else "bias"), [node]
-    if index == 0 and kind == "AddmmBackward0" and _is_plain_addmm(node):
-        return _bias_role(node, parameter)
-    if kind == "AddBackward0" and (index == 0 or _saved(node, "alpha") == 1):
-        return _bias_role(node, parameter)
+    """What the operation ``node`` does with a parameter that is its input ``index``.
+
+    Anything but the positions that are listed here is another role: a parameter may well be the
+    input of a convolution.
+    """
+    match node.name(), index:
+        case "TBackward0", 0 if parameter.ndim == 2:
+            uses = consumers[node]
+            if uses and all(_multiplies_transposed(use, i) for use, i in uses):
+                return "weight", [use for use, _ in uses]
+        case "ConvolutionBackward0", 1 if not _saved(node, "transposed"):
+            return "weight", [node]
+        case "ConvolutionBackward0", 2 if not _saved(node, "transposed"):
+            return "bias", [node]
+        case "AddmmBackward0", 0 if _is_plain_addmm(node) and _is_last_axis(parameter, node):
+            return "bias", [node]
+        case "AddBackward0", 0 if _is_last_axis(parameter, node):
+            return "bias", [node]
+        case "AddBackward0", 1 if _saved(node, "alpha") == 1 and _is_last_axis(parameter, node):
+            return "bias", [node]
     return "other", []
 
 
-def _bias_role(node: Node, parameter: Tensor) -> tuple[str, list[Node]]:
-    """A vector along the last axis is a bias; one that is broadcast otherwise is not."""
+def _is_last_axis(parameter: Tensor, node: Node) -> bool:
+    """Whether a vector lies along the last axis; one that is broadcast otherwise is no bias."""
     shape = _output_shape(node)
-    if len(shape) > 1 and tuple(parameter.shape) == shape[-1:]:
-        return "bias", [node]
-    return "other", []
+    return len(shape) > 1 and tuple(parameter.shape) == shape[-1:]
 
 
 def _multiplies_transposed(node: Node, index: int) -> bool:

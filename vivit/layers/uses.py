@@ -34,6 +34,11 @@ class AffineUse(Protocol):
     """One use of an affine operation's parameters on a batch of rows."""
 
     @property
+    def input(self) -> Tensor | None:
+        """The input as the operation saw it; None for a bias alone."""
+        ...
+
+    @property
     def features(self) -> tuple[int, int, int]:
         """Channel groups, input and output features per group: ``(g, i, o)``."""
         ...
@@ -164,6 +169,11 @@ class BiasUse:
     bias: Tensor
     output_shape: tuple[int, ...]
     axis: int
+
+    @property
+    def input(self) -> None:
+        """None."""
+        return None
 
     @property
     def features(self) -> tuple[int, int, int]:

@@ -1,0 +1,129 @@
+"""Models that are refused, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
+
+from vivit.errors import InputError, StaleError, UnsupportedError
+
+
+def refuse_batch_statistics(model: nn.Module) -> None:
+    """Refuse BatchNorm modules that would mix samples, before they update their statistics."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+            raise UnsupportedError(
+                f"{type(module).__name__} {name!r} uses the statistics of the batch, so that the "
+                "samples depend on each other and per-sample Jacobians do not describe the model. "
+                "Call model.eval() (with track_running_stats=True), or use GroupNorm."
+            )
+
+
+def once_differentiable(reason: str) -> UnsupportedError:
+    """The error for a Jacobian-vector product that autograd cannot form."""
+    return UnsupportedError(
+        "Products with the GGN need second derivatives of every operation, but one can be "
+        f"differentiated only once: {reason} The Gram matrix, eigenvalues and eigenvectors do "
+        "not need them."
+    )
+
+
+def refuse_gradient_hooks(parameters: Mapping[str, Tensor]) -> None:
+    """Hooks on parameters run in every backward pass and may change the derivatives."""
+    for name, p in parameters.items():
+        if p._backward_hooks:
+            raise UnsupportedError(
+                f"Parameter {name!r} has gradient hooks (register_hook), which would change what "
+                "is computed here. Remove them first."
+            )
+
+
+def check_output(output: object, parameters: Mapping[str, Tensor]) -> None:
+    """Refuse anything but a finite tensor of the parameters' dtype, samples first."""
+    if not isinstance(output, Tensor):
+        raise InputError(
+            f"The model must return one tensor, got {type(output).__name__}. Wrap it in a module "
+            "that returns the tensor which goes into the loss."
+        )
+    if output.ndim == 0 or output.numel() == 0:
+        raise InputError(
+            f"The model output has shape {list(output.shape)}, expected [N, ...] with N >= 1 "
+            "samples along the first axis. Is the batch empty?"
+        )
+    dtype = next(iter(parameters.values())).dtype
+    if output.dtype != dtype:
+        raise UnsupportedError(
+            f"The model output has dtype {output.dtype}, the parameters have {dtype}. Models that "
+            "change precision on the way are not supported: the curvature would be as inaccurate "
+            "as the lower one."
+        )
+    if not output.isfinite().all():
+        bad = (~output.isfinite()).flatten(1).any(1) if output.ndim > 1 else ~output.isfinite()
+        rows = bad.nonzero().flatten().tolist()
+        raise InputError(
+            f"The model output is NaN or infinite for {len(rows)} of {len(output)} samples, the "
+            f"first at index {rows[0]}. Check the inputs and the parameters."
+        )
+
+
+def refuse_contexts() -> None:
+    """Refuse to compute in mixed precision, or where nothing can be differentiated."""
+    if torch.is_inference_mode_enabled():
+        raise UnsupportedError(
+            "Nothing can be differentiated in torch.inference_mode. Leave it, or use "
+            "torch.no_grad."
+        )
+    if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+        raise UnsupportedError(
+            "GGN quantities are computed in the precision of the model, not in mixed precision. "
+            "Leave the torch.autocast context."
+        )
+
+
+class Versions:
+    """Tensors that may not change after the forward pass, and what they were then.
+
+    A change through ``.data`` goes unnoticed, as in autograd itself.
+    """
+
+    def __init__(self) -> None:
+        """Watch nothing yet."""
+        self._parameters: dict[str, tuple[Tensor, int, int]] = {}
+        self._inputs: list[tuple[Tensor, int]] = []
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Tensor], x: Any) -> Versions:
+        """Watch parameters and the tensors among the inputs."""
+        versions = cls()
+        versions._parameters = {
+            name: (p, p._version, p.data_ptr()) for name, p in parameters.items()
+        }
+        versions.watch([leaf for leaf in tree_leaves(x) if isinstance(leaf, Tensor)])
+        return versions
+
+    def watch(self, inputs: Iterable[Tensor]) -> None:
+        """Watch further tensors, which are not parameters."""
+        self._inputs += [(x, x._version) for x in inputs if not x.is_inference()]
+
+    def check(self) -> None:
+        """Refuse to go on with other values than those of the forward pass.
+
+        Raises:
+            StaleError: A tensor has changed.
+        """
+        for name, (p, version, address) in self._parameters.items():
+            if (p._version, p.data_ptr()) != (version, address):
+                raise StaleError(
+                    f"Parameter {name!r} was changed after the forward pass of this GGN. Build a "
+                    "new one after each update of the parameters."
+                )
+        if any(x._version != version for x, version in self._inputs):
+            raise StaleError(
+                "The inputs were changed in place after the forward pass of this GGN. Build a new "
+                "one for each batch, or give it a copy."
+            )

@@ -1,0 +1,45 @@
+"""Circumstances of a forward pass: what is switched off or taken aside for its duration."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Attention without its fused kernels, which autograd can differentiate only once."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Let a forward pass neither change a model's buffers nor run its backward hooks.
+
+    The pass works on copies of the buffers, so that running statistics or the vectors of a
+    spectral norm stay as they were.
+
+    Args:
+        model: The model; as it was when the context ends.
+    """
+    copies: dict[int, Tensor] = {}
+    kept = []
+    for module in model.modules():
+        hooks = module._backward_hooks, module._backward_pre_hooks
+        kept.append((module, dict(module._buffers), hooks))
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                copies.setdefault(id(buffer), buffer.clone())
+                module._buffers[name] = copies[id(buffer)]
+        module._backward_hooks, module._backward_pre_hooks = OrderedDict(), OrderedDict()
+    try:
+        yield
+    finally:
+        for module, buffers, hooks in kept:
+            module._buffers.update(buffers)
+            module._backward_hooks, module._backward_pre_hooks = hooks

@@ -1,0 +1,417 @@
+"""The loss curvature of some batches: what the blocks of a GGN share, computed once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vivit.backprop.autograd import Linearization
+from vivit.backprop.checks import Versions, refuse_contexts
+from vivit.backprop.random_state import RandomState
+from vivit.errors import InputError
+from vivit.gram import gradient_grams, group_matrices
+from vivit.losses import LossHessian, check_loss, loss_hessian
+from vivit.options import Approximation, Subset, resolve_subset
+from vivit.spectrum import GramPairs, GroupMatrix
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch, and what is known of it without its autograd graph.
+
+    Attributes:
+        index: Its number among the batches.
+        x: Inputs.
+        y: Targets.
+        size: Number of samples.
+        start: Number of samples in the batches before.
+        random_state: Of the generators before its forward pass.
+        normalizer: What the mean loss of the batch is divided by; None for a sum.
+    """
+
+    index: int
+    x: Any
+    y: Any
+    size: int
+    start: int
+    random_state: RandomState
+    normalizer: float | None
+
+
+@dataclass(frozen=True)
+class BatchCurvature:
+    """A batch with its autograd graph.
+
+    Attributes:
+        batch: The batch.
+        linearization: The model, differentiable at its parameters and inputs.
+        hessian: Hessian of the batch loss with respect to the model output.
+        gradient: Gradient of the loss of all batches by the output, shape ``[N, *out]``.
+        weight: Share of the batch loss in that of all batches.
+        boost: ``N / |S|``, by which the curvature of a subset stands for all samples.
+        samples: Indices of the samples that carry curvature; None for all.
+        approximation: How the loss Hessian is factored.
+    """
+
+    batch: Batch
+    linearization: Linearization
+    hessian: LossHessian
+    gradient: Tensor
+    weight: float
+    boost: float
+    samples: Tensor | None
+    approximation: Approximation
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """Factor ``S`` of the samples that carry curvature, shape ``[N, C, *out]``."""
+        factor = self.approximation.factor(self.hessian, self.batch.index)
+        if self.samples is not None:
+            factor = factor[self.samples]
+        scale = (self.weight * self.boost) ** 0.5
+        return factor if scale == 1 else factor * scale
+
+    def multiply(self, u: Tensor) -> Tensor:
+        """The loss Hessian, as it is approximated, times ``u``, shape ``[N, *out]``."""
+        if self.approximation.spans_gradients and self.samples is None:
+            return self.weight * self.hessian.product(u)
+        return self.spread(self.contract(u))
+
+    def contract(self, u: Tensor) -> Tensor:
+        """``S^T u``: from ``[N, *out]`` to ``[N, C]`` for the samples with curvature."""
+        u = u if self.samples is None else u[self.samples]
+        return torch.einsum("nc...,n...->nc", self.factor, u)
+
+    def spread(self, coefficients: Tensor) -> Tensor:
+        """``S coefficients``: from ``[N, C]`` to ``[N, *out]``, zero for all other samples."""
+        u = torch.einsum("nc...,nc->n...", self.factor, coefficients)
+        if self.samples is None:
+            return u
+        return torch.zeros_like(self.gradient).index_copy_(0, self.samples, u)
+
+
+class Curvature:
+    """The loss curvature of some batches, for groups of parameters.
+
+    The graph of a single batch is kept; those of several are made when needed, one at a time.
+
+    Attributes:
+        batches: The batches.
+        parameters: All parameters that count, by name.
+        groups: Names of the parameters of each block.
+        approximation: How the loss Hessian is factored.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_func: Any,
+        data: Any,
+        parameters: dict[str, Tensor],
+        groups: dict[str, list[str]],
+        approximation: Approximation,
+        subset: Subset | None,
+    ) -> None:
+        """Run a forward pass of each batch and check that everything fits.
+
+        Args:
+            model: As for `GGN`, as are the next two.
+            loss_func: The loss.
+            data: A batch ``(X, y)``, or an iterable of batches.
+            parameters: All parameters that count, by name.
+            groups: Names of the parameters of each block.
+            approximation: How the loss Hessian is factored.
+            subset: Samples that carry curvature.
+        """
+        refuse_contexts()
+        check_loss(loss_func)
+        self._model, self._loss_func = model, loss_func
+        self.parameters, self.groups, self.approximation = parameters, groups, approximation
+        self._versions = Versions.of(parameters, None)
+        self._generic: frozenset[str] = frozenset()
+        self.batches: list[Batch] = []
+        self.columns = 0
+        last = self._first_pass(as_batches(data))
+        self._subset = resolve_subset(subset, self.num_samples)
+        self._kept = self._curvature(0, last) if len(self.batches) == 1 else None
+
+    def _first_pass(self, data: Iterator[tuple[Any, Any]]) -> Linearization:
+        """Check every batch; parameters that are not used alike in all need the generic rule."""
+        state = RandomState.current(self._model)
+        layers: list[set[tuple[str | None, str | None]]] = []
+        generic: set[str] = set()
+        pending: list[Linearization] = []  # a single batch finds its layers when it needs them
+        for x, y in data:
+            linearization = self._linearize(x, state)
+            output = linearization.output
+            hessian = loss_hessian(self._loss_func, output, y)
+            self.columns = self._columns_of(hessian)
+            index, start = len(self.batches), self.num_samples
+            self.batches.append(Batch(index, x, y, len(output), start, state, hessian.normalizer))
+            pending.append(linearization)
+            if len(pending) > 1 or layers:
+                layers += [{layer.key for layer in x.layers} for x in pending]
+                generic |= {name for x in pending for name in x.generic}
+                pending.clear()
+            state = linearization.random_state_after
+        if not layers:
+            return linearization
+        common = {key for key in layers[0] if all(key in keys for keys in layers)}
+        odd = {key for keys in layers for key in keys - common}
+        self._generic = frozenset(generic | {name for key in odd for name in key if name})
+        return linearization
+
+    def _columns_of(self, hessian: LossHessian) -> int:
+        columns = self.approximation.num_columns(hessian)
+        if self.batches and columns != self.columns:
+            raise InputError(
+                f"The outputs of batch {len(self.batches)} need {columns} columns per sample, "
+                f"those of the batches before {self.columns}: all outputs must have one shape."
+            )
+        return columns
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of all batches."""
+        return sum(batch.size for batch in self.batches)
+
+    @property
+    def num_curvature_samples(self) -> int:
+        """Samples that carry curvature, ``N`` of the Gram matrix."""
+        return self.num_samples if self._subset is None else len(self._subset)
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the loss is a mean over samples, not a sum."""
+        return self.batches[0].normalizer is not None
+
+    def each(self) -> Iterator[BatchCurvature]:
+        """The batches with their graphs, one at a time."""
+        if self._kept is not None:
+            yield self._kept
+            return
+        self._versions.check()
+        for batch in self.batches:
+            linearization = self._linearize(batch.x, batch.random_state)
+            yield self._curvature(batch.index, linearization)
+            del linearization
+
+    @property
+    def matrices(self) -> dict[str, GroupMatrix]:
+        """Gram matrices of all blocks; not those of parameters that have changed since."""
+        if self._kept is None:
+            self._versions.check()
+        else:
+            self._kept.linearization.check_fresh()
+        return self._matrices
+
+    @cached_property
+    def _matrices(self) -> dict[str, GroupMatrix]:
+        """One sweep of backward passes."""
+        return group_matrices(self.each(), self.parameters, self.groups)
+
+    def gradient_gram(self, names: list[str]) -> Tensor:
+        """Inner products of columns and per-sample gradients, shape ``[N C, all samples]``."""
+        return gradient_grams(self.each, names, self.like)
+
+    def gradient_coordinates(self) -> Tensor | None:
+        """``w`` with ``g_n = V_n w_n``, shape ``[N, C]``, where gradients lie in the span."""
+        if not self.approximation.spans_gradients or self._subset is not None:
+            return None
+        parts = []
+        for batch in self.each():
+            coordinates = batch.hessian.coordinates(batch.gradient / batch.weight)
+            if coordinates is None:
+                return None
+            parts.append(coordinates * batch.weight**0.5)
+        return torch.cat(parts)
+
+    def pullback(
+        self, cotangent: Callable[[BatchCurvature], Tensor], names: Iterable[str]
+    ) -> dict[str, Tensor]:
+        """Vector-Jacobian product over all batches.
+
+        Args:
+            cotangent: Gives the cotangent of the output of a batch, shape ``[N, *out]``.
+            names: Parameters to differentiate by.
+
+        Returns:
+            A tensor of the parameter's shape for each name.
+        """
+        totals = {name: torch.zeros_like(self.parameters[name]) for name in names}
+        for batch in self.each():
+            for name, part in batch.linearization.pullback(cotangent(batch), totals).items():
+                totals[name] += part
+        return totals
+
+    @torch.no_grad()
+    def spread(self, coefficients: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """``V coefficients``: one vector-Jacobian product for each column of coefficients.
+
+        Args:
+            coefficients: Shape ``[M, K]``.
+            names: Parameters of the block.
+
+        Returns:
+            For each name a tensor of shape ``[K, *shape]``.
+        """
+        blocks = coefficients.T.unflatten(1, (self.num_curvature_samples, self.columns))
+        result = {
+            name: blocks.new_zeros(len(blocks), *self.parameters[name].shape) for name in names
+        }
+        for batch in self.each():
+            rows = self._rows(batch)
+            for k, block in enumerate(blocks):
+                part = batch.linearization.pullback(batch.spread(block[rows]), result)
+                for name, x in part.items():
+                    result[name][k] += x
+        return result
+
+    def vectors(self, pairs: GramPairs, names: Iterable[str]) -> dict[str, Tensor]:
+        """Unit eigenvectors of ``G`` from those of the Gram matrix, ``e = V e~ / sqrt(lambda)``.
+
+        The true norm takes the place of ``sqrt(lambda)``: it is more accurate for small ones.
+
+        Args:
+            pairs: Eigenpairs of the Gram matrix.
+            names: Parameters of the block.
+
+        Returns:
+            For each name a tensor of shape ``[K, *shape]``.
+        """
+        if pairs.vectors is not None:
+            return self._unflatten(pairs.vectors, names)
+        result = self.spread(pairs.coefficients, names)
+        squares = [x.reshape(len(x), -1).square().sum(dim=1) for x in result.values() if x.numel()]
+        norms = torch.stack(squares).sum(dim=0).sqrt() if squares else pairs.values
+        for x in result.values():
+            x /= norms.reshape(-1, *[1] * (x.ndim - 1))
+        return result
+
+    def combine(
+        self, pairs: GramPairs, weights: Tensor, names: Iterable[str]
+    ) -> dict[str, Tensor]:
+        """``sum_k weights_k e_k``: one vector-Jacobian product, however many eigenvectors.
+
+        Args:
+            pairs: Eigenpairs of the Gram matrix.
+            weights: Shape ``[K]``.
+            names: Parameters of the block.
+
+        Returns:
+            A tensor of the parameter's shape for each name.
+        """
+        if pairs.vectors is not None:
+            result = self._unflatten((pairs.vectors @ weights)[:, None], names)
+        else:
+            coefficients = pairs.coefficients @ (weights / pairs.values.sqrt())
+            result = self.spread(coefficients[:, None], names)
+        return {name: x[0] for name, x in result.items()}
+
+    def _unflatten(self, vectors: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """Columns of shape ``[D]`` as tensors of shape ``[K, *shape]``."""
+        shapes = {name: self.parameters[name].shape for name in names}
+        pieces = vectors.T.split([shape.numel() for shape in shapes.values()], dim=1)
+        return {
+            name: piece.reshape(len(piece), *shape)
+            for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+        }
+
+    def _rows(self, batch: BatchCurvature) -> slice:
+        """Where the samples of a batch stand among all that carry curvature."""
+        if self._subset is None:
+            return slice(batch.batch.start, batch.batch.start + batch.batch.size)
+        start = int((self._subset < batch.batch.start).sum())
+        assert batch.samples is not None
+        return slice(start, start + len(batch.samples))
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the parameters' device and dtype."""
+        return next(iter(self.parameters.values())).detach()
+
+    def _linearize(self, x: Any, state: RandomState) -> Linearization:
+        return Linearization(self._model, x, self.parameters, state, self._generic)
+
+    def _curvature(self, index: int, linearization: Linearization) -> BatchCurvature:
+        batch = self.batches[index]
+        hessian = loss_hessian(self._loss_func, linearization.output, batch.y)
+        weight = 1.0
+        if batch.normalizer is not None:
+            weight = batch.normalizer / sum(b.normalizer or 0.0 for b in self.batches)
+        samples = self._local_samples(batch)
+        return BatchCurvature(
+            batch=batch,
+            linearization=linearization,
+            hessian=hessian,
+            gradient=weight * _loss_gradient(self._loss_func, linearization.output, batch.y),
+            weight=weight,
+            boost=self.num_samples / self.num_curvature_samples,
+            samples=samples,
+            approximation=self.approximation,
+        )
+
+    def _local_samples(self, batch: Batch) -> Tensor | None:
+        if self._subset is None:
+            return None
+        local = self._subset - batch.start
+        local = local[(local >= 0) & (local < batch.size)]
+        return local.to(self.like.device)
+
+
+def as_batches(data: Any) -> Iterator[tuple[Any, Any]]:
+    """The batches of what a user gave as data.
+
+    Args:
+        data: A batch ``(X, y)``, or an iterable of batches.
+
+    Yields:
+        Inputs and targets.
+
+    Raises:
+        InputError: It is neither, or a batch or the whole is empty.
+    """
+    if _is_batch(data):
+        yield _checked(data)
+        return
+    if isinstance(data, Tensor) or not isinstance(data, Iterable):
+        raise InputError(
+            "data must be a batch (X, y) of inputs and target tensor or an iterable of batches, "
+            f"got {type(data).__name__}."
+        )
+    count = 0
+    for count, batch in enumerate(data, start=1):
+        if not _is_batch(batch):
+            raise InputError(
+                f"Batch {count - 1} of data must be (X, y), inputs and target tensor, got "
+                f"{type(batch).__name__}"
+                + (f" of length {len(batch)}." if isinstance(batch, (tuple, list)) else ".")
+            )
+        yield _checked(batch)
+    if not count:
+        raise InputError("data has no batches: is the iterable used up?")
+
+
+def _is_batch(data: Any) -> bool:
+    return isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[1], Tensor)
+
+
+def _checked(batch: Any) -> tuple[Any, Any]:
+    for name, tensor in zip(("X", "y"), batch, strict=True):
+        if isinstance(tensor, Tensor) and (tensor.ndim == 0 or len(tensor) == 0):
+            raise InputError(
+                f"The batch is empty: {name} has shape {list(tensor.shape)}, expected samples "
+                "along the first axis."
+            )
+    return batch[0], batch[1]
+
+
+def _loss_gradient(loss_func: Any, output: Tensor, y: Any) -> Tensor:
+    with torch.enable_grad():
+        f = output.detach().requires_grad_()
+        return torch.autograd.grad(loss_func(f, y), f)[0]

@@ -1,0 +1,100 @@
+"""First- and second-order directional derivatives, per sample, along eigenvectors of the GGN.
+
+Source: Dangel, Tatzel, Hennig, "ViViT", TMLR 2022, section 3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vivit.curvature import Curvature
+from vivit.spectrum import GramPairs
+
+
+@dataclass(frozen=True)
+class DirectionalDerivatives:
+    """Derivatives of each sample's loss along unit eigenvectors, in ascending order.
+
+    For a loss that is a mean, each sample counts as if it were the whole batch, so that the means
+    over samples are those of the batch; for a sum, sums are.
+
+    Attributes:
+        gammas: ``g_n^T e_k``, shape ``[N, K]``, for all samples; with the arbitrary sign of
+            ``e_k``.
+        lambdas: ``e_k^T G_n e_k``, shape ``[N, K]``, for the samples that carry curvature.
+    """
+
+    gammas: Tensor
+    lambdas: Tensor
+
+
+@torch.no_grad()
+def curvatures(curvature: Curvature, pairs: GramPairs) -> Tensor:
+    """``lambda_nk = scale lambda_k ||e~_k[n, :]||^2``, since ``V_n^T e_k = sqrt(lambda_k) e~_k``.
+
+    Args:
+        curvature: The loss curvature.
+        pairs: Eigenpairs of its Gram matrix.
+
+    Returns:
+        Shape ``[N, K]``, for the samples that carry curvature.
+    """
+    blocks = pairs.coefficients.unflatten(0, (curvature.num_curvature_samples, -1))
+    scale = curvature.num_curvature_samples if curvature.is_mean else 1
+    return scale * pairs.values * blocks.square().sum(dim=1)
+
+
+@torch.no_grad()
+def slopes(curvature: Curvature, pairs: GramPairs, names: list[str]) -> Tensor:
+    """``gamma_nk = g_n^T e_k``, by the cheapest of three ways.
+
+    * With the exact factor, a sample's gradient is ``V_n w_n``, hence
+      ``gamma_nk = sqrt(lambda_k) <w_n, e~_k[n, :]>``: no backward pass at all.
+    * Else through the inner products of gradients and columns, for about one backward pass per
+      column of the factor,
+    * or through one Jacobian-vector product per direction, if these are fewer.
+
+    Args:
+        curvature: The loss curvature.
+        pairs: Eigenpairs of the block's Gram matrix.
+        names: Parameters of the block.
+
+    Returns:
+        Shape ``[N, K]``, for all samples.
+    """
+    scale = curvature.num_samples if curvature.is_mean else 1
+    coordinates = curvature.gradient_coordinates()
+    if coordinates is not None:
+        blocks = pairs.coefficients.unflatten(0, coordinates.shape)
+        return scale * pairs.values.sqrt() * torch.einsum("nc,nck->nk", coordinates, blocks)
+    if len(pairs.values) <= curvature.columns:
+        return scale * _slopes_by_pushforward(curvature, pairs, names)
+    gram = curvature.gradient_gram(names)
+    return scale * (gram.T @ (pairs.coefficients / pairs.values.sqrt()))
+
+
+def _slopes_by_pushforward(curvature: Curvature, pairs: GramPairs, names: list[str]) -> Tensor:
+    vectors = curvature.vectors(pairs, names)
+    rows = []
+    for batch in curvature.each():
+        columns = [
+            _inner(
+                batch.gradient,
+                batch.linearization.pushforward({n: v[k] for n, v in vectors.items()}),
+            )
+            for k in range(len(pairs.values))
+        ]
+        rows.append(
+            torch.stack(columns, dim=1)
+            if columns
+            else batch.gradient.new_empty(len(batch.gradient), 0)
+        )
+    return torch.cat(rows)
+
+
+def _inner(u: Tensor, v: Tensor) -> Tensor:
+    """Inner product of each sample's tensors, shape ``[N]``."""
+    return (u * v).reshape(len(u), -1).sum(dim=1)

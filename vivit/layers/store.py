@@ -1,0 +1,214 @@
+"""What is kept of a layer between the backward passes and its Gram matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vivit.layers.affine import (
+    Factors,
+    add_ones,
+    direct,
+    form_columns,
+    gram_of_columns,
+    hadamard,
+    pairwise,
+)
+from vivit.layers.cost import AffineShape, Evaluation, cheapest_evaluation
+from vivit.layers.layer import AffineLayer
+
+
+class Store(Protocol):
+    """The columns of some parameters and one batch, in whatever form."""
+
+    @property
+    def parameters(self) -> frozenset[str | None]:
+        """Names of the parameters."""
+        ...
+
+    def receive(self, c: int, s: Tensor) -> None:
+        """Take the cotangents of column ``c``, shape ``[N, T, g, o]``."""
+        ...
+
+    def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
+        """Add inner products of the columns of ``parameters``.
+
+        Args:
+            gram: Rows are the own columns, ordered (n, c).
+            parameters: Names of the parameters that count.
+            other: The store of the same layer whose columns are the columns of ``gram``; by
+                default this one, and only blocks on and below the diagonal are added to.
+        """
+        ...
+
+    def columns(self, parameters: set[str]) -> Tensor:
+        """The columns of ``parameters`` themselves, shape ``[N * C, p]``."""
+        ...
+
+
+def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: int) -> Store:
+    """Keep the smaller of a layer's columns and its factors, if the columns are of use.
+
+    Args:
+        layer: The layer.
+        columns: Columns per sample.
+        like: A tensor of the device and dtype to use.
+        workspace: Bytes for the temporaries of the evaluation.
+
+    Returns:
+        An empty store.
+    """
+    shape = layer.shape(columns, {name for name in layer.key if name is not None})
+    evaluation = cheapest_evaluation(shape, like.element_size())
+    if evaluation is Evaluation.DIRECT and shape.inputs <= shape.positions:
+        return ColumnStore(layer, columns, like)
+    return FactorStore(layer, columns, like, workspace)
+
+
+class ColumnStore:
+    """Keeps the columns ``[N, C, g, o, i]``: few weights, many positions."""
+
+    def __init__(self, layer: AffineLayer, columns: int, like: Tensor) -> None:
+        """Allocate the columns; arguments as for `store_for`."""
+        self._layer = layer
+        self._inputs: Tensor | None = None
+        groups, inputs, outputs = layer.features
+        inputs += layer.bias is not None
+        self._columns = like.new_empty(layer.num_samples, columns, groups, outputs, inputs)
+
+    @property
+    def parameters(self) -> frozenset[str | None]:
+        """Weight and bias."""
+        return frozenset(self._layer.key)
+
+    def receive(self, c: int, s: Tensor) -> None:
+        """Contract the positions of column ``c`` away."""
+        if self._inputs is None:
+            a = self._layer.inputs()
+            self._inputs = a if self._layer.bias is None else add_ones(a)
+        for g in range(s.shape[2]):
+            columns = form_columns(self._inputs[:, :, g], s[:, None, :, g])
+            self._columns[:, c, g] = columns[:, 0]
+
+    def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
+        """Multiply the columns with each other."""
+        right = None if other is None else other.columns(parameters)
+        gram_of_columns(gram, self.columns(parameters), right)
+
+    def columns(self, parameters: set[str]) -> Tensor:
+        """The columns, as they are."""
+        self._inputs = None
+        columns = self._columns
+        if self._layer.bias is not None and self._layer.bias not in parameters:
+            columns = columns[..., :-1]
+        elif self._layer.weight is not None and self._layer.weight not in parameters:
+            columns = columns[..., -1:]
+        return columns.reshape(columns.shape[:2].numel(), -1)
+
+
+class FactorStore:
+    """Keeps the cotangents ``[N, C, g, T, o]``: many weights, few positions."""
+
+    def __init__(self, layer: AffineLayer, columns: int, like: Tensor, workspace: int) -> None:
+        """Allocate the cotangents; arguments as for `store_for`."""
+        self._layer, self._workspace = layer, workspace
+        groups, _, outputs = layer.features
+        self._cotangents = like.new_empty(
+            layer.num_samples, columns, groups, layer.positions, outputs
+        )
+
+    @property
+    def parameters(self) -> frozenset[str | None]:
+        """Weight and bias."""
+        return frozenset(self._layer.key)
+
+    def receive(self, c: int, s: Tensor) -> None:
+        """Copy the cotangents of column ``c``."""
+        self._cotangents[:, c] = s.transpose(1, 2)
+
+    def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
+        """Evaluate in the order of contraction that the cost model prefers."""
+        if isinstance(other, ColumnStore):
+            gram_of_columns(gram, self.columns(parameters), other.columns(parameters))
+            return
+        evaluation = cheapest_evaluation(self._shape(parameters), gram.element_size())
+        if isinstance(other, FactorStore):
+            if evaluation is Evaluation.HADAMARD and other._layer.positions > 1:
+                evaluation = Evaluation.PAIRWISE
+            pairs = zip(self.factors(parameters), other.factors(parameters), strict=True)
+            for left, right in pairs:
+                evaluate(evaluation, gram, left, right, workspace=self._workspace)
+            return
+        for factors in self.factors(parameters):
+            evaluate(evaluation, gram, factors, workspace=self._workspace)
+
+    def factors(self, parameters: set[str]) -> Iterator[Factors]:
+        """Inputs and cotangents of each channel group."""
+        a = self._layer.inputs()
+        if self._layer.weight not in parameters:
+            a = a[..., :0]
+        if self._layer.bias in parameters:
+            a = add_ones(a)
+        for g in range(self._cotangents.shape[2]):
+            yield Factors(a[:, :, g], self._cotangents[:, :, g])
+
+    def columns(self, parameters: set[str]) -> Tensor:
+        """The columns, formed from the factors."""
+        formed = [form_columns(f.a, f.s).flatten(2) for f in self.factors(parameters)]
+        return torch.cat(formed, dim=2).flatten(end_dim=1)
+
+    def _shape(self, parameters: set[str]) -> AffineShape:
+        return self._layer.shape(self._cotangents.shape[1], parameters)
+
+
+class GenericStore:
+    """Keeps the columns of one parameter that no affine layer serves."""
+
+    def __init__(self, parameter: str, columns: Tensor) -> None:
+        """Wrap columns of shape ``[N * C, *shape]``."""
+        self._parameter, self._columns = parameter, columns.reshape(len(columns), -1)
+
+    @property
+    def parameters(self) -> frozenset[str | None]:
+        """The one parameter."""
+        return frozenset({self._parameter})
+
+    def receive(self, c: int, s: Tensor) -> None:
+        """Nothing: the columns are complete."""
+
+    def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
+        """Multiply the columns with each other."""
+        right = None if other is None else other.columns(parameters)
+        gram_of_columns(gram, self._columns, right)
+
+    def columns(self, parameters: set[str]) -> Tensor:
+        """The columns, as they are."""
+        return self._columns
+
+
+def evaluate(
+    evaluation: Evaluation,
+    gram: Tensor,
+    left: Factors,
+    right: Factors | None = None,
+    *,
+    workspace: int,
+) -> None:
+    """Add the Gram matrix of an affine layer by the given evaluation.
+
+    Args:
+        evaluation: The order of contraction.
+        gram: Shape ``[N * C, M * D]``; added to, in place.
+        left: Factors of the rows.
+        right: Factors of the columns; by default ``left``, and only lower blocks are added to.
+        workspace: Bytes for temporaries.
+    """
+    if evaluation is Evaluation.HADAMARD:
+        hadamard(gram, left, right)
+    elif evaluation is Evaluation.DIRECT:
+        direct(gram, left, right, workspace=workspace)
+    else:
+        pairwise(gram, left, right, workspace=workspace)

@@ -1,0 +1,12 @@
+"""Loss Hessians with respect to the model output: one file per loss.
+
+The generalized Gauss-Newton matrix is ``G = sum_n J_n^T H_n J_n`` with ``H_n`` the Hessian of
+the mini-batch loss with respect to the output of sample ``n``. Each loss offers ``H_n`` as a
+symmetric factor ``H_n = S_n S_n^T`` with as few columns as its rank, as a random factor with
+``E[S_n S_n^T] = H_n``, and as a product ``H_n u_n`` that forms no matrix.
+"""
+
+from vivit.losses.base import LossHessian
+from vivit.losses.registry import SUPPORTED, check_loss, loss_hessian
+
+__all__ = ["SUPPORTED", "LossHessian", "check_loss", "loss_hessian"]

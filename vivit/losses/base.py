@@ -1,0 +1,60 @@
+"""What the library needs to know of a loss."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class LossHessian(Protocol):
+    """The Hessian of a loss with respect to the model output, sample by sample."""
+
+    @property
+    def num_columns(self) -> int:
+        """Number ``C`` of columns of the factor of one sample."""
+        ...
+
+    @property
+    def normalizer(self) -> float | None:
+        """What a mean over the batch was divided by; None for a sum."""
+        ...
+
+    def factor(self) -> Tensor:
+        """Symmetric factor ``S``, shape ``[N, C, *out]``: ``H_n = sum_c s_nc s_nc^T``."""
+        ...
+
+    def sample(self, columns: int, generator: torch.Generator) -> Tensor:
+        """Random factor with ``E[sum_c s_nc s_nc^T] = H_n``, shape ``[N, columns, *out]``."""
+        ...
+
+    def product(self, u: Tensor) -> Tensor:
+        """``H_n u_n`` for every sample; ``u`` and the result have shape ``[N, *out]``."""
+        ...
+
+    def coordinates(self, gradient: Tensor) -> Tensor | None:
+        """Coordinates of the loss gradient in the columns of the factor, if they are accurate.
+
+        Args:
+            gradient: Of the mini-batch loss by the output, shape ``[N, *out]``.
+
+        Returns:
+            ``w`` with ``gradient_n = sum_c w_nc s_nc``, shape ``[N, C]``; None if rounding errors
+            would spoil it, or a gradient does not lie in the span of its sample's columns.
+        """
+        ...
+
+
+def smallest_divisor(like: Tensor) -> float:
+    """The number down to which coordinates may be divided by entries of a factor.
+
+    A rounding error ``eps`` of an eigenvector's entry grows to ``eps / divisor``; with
+    ``eps^(1/4)`` as the bound, three quarters of the digits remain.
+    """
+    return torch.finfo(like.dtype).eps ** 0.25
+
+
+def random_normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Standard normal numbers, the same on every device."""
+    return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)

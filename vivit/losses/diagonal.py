@@ -1,0 +1,91 @@
+"""Losses that treat every output on its own: their Hessian is diagonal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vivit.errors import InputError
+from vivit.losses.base import random_normal, smallest_divisor
+
+
+@dataclass(frozen=True)
+class DiagonalHessian:
+    """``H_n = diag(h_n)`` with ``h >= 0``.
+
+    Attributes:
+        diagonal: ``h``, shape ``[N, *out]``.
+        normalizer: What a mean over the batch was divided by; None for a sum.
+    """
+
+    diagonal: Tensor
+    normalizer: float | None
+
+    @property
+    def num_columns(self) -> int:
+        """``|out|``, the number of outputs per sample."""
+        return self.diagonal[0].numel()
+
+    def factor(self) -> Tensor:
+        """``S_n = diag(sqrt(h_n))``, shape ``[N, |out|, *out]``."""
+        h = self.diagonal
+        root = h.flatten(start_dim=1).sqrt() if h.ndim > 1 else h[:, None].sqrt()
+        return torch.diag_embed(root).reshape(len(h), -1, *h.shape[1:])
+
+    def sample(self, columns: int, generator: torch.Generator) -> Tensor:
+        """``sqrt(h_n)`` times standard normal numbers, over ``sqrt(columns)``."""
+        h = self.diagonal
+        noise = random_normal((len(h), columns, *h.shape[1:]), generator, h)
+        return noise * (h / columns).sqrt().unsqueeze(1)
+
+    def product(self, u: Tensor) -> Tensor:
+        """``h * u``."""
+        return self.diagonal * u
+
+    def coordinates(self, gradient: Tensor) -> Tensor | None:
+        """``gradient / sqrt(h)``, zero where both vanish."""
+        root = self.diagonal.sqrt()
+        small = root < smallest_divisor(root) * root.max()
+        if (small & (gradient != 0)).any():
+            return None
+        safe = torch.where(small, torch.ones_like(root), root)
+        return (gradient / safe).reshape(len(gradient), -1)
+
+
+def square_loss(loss_func: nn.MSELoss, output: Tensor, target: Tensor) -> DiagonalHessian:
+    """Square loss ``sum_i (f_i - y_i)^2``, or its mean over all entries: ``h = 2`` over it."""
+    if output.shape != target.shape:
+        raise InputError(
+            f"MSELoss needs targets of the output's shape {list(output.shape)}, got "
+            f"{list(target.shape)} (which would be broadcast)."
+        )
+    normalizer = float(output.numel()) if loss_func.reduction == "mean" else None
+    return DiagonalHessian(torch.full_like(output, 2 / (normalizer or 1.0)), normalizer)
+
+
+def binary_cross_entropy(
+    loss_func: nn.BCEWithLogitsLoss, output: Tensor, target: Tensor
+) -> DiagonalHessian:
+    """Binary cross-entropy on logits: ``h = weight (pos_weight y + 1 - y) p (1 - p)``."""
+    if output.shape != target.shape:
+        raise InputError(
+            f"BCEWithLogitsLoss needs targets of the output's shape {list(output.shape)}, got "
+            f"{list(target.shape)}."
+        )
+    if not target.is_floating_point() or not ((target >= 0) & (target <= 1)).all():
+        raise InputError(
+            "BCEWithLogitsLoss needs floating-point targets between 0 and 1, got dtype "
+            f"{target.dtype} and values from {float(target.min()):g} to {float(target.max()):g}."
+        )
+    p = output.sigmoid()
+    h = p * (1 - p)
+    if loss_func.pos_weight is not None:
+        h = h * (loss_func.pos_weight * target + 1 - target)
+    if loss_func.weight is not None:
+        h = h * loss_func.weight
+    if (h < 0).any():
+        raise InputError("BCEWithLogitsLoss has negative weights, so that it is not convex.")
+    normalizer = float(output.numel()) if loss_func.reduction == "mean" else None
+    return DiagonalHessian(h / (normalizer or 1.0), normalizer)

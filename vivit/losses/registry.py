@@ -1,0 +1,67 @@
+"""Which class knows the Hessian of which loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from vivit.errors import InputError, UnsupportedError
+from vivit.losses.base import LossHessian
+from vivit.losses.convex import convex_loss
+from vivit.losses.cross_entropy import cross_entropy
+from vivit.losses.diagonal import binary_cross_entropy, square_loss
+
+SUPPORTED: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], LossHessian]] = {
+    nn.CrossEntropyLoss: cross_entropy,
+    nn.MSELoss: square_loss,
+    nn.BCEWithLogitsLoss: binary_cross_entropy,
+}
+"""Losses with a Hessian in closed form; any other goes through `convex_loss`."""
+
+
+def loss_hessian(loss_func: Any, output: Tensor, target: Any) -> LossHessian:
+    """The Hessian of a loss by the model output.
+
+    Args:
+        loss_func: A loss of `SUPPORTED` (not a subclass, which may compute something else), or any
+            callable that maps output and target to a scalar.
+        output: Model output, shape ``[N, *out]``.
+        target: Targets, as the loss takes them.
+
+    Returns:
+        The Hessian at this output.
+
+    Raises:
+        UnsupportedError: The loss has no Hessian that could be used.
+        InputError: The targets do not fit the output.
+    """
+    output = output.detach()
+    if isinstance(target, Tensor) and target.device != output.device:
+        raise InputError(
+            f"The targets are on {target.device}, the output on {output.device}. Move them to the "
+            "same device."
+        )
+    return SUPPORTED.get(type(loss_func), convex_loss)(loss_func, output, target)
+
+
+def check_loss(loss_func: Any) -> None:
+    """Refuse what cannot be a loss, before any work is done.
+
+    Args:
+        loss_func: What the user gave as the loss.
+
+    Raises:
+        InputError: It cannot be called.
+        UnsupportedError: It does not give a scalar.
+    """
+    if not callable(loss_func):
+        raise InputError(
+            f"loss_func must map output and target to a scalar, got {type(loss_func).__name__}."
+        )
+    if getattr(loss_func, "reduction", "mean") not in ("mean", "sum", "batchmean"):
+        raise UnsupportedError(
+            f"The loss has reduction={loss_func.reduction!r}, but the GGN needs a scalar loss. "
+            "Use reduction='mean' or reduction='sum'."
+        )
