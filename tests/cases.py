@@ -256,6 +256,50 @@ class Chunked(nn.Module):
         return self.head(torch.cat(pieces))
 
 
+class Tokens(nn.Module):
+    """A table of token vectors with padding, positions added, and a pooled output."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(6, 3, padding_idx=2)
+        self.positions = nn.Parameter(torch.randn(4, 3))
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x):
+        tokens = (x.abs() * 3).long() % 6
+        return self.head(torch.tanh(self.table(tokens) + self.positions).mean(1))
+
+
+class Transformer(nn.Module):
+    """A small encoder classifier; its output weights are those of the token table."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(5, 4)
+        self.encoder = nn.TransformerEncoderLayer(
+            4, 2, 6, dropout=0.0, activation="gelu", batch_first=True
+        )
+        self.head = nn.Linear(4, 5)
+        self.head.weight = self.table.weight
+
+    def forward(self, x):
+        tokens = (x.abs() * 3).long() % 5
+        return self.head(self.encoder(self.table(tokens)).mean(1))
+
+
+class LowRank(nn.Module):
+    """A frozen weight with a trained low-rank update, as adapters add it."""
+
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(5, 4).requires_grad_(False)
+        self.down, self.up = nn.Linear(5, 2, bias=False), nn.Linear(2, 4, bias=False)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.base(x) + 0.5 * self.up(self.down(x))))
+
+
 class Scalar(nn.Module):
     """One output per sample without an axis of its own, shape [N]."""
 
@@ -311,6 +355,36 @@ def normalised() -> nn.Module:
     for x in torch.randn(3, 8, 2, 6, 6):
         net(x)
     return net.eval()
+
+
+def norms() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(3, 4, 3),
+        nn.GroupNorm(2, 4),
+        nn.Tanh(),
+        nn.InstanceNorm1d(4, affine=True),
+        nn.LayerNorm((4, 5)),
+        nn.ELU(),
+        nn.RMSNorm(5),
+        nn.Flatten(),
+        nn.LayerNorm(20),
+        nn.Linear(20, 3),
+    )
+
+
+def transposed2d() -> nn.Module:
+    return nn.Sequential(
+        nn.ConvTranspose2d(2, 4, (2, 3), (2, 3), (1, 1), (1, 2), groups=2, dilation=(1, 2)),
+        nn.Tanh(),
+        nn.ConvTranspose2d(4, 2, 2, bias=False),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+
+
+def transposed3d() -> nn.Module:
+    return nn.Sequential(nn.ConvTranspose3d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(54, 2))
 
 
 def transposed() -> nn.Module:
@@ -397,7 +471,7 @@ CASES = [
     Case("tied weight", TiedWeight, (5, 4)),
     Case("shared bias", SharedBias, (5, 4)),
     Case("frozen", frozen, (6, 5)),
-    Case("functional", Functional, (4, 2, 8), MSE, generic=("product",)),
+    Case("functional", Functional, (4, 2, 8), MSE),
     Case("sequence", lambda: Sequence("sample first"), (4, 3, 4)),
     Case("sequence, no bias", lambda: Sequence("sample first", bias=False), (4, 3, 4)),
     Case("positions first", lambda: Sequence("position first, contiguous"), (4, 3, 4)),
@@ -410,14 +484,15 @@ CASES = [
         generic=("embed.weight", "embed.bias"),
     ),
     Case("frames", frames, (3, 2, 1, 4, 4)),
-    Case(
-        "outside layers",
-        OutsideLayers,
-        (5, 5),
-        generic=("both", "norm.bias", "norm.weight", "scale", "shift"),
-    ),
-    Case("batch norm, eval", normalised, (4, 2, 6, 6), generic=("1.bias", "1.weight")),
-    Case("transposed convolution", transposed, (4, 2, 4), generic=("0.bias", "0.weight")),
+    Case("outside layers", OutsideLayers, (5, 5), generic=("both",)),
+    Case("batch norm, eval", normalised, (4, 2, 6, 6)),
+    Case("norms", norms, (4, 3, 7), generic=("3.bias", "3.weight")),
+    Case("transposed convolution", transposed, (4, 2, 4)),
+    Case("transposed convolution, 2d", transposed2d, (3, 2, 3, 2)),
+    Case("transposed convolution, 3d", transposed3d, (3, 1, 2, 2, 2)),
+    Case("tokens", Tokens, (5, 4)),
+    Case("transformer", Transformer, (4, 3), generic=("table.weight",)),
+    Case("low rank", LowRank, (5, 5)),
     Case(
         "weight norm",
         weight_normed,
@@ -441,7 +516,7 @@ CASES = [
         "broadcasts",
         Broadcasts,
         (5, 3),
-        generic=("column", "matrix", "scaled", "single"),
+        generic=("column", "matrix", "scaled"),
     ),
     Case("two orders", TwoOrders, (4, 3, 3)),
     Case("chunked", Chunked, (5, 3), generic=("first.bias", "first.weight")),

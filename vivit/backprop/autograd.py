@@ -20,7 +20,7 @@ from vivit.backprop.checks import (
     refuse_contexts,
     refuse_gradient_hooks,
 )
-from vivit.backprop.forward import twice_differentiable, untouched
+from vivit.backprop.forward import twice_differentiable, unfused_recurrence, untouched
 from vivit.backprop.graph import Operation, find_operations, zeros_at
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.sample_order import PROBE_SEED, sample_orders
@@ -109,6 +109,7 @@ class Linearization:
         with (
             self._random_state.restored() as after,
             untouched(self._model),
+            unfused_recurrence(self._model),
             twice_differentiable(),
             torch.enable_grad(),
         ):

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -15,6 +16,25 @@ def twice_differentiable() -> Iterator[None]:
     """Attention without its fused kernels, which autograd can differentiate only once."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+@contextmanager
+def unfused_recurrence(model: nn.Module) -> Iterator[None]:
+    """Recurrent layers as products, one per weight and time step.
+
+    The fused kernels of oneDNN and cuDNN hide how they use their weights, and can be
+    differentiated only once. A model without recurrent layers keeps its kernels.
+    """
+    if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        yield
+        return
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # mkldnn.flags would touch unrelated settings, and warn
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
 
 
 @contextmanager

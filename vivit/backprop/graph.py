@@ -10,16 +10,15 @@ one, so an operation that this file does not know can make the library slower, n
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
+from vivit.backprop.roles import Consumers, Kind, Role, find_roles, zeros_like_output
 from vivit.errors import UnsupportedError
-from vivit.layers.uses import AffineUse, BiasUse, ConvolutionUse, LinearUse
+from vivit.layers.uses import AffineUse
 
 
 @dataclass(frozen=True)
@@ -68,36 +67,28 @@ def find_operations(
     consumers = _consumers(root)
     position = {node: i for i, node in enumerate(consumers)}
     names = {id(p): name for name, p in parameters.items()}
-    weights: dict[str, list[Node]] = {}
-    biases: dict[str, list[Node]] = {}
+    found: dict[str, list[Role]] = {}
     others: list[str] = []
     for node in list(consumers):
         name = names.get(id(getattr(node, "variable", None)))
         if name is None:
             continue
-        roles = [
-            _role(consumer, index, parameters[name], consumers)
-            for consumer, index in consumers[node]
-        ]
-        nodes = sorted((n for _, found in roles for n in found), key=position.__getitem__)
-        kinds = {kind for kind, _ in roles}
-        if kinds == {"weight"} and _agree(nodes):
-            weights[name] = nodes
-        elif kinds == {"bias"}:
-            biases[name] = nodes
+        parameter = parameters[name]
+        roles = [r for use, i in consumers[node] for r in find_roles(use, i, parameter, consumers)]
+        if _agree(roles):
+            found[name] = sorted(roles, key=lambda role: position[role.node])
         else:
             others.append(name)
-    operations = _operations(weights, biases, parameters)
+    operations = _operations(found)
     served = [name for operation in operations for name in operation.parameters]
-    found = [*weights, *biases, *others]
-    if sorted(served + others) != sorted(found):
-        raise AssertionError(f"parameters {found} are served as {served} and {others}")
+    if sorted(served) != sorted(found):
+        raise AssertionError(f"parameters {sorted(found)} are served as {sorted(served)}")
     return operations, others
 
 
-def _consumers(root: Node) -> dict[Node, list[tuple[Node, int]]]:
+def _consumers(root: Node) -> Consumers:
     """All nodes of the graph with the (node, input index) pairs that use their output."""
-    consumers: dict[Node, list[tuple[Node, int]]] = defaultdict(list)
+    consumers: Consumers = defaultdict(list)
     consumers[root] = []
     todo, seen = [root], {root}
     while todo:
@@ -116,116 +107,33 @@ def _consumers(root: Node) -> dict[Node, list[tuple[Node, int]]]:
     return dict(consumers)
 
 
-def _role(
-    node: Node, index: int, parameter: Tensor, consumers: dict[Node, list[tuple[Node, int]]]
-) -> tuple[str, list[Node]]:
-    """What the operation ``node`` does with a parameter that is its input ``index``.
-
-    Anything but the positions that are listed here is another role: a parameter may well be the
-    input of a convolution.
-    """
-    match node.name(), index:
-        case "TBackward0", 0 if parameter.ndim == 2:
-            uses = consumers[node]
-            if uses and all(_multiplies_transposed(use, i) for use, i in uses):
-                return "weight", [use for use, _ in uses]
-        case "ConvolutionBackward0", 1 if not _saved(node, "transposed"):
-            return "weight", [node]
-        case "ConvolutionBackward0", 2 if not _saved(node, "transposed"):
-            return "bias", [node]
-        case "AddmmBackward0", 0 if _is_plain_addmm(node) and _is_last_axis(parameter, node):
-            return "bias", [node]
-        case "AddBackward0", 0 if _is_last_axis(parameter, node):
-            return "bias", [node]
-        case "AddBackward0", 1 if _saved(node, "alpha") == 1 and _is_last_axis(parameter, node):
-            return "bias", [node]
-    return "other", []
+def _agree(roles: list[Role]) -> bool:
+    """Whether all uses are known, of one kind, and cut the parameter into the same features."""
+    layouts = {(role.kind, role.use.features, role.use.transposed) for role in roles}
+    return len(layouts) == 1 and Kind.OTHER not in {role.kind for role in roles}
 
 
-def _is_last_axis(parameter: Tensor, node: Node) -> bool:
-    """Whether a vector lies along the last axis; one that is broadcast otherwise is no bias."""
-    shape = _output_shape(node)
-    return len(shape) > 1 and tuple(parameter.shape) == shape[-1:]
-
-
-def _multiplies_transposed(node: Node, index: int) -> bool:
-    if node.name() == "MmBackward0":
-        return index == 1
-    return node.name() == "AddmmBackward0" and index == 2 and _is_plain_addmm(node)
-
-
-def _is_plain_addmm(node: Node) -> bool:
-    return _saved(node, "alpha") == 1 and _saved(node, "beta") == 1
-
-
-def _agree(nodes: list[Node]) -> bool:
-    """Whether all operations cut the parameter into the same features."""
-    return len({_channel_groups(node) for node in nodes}) == 1
-
-
-def _channel_groups(node: Node) -> int:
-    return _saved(node, "groups") if node.name() == "ConvolutionBackward0" else 1
-
-
-def _operations(
-    weights: dict[str, list[Node]], biases: dict[str, list[Node]], parameters: dict[str, Tensor]
-) -> list[Operation]:
+def _operations(found: dict[str, list[Role]]) -> list[Operation]:
     """Join a weight and a bias that are always used together, leave the others alone."""
-    bias_at = {tuple(nodes): name for name, nodes in biases.items()}
-    operations = []
-    for weight, nodes in weights.items():
-        bias = bias_at.pop(tuple(nodes), None)
-        uses = tuple(_WEIGHT_USES[node.name()](node) for node in nodes)
-        operations.append(Operation(weight, bias, tuple(nodes), uses))
-    for alone in bias_at.values():
-        nodes = biases[alone]
-        uses = tuple(_bias_use(node, parameters[alone]) for node in nodes)
-        operations.append(Operation(None, alone, tuple(nodes), uses))
+    nodes = {name: tuple(role.node for role in roles) for name, roles in found.items()}
+    kinds = {name: roles[0].kind for name, roles in found.items()}
+    bias_at = {nodes[name]: name for name, kind in kinds.items() if kind is Kind.BIAS}
+    operations, paired = [], set()
+    for name, roles in found.items():
+        if kinds[name] is not Kind.BIAS:
+            bias = bias_at.get(nodes[name]) if kinds[name] is Kind.WEIGHT else None
+            paired.add(bias)
+            uses = tuple(role.use for role in roles)
+            operations.append(Operation(name, bias, nodes[name], uses))
+    for name, roles in found.items():
+        if kinds[name] is Kind.BIAS and name not in paired:
+            uses = tuple(role.use for role in roles)
+            operations.append(Operation(None, name, nodes[name], uses))
     return operations
-
-
-def _linear_use(node: Node) -> LinearUse:
-    field = "mat1" if node.name() == "AddmmBackward0" else "self"
-    return LinearUse(_saved(node, field).detach(), _output_shape(node)[1])
-
-
-def _convolution_use(node: Node) -> ConvolutionUse:
-    return ConvolutionUse(
-        input=_saved(node, "input").detach(),
-        weight_shape=tuple(_saved(node, "weight").shape),
-        output_size=_output_shape(node)[2:],
-        stride=tuple(_saved(node, "stride")),
-        padding=tuple(_saved(node, "padding")),
-        dilation=tuple(_saved(node, "dilation")),
-        groups=_saved(node, "groups"),
-    )
-
-
-def _bias_use(node: Node, bias: Tensor) -> BiasUse:
-    return BiasUse(bias, _output_shape(node), 1 if node.name() == "ConvolutionBackward0" else -1)
-
-
-_WEIGHT_USES: dict[str, Callable[[Node], AffineUse]] = {
-    "AddmmBackward0": _linear_use,
-    "MmBackward0": _linear_use,
-    "ConvolutionBackward0": _convolution_use,
-}
-
-
-def _saved(node: Node, field: str) -> Any:
-    """What the forward pass saved at a node; its names are autograd's own."""
-    return getattr(node, f"_saved_{field}")
-
-
-def _output_shape(node: Node) -> tuple[int, ...]:
-    metadata: Any = getattr(node, "_input_metadata")  # noqa: B009 - not in torch's type stubs
-    return tuple(metadata[0].shape)
 
 
 def zeros_at(place: Tensor | GradientEdge) -> Tensor:
     """A zero derivative for a tensor, or for an output of a node of the graph."""
     if isinstance(place, Tensor):
         return torch.zeros_like(place)
-    metadata: Any = getattr(place.node, "_input_metadata")  # noqa: B009 - see _output_shape
-    output = metadata[place.output_nr]
-    return torch.zeros(tuple(output.shape), dtype=output.dtype, device=output.device)
+    return zeros_like_output(place.node, place.output_nr)

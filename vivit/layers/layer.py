@@ -52,6 +52,11 @@ class AffineLayer:
         return groups, 0 if self.weight is None else inputs, outputs
 
     @property
+    def transposed(self) -> bool:
+        """Whether the weight is laid out as ``[g, i, o]``; with a bias beside it, never."""
+        return self.uses[0].transposed
+
+    @property
     def positions(self) -> int:
         """Shared positions per sample, ``T``, of all uses together."""
         return sum(use.rows * use.positions for use in self.uses) // self.batch_size

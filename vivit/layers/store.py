@@ -63,7 +63,7 @@ def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: int) ->
     """
     shape = layer.shape(columns, {name for name in layer.key if name is not None})
     evaluation = cheapest_evaluation(shape, like.element_size())
-    if evaluation is Evaluation.DIRECT and shape.inputs <= shape.positions:
+    if shape.inputs <= shape.positions and (evaluation is Evaluation.DIRECT or shape.inputs == 1):
         return ColumnStore(layer, columns, like)
     return FactorStore(layer, columns, like, workspace)
 
@@ -87,8 +87,11 @@ class ColumnStore:
     def receive(self, c: int, s: Tensor) -> None:
         """Contract the positions of column ``c`` away."""
         if self._inputs is None:
-            a = self._layer.inputs()
+            a = self._layer.inputs().to(s.dtype)
             self._inputs = a if self._layer.bias is None else add_ones(a)
+        if s.shape[3] == self._inputs.shape[3] == 1:  # entry by entry: no matrix to multiply
+            self._columns[:, c, :, 0, 0] = (s * self._inputs).sum(dim=1).squeeze(-1)
+            return
         for g in range(s.shape[2]):
             columns = form_columns(self._inputs[:, :, g], s[:, None, :, g])
             self._columns[:, c, g] = columns[:, 0]
@@ -106,6 +109,8 @@ class ColumnStore:
             columns = columns[..., :-1]
         elif self._layer.weight is not None and self._layer.weight not in parameters:
             columns = columns[..., -1:]
+        if self._layer.transposed:
+            columns = columns.transpose(3, 4)
         return columns.reshape(columns.shape[:2].numel(), -1)
 
 
@@ -147,7 +152,7 @@ class FactorStore:
 
     def factors(self, parameters: set[str]) -> Iterator[Factors]:
         """Inputs and cotangents of each channel group."""
-        a = self._layer.inputs()
+        a = self._layer.inputs().to(self._cotangents.dtype)
         if self._layer.weight not in parameters:
             a = a[..., :0]
         if self._layer.bias in parameters:
@@ -157,8 +162,10 @@ class FactorStore:
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, formed from the factors."""
-        formed = [form_columns(f.a, f.s).flatten(2) for f in self.factors(parameters)]
-        return torch.cat(formed, dim=2).flatten(end_dim=1)
+        formed = [form_columns(f.a, f.s) for f in self.factors(parameters)]
+        if self._layer.transposed:
+            formed = [columns.transpose(2, 3) for columns in formed]
+        return torch.cat([columns.flatten(2) for columns in formed], dim=2).flatten(end_dim=1)
 
     def _shape(self, parameters: set[str]) -> AffineShape:
         return self._layer.shape(self._cotangents.shape[1], parameters)

@@ -1,0 +1,150 @@
+"""docs/support.md is what the library does; run this file to write it anew."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import vivit
+from vivit.losses import SUPPORTED
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "support.md"
+N, T, F = 3, 4, 6
+
+
+def vectors():
+    return torch.randn(N, F)
+
+
+def sequences():
+    return torch.randn(N, T, F)
+
+
+def images(dimensions):
+    return torch.randn(N, F, *[4] * dimensions)
+
+
+def tokens():
+    return torch.randint(5, (N, T))
+
+
+class Attention(nn.MultiheadAttention):
+    """Self-attention without its weights as a second output."""
+
+    def forward(self, x):
+        return super().forward(x, x, x, need_weights=False)[0]
+
+
+class First(nn.Module):
+    """The first output of a module."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x)[0]
+
+
+class Times(nn.Module):
+    """A parameter that is used directly."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.rand(F)), nn.Parameter(torch.rand(F))
+
+    def forward(self, x):
+        return x * self.scale + self.shift
+
+
+weight_norm = nn.utils.parametrizations.weight_norm
+LAYERS = {
+    "Linear, on vectors": (nn.Linear(F, 2), vectors),
+    "Linear, on sequences": (nn.Linear(F, 2), sequences),
+    **{f"Conv{d}d": (getattr(nn, f"Conv{d}d")(F, 2, 2), lambda d=d: images(d)) for d in (1, 2, 3)},
+    **{
+        f"ConvTranspose{d}d": (getattr(nn, f"ConvTranspose{d}d")(F, 2, 2), lambda d=d: images(d))
+        for d in (1, 2, 3)
+    },
+    "BatchNorm, in evaluation mode": (nn.BatchNorm2d(F).eval(), lambda: images(2)),
+    "LayerNorm": (nn.LayerNorm(F), sequences),
+    "GroupNorm": (nn.GroupNorm(2, F), lambda: images(2)),
+    "InstanceNorm": (nn.InstanceNorm2d(F, affine=True), lambda: images(2)),
+    "RMSNorm": (nn.RMSNorm(F), sequences),
+    "Embedding": (nn.Embedding(5, F), tokens),
+    "EmbeddingBag": (nn.EmbeddingBag(5, F), tokens),
+    "MultiheadAttention": (Attention(F, 2, batch_first=True), sequences),
+    "TransformerEncoderLayer": (
+        nn.TransformerEncoderLayer(F, 2, 8, dropout=0.0, batch_first=True),
+        sequences,
+    ),
+    "RNN": (First(nn.RNN(F, 2, batch_first=True)), sequences),
+    "LSTM": (First(nn.LSTM(F, 2, batch_first=True)), sequences),
+    "GRU": (First(nn.GRU(F, 2, batch_first=True)), sequences),
+    "PReLU": (nn.PReLU(F), lambda: images(2)),
+    "weight_norm": (weight_norm(nn.Linear(F, 2)), vectors),
+    "parameters used directly (`+`, `*`)": (Times(), vectors),
+}
+
+
+def rules(model, make_input):
+    """Names of the parameters, by whether the generic rule serves them."""
+    x = make_input()
+    y = torch.zeros_like(model(x))
+    linearization = next(vivit.GGN(model, nn.MSELoss(), (x, y))._curvature.each()).linearization
+    names = dict(model.named_parameters())
+    generic = set(linearization.generic)
+    return [n for n in names if n not in generic], [n for n in names if n in generic]
+
+
+def page() -> str:
+    lines = [
+        "# What is supported",
+        "",
+        "Any module with any `forward`, any tensor operations and any use of parameters is served",
+        "exactly, or refused with a reason. *Fast* parameters are contracted layer by layer;",
+        "*generic* ones need one vector-Jacobian product per sample and column: slower, as exact.",
+        "`python tests/test_support.py` writes this page; a test compares it with the library.",
+        "",
+        "## Layers",
+        "",
+        "| layer | fast | generic |",
+        "| --- | --- | --- |",
+    ]
+    for name, (model, make_input) in LAYERS.items():
+        torch.manual_seed(0)
+        columns = [", ".join(f"`{n}`" for n in names) for names in rules(model, make_input)]
+        lines.append(f"| {name} | {columns[0]} | {columns[1]} |")
+    lines += [
+        "",
+        "Tied weights, modules that are used several times, functional calls, frozen parameters",
+        "and in-place activations need nothing special. A weight that is used in two different",
+        "ways (a token table that is also the output layer) is generic. Refused: models that mix",
+        "samples, such as BatchNorm in training mode, and reentrant activation checkpointing.",
+        "",
+        "## Losses",
+        "",
+        "| loss | loss Hessian |",
+        "| --- | --- |",
+    ]
+    for loss, maker in SUPPORTED.items():
+        options = {
+            nn.CrossEntropyLoss: "classes or probabilities, class weights, `ignore_index`, label "
+            "smoothing, extra dimensions; rank C - 1 at each position",
+            nn.MSELoss: "outputs of any shape; a multiple of the identity",
+            nn.BCEWithLogitsLoss: "outputs of any shape, `weight`, `pos_weight`; diagonal",
+        }
+        lines.append(f"| `{loss.__name__}`, mean or sum ({maker.__name__}) | {options[loss]} |")
+    lines += [
+        "| any callable `(output, target) -> scalar`, convex in the output | by autograd |",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def test_page_is_up_to_date():
+    assert PAGE.read_text() == page()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

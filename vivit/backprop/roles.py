@@ -1,0 +1,249 @@
+"""What an autograd node does with a parameter: one entry per kind of node and input.
+
+Anything that is not listed here is another role: a parameter may well be the input of a
+convolution. The names of nodes and of what they save are autograd's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from vivit.layers.uses import (
+    AffineUse,
+    BiasUse,
+    ConvolutionUse,
+    EmbeddingUse,
+    LinearUse,
+    ScaleUse,
+    Span,
+    TransposedConvolutionUse,
+)
+
+Consumers = dict[Node, list[tuple[Node, int]]]
+"""For each node the (node, input index) pairs that use its output."""
+
+
+class Kind(Enum):
+    """How a parameter takes part in an operation."""
+
+    WEIGHT = "a weight, beside which there may be a bias"
+    LONE = "a weight that never shares its positions with a bias"
+    BIAS = "a bias"
+    OTHER = "not known"
+
+
+@dataclass(frozen=True)
+class Role:
+    """One use of a parameter.
+
+    Attributes:
+        kind: How it takes part.
+        node: The operation.
+        use: What the operation computes.
+    """
+
+    kind: Kind
+    node: Node
+    use: AffineUse
+
+
+Rule = Callable[[Node, Tensor], Role | None]
+"""Maps a node and a parameter that is one of its inputs to the role, if it is known."""
+
+
+def find_roles(node: Node, index: int, parameter: Tensor, consumers: Consumers) -> list[Role]:
+    """What an operation does with a parameter.
+
+    Args:
+        node: The operation.
+        index: Which of its inputs the parameter is.
+        parameter: The parameter.
+        consumers: Who uses the output of each node.
+
+    Returns:
+        Its roles: one, or as many as a transposed view of it has.
+    """
+    if node.name() == "TBackward0" and parameter.ndim == 2 and consumers[node]:
+        return [_role(_OF_TRANSPOSED, use, i, parameter) for use, i in consumers[node]]
+    return [_role(_RULES, node, index, parameter)]
+
+
+def _role(rules: dict[tuple[str, int], Rule], node: Node, index: int, parameter: Tensor) -> Role:
+    rule = rules.get((node.name(), index))
+    role = None if rule is None else rule(node, parameter)
+    if role is None:
+        span = Span(output_shape(node), 0, 0)
+        return Role(Kind.OTHER, node, BiasUse(span, parameter))
+    return role
+
+
+def _linear(field: str, transposed: bool) -> Rule:
+    def rule(node: Node, parameter: Tensor) -> Role | None:
+        if not _is_plain(node):
+            return None
+        use = LinearUse(saved(node, field).detach(), output_shape(node)[1], transposed)
+        return Role(Kind.LONE if transposed else Kind.WEIGHT, node, use)
+
+    return rule
+
+
+def _convolution(node: Node, parameter: Tensor) -> Role:
+    settings = {name: tuple(saved(node, name)) for name in ("stride", "padding", "dilation")}
+    x, groups = saved(node, "input").detach(), saved(node, "groups")
+    shape = tuple(saved(node, "weight").shape)
+    if saved(node, "transposed"):
+        return Role(Kind.LONE, node, TransposedConvolutionUse(x, shape, **settings, groups=groups))
+    size = output_shape(node)[2:]
+    return Role(Kind.WEIGHT, node, ConvolutionUse(x, shape, size, **settings, groups=groups))
+
+
+def _channel_bias(node: Node, parameter: Tensor) -> Role:
+    return Role(Kind.BIAS, node, BiasUse(Span(output_shape(node), 1, 2), parameter))
+
+
+def _matrix_bias(node: Node, parameter: Tensor) -> Role | None:
+    return _added(node, parameter) if _is_plain(node) and parameter.ndim == 1 else None
+
+
+def _added(node: Node, parameter: Tensor) -> Role | None:
+    span = _span(tuple(parameter.shape), output_shape(node))
+    return None if span is None else Role(Kind.BIAS, node, BiasUse(span, parameter))
+
+
+def _added_second(node: Node, parameter: Tensor) -> Role | None:
+    return _added(node, parameter) if saved(node, "alpha") == 1 else None
+
+
+def _multiplied(field: str) -> Rule:
+    def rule(node: Node, parameter: Tensor) -> Role | None:
+        shape, other = output_shape(node), saved(node, field)
+        span = _span(tuple(parameter.shape), shape)
+        if span is None or not isinstance(other, Tensor) or other.dtype != parameter.dtype:
+            return None
+        factor = other.detach()
+        return Role(Kind.LONE, node, ScaleUse(span, lambda: factor.expand(shape), factor))
+
+    return rule
+
+
+def _batch_norm(node: Node, parameter: Tensor) -> Role | None:
+    if saved(node, "training"):
+        return None
+    x, shape = saved(node, "input").detach(), output_shape(node)
+    mean, variance, eps = (saved(node, f) for f in ("running_mean", "running_var", "eps"))
+
+    def normalized() -> Tensor:
+        to_channels = (-1, *[1] * (len(shape) - 2))
+        centred = x - mean.reshape(to_channels)
+        return centred * (variance + eps).rsqrt().reshape(to_channels)
+
+    return Role(Kind.LONE, node, ScaleUse(Span(shape, 1, 2), normalized, x))
+
+
+def _layer_norm(node: Node, parameter: Tensor) -> Role:
+    x, shape = saved(node, "input").detach(), output_shape(node)
+    mean, rstd = saved(node, "result1"), saved(node, "result2")
+    span = Span(shape, len(shape) - parameter.ndim, len(shape))
+    return Role(Kind.LONE, node, ScaleUse(span, lambda: (x - mean) * rstd, x))
+
+
+def _layer_norm_bias(node: Node, parameter: Tensor) -> Role:
+    shape = output_shape(node)
+    span = Span(shape, len(shape) - parameter.ndim, len(shape))
+    return Role(Kind.BIAS, node, BiasUse(span, parameter))
+
+
+def _group_norm(node: Node, parameter: Tensor) -> Role:
+    x, shape = saved(node, "input").detach(), output_shape(node)
+    mean, rstd = saved(node, "result1"), saved(node, "result2")
+
+    def normalized() -> Tensor:
+        groups = x.reshape(*mean.shape, -1)
+        return ((groups - mean.unsqueeze(-1)) * rstd.unsqueeze(-1)).reshape(shape)
+
+    return Role(Kind.LONE, node, ScaleUse(Span(shape, 1, 2), normalized, x))
+
+
+def _embedding(node: Node, parameter: Tensor) -> Role | None:
+    if saved(node, "scale_grad_by_freq"):
+        return None
+    padding = saved(node, "padding_idx")
+    indices = saved(node, "indices").detach()
+    if not 0 <= padding < len(parameter):  # autograd keeps -1 as an unsigned number
+        padding = -1
+    return Role(Kind.LONE, node, EmbeddingUse(indices, tuple(parameter.shape), padding))
+
+
+_OF_TRANSPOSED: dict[tuple[str, int], Rule] = {
+    ("AddmmBackward0", 2): _linear("mat1", transposed=False),
+    ("MmBackward0", 1): _linear("self", transposed=False),
+}
+"""Roles of the transpose of a parameter."""
+
+_RULES: dict[tuple[str, int], Rule] = {
+    ("AddmmBackward0", 0): _matrix_bias,
+    ("AddmmBackward0", 2): _linear("mat1", transposed=True),
+    ("MmBackward0", 1): _linear("self", transposed=True),
+    ("ConvolutionBackward0", 1): _convolution,
+    ("ConvolutionBackward0", 2): _channel_bias,
+    ("AddBackward0", 0): _added,
+    ("AddBackward0", 1): _added_second,
+    ("MulBackward0", 0): _multiplied("other"),
+    ("MulBackward0", 1): _multiplied("self"),
+    ("NativeBatchNormBackward0", 1): _batch_norm,
+    ("NativeBatchNormBackward0", 2): _channel_bias,
+    ("NativeLayerNormBackward0", 1): _layer_norm,
+    ("NativeLayerNormBackward0", 2): _layer_norm_bias,
+    ("NativeGroupNormBackward0", 1): _group_norm,
+    ("NativeGroupNormBackward0", 2): _channel_bias,
+    ("EmbeddingBackward0", 0): _embedding,
+}
+"""Roles of a parameter, by kind of node and index of the input."""
+
+
+def _is_plain(node: Node) -> bool:
+    if node.name() == "MmBackward0":
+        return True
+    return saved(node, "alpha") == 1 and saved(node, "beta") == 1
+
+
+def _span(parameter: tuple[int, ...], output: tuple[int, ...]) -> Span | None:
+    """Where a parameter lies that is broadcast to the output; None if not in adjacent axes.
+
+    The first axis of the output is that of samples, which the parameter may not have.
+    """
+    if len(parameter) > len(output):
+        return None
+    aligned = (1,) * (len(output) - len(parameter)) + parameter
+    own = [axis for axis, size in enumerate(aligned) if size > 1]
+    start, stop = (own[0], own[-1] + 1) if own else (1, 1)
+    covered = math.prod(output[start:stop]) == math.prod(parameter)
+    if start == 0 or stop > len(output) or not covered:
+        return None
+    return Span(output, start, stop)
+
+
+def saved(node: Node, field: str) -> Any:
+    """What the forward pass saved at a node."""
+    return getattr(node, f"_saved_{field}")
+
+
+def output_shape(node: Node) -> tuple[int, ...]:
+    """Shape of the first output of a node."""
+    metadata: Any = getattr(node, "_input_metadata")  # noqa: B009 - not in torch's type stubs
+    return tuple(metadata[0].shape)
+
+
+def zeros_like_output(node: Node, index: int) -> Tensor:
+    """A zero of the shape, dtype and device of one of a node's outputs."""
+    metadata: Any = getattr(node, "_input_metadata")  # noqa: B009 - as above
+    output = metadata[index]
+    return torch.zeros(tuple(output.shape), dtype=output.dtype, device=output.device)
