@@ -32,12 +32,12 @@ def test_figures_are_of_one_clean_commit():
 def figures() -> str:
     """Ratios of medians (time) and of peaks (memory) to the exact Gram matrix of vivit."""
     rows = [
-        "| problem | computed | time | memory | against | time | memory |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| problem | computed | time | memory | error | against | time | memory | error |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     measured = {}
     for r in RecordStore(RECORDS).read():
-        cell = r.suite, r.problem, r.parameters["batch_size"], r.parameters["k"]
+        cell = r.suite, r.problem, r.parameters["batch_size"], r.parameters.get("k")
         measured[cell, r.method, r.quantity] = r
     for cell in dict.fromkeys(cell for cell, _, _ in measured):
         suite, problem, batch_size, k = cell
@@ -50,9 +50,17 @@ def figures() -> str:
         ratios = [ratio(a, b) for a, b in zip(own, theirs, strict=True)]
         task = "all eigenvalues" if k is None else f"{k} leading pair{'s' * (k > 1)}"
         seconds, size = median(own[0].samples), max(own[1].samples) / 2**20
-        cells = [f"`{problem}`", task, f"{seconds:.2g} s", f"{size:.0f} MiB", name, *ratios]
+        errors = [
+            error(measured[cell, method, Quantity.ACCURACY]) for method in ("gram", baseline)
+        ]
+        ours = [f"`{problem}`", task, f"{seconds:.2g} s", f"{size:.0f} MiB", errors[0]]
+        cells = [*ours, name, *ratios, errors[1]]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def error(record) -> str:
+    return f"{record.samples[0]:.0e}" if record.status is Status.OK else "-"
 
 
 def ratio(own, theirs) -> str:

@@ -90,9 +90,10 @@ def robust(solver: Callable[[Tensor], Any], matrix: Tensor) -> Any:
         What the solver gives, in the matrix's dtype and on its device.
 
     """
-    for attempt, other in enumerate((matrix, matrix.double(), matrix.double().cpu())):
+    retries = (lambda: matrix, matrix.double, lambda: matrix.double().cpu())
+    for attempt, prepare in enumerate(retries):
         try:
-            result = solver(other)
+            result = solver(prepare())
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             if attempt == 2:
                 raise

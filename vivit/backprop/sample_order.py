@@ -17,8 +17,8 @@ from vivit.layers.uses import SampleOrder
 PROBE_SEED = 0
 """Seed of the random cotangents with which the sample axis of a tensor is found."""
 
-DIGIT_BASE = 32
-"""Each sample is known by the digits of its index; a digit ``d`` scales its cotangent by 2^d."""
+DIGIT_BASE = 128
+"""Each sample is known by the digits of its index; ``d`` scales its cotangent by 2^(d - 64)."""
 
 MIXING_TESTS = 8
 """Forward passes that look for samples that depend on others."""
@@ -79,7 +79,7 @@ def _marks(num_samples: int) -> list[Tensor]:
     """Powers of two that tell the samples apart, one tensor ``[N]`` for each digit."""
     index, marks = torch.arange(num_samples), []
     while True:
-        marks.append(2.0 ** (index % DIGIT_BASE))
+        marks.append(2.0 ** (index % DIGIT_BASE - DIGIT_BASE // 2))
         index = index // DIGIT_BASE
         if not index.any():
             return marks
