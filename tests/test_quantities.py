@@ -377,6 +377,14 @@ def test_parameters_changed_between_batches():
         ggn.eigvalsh()
 
 
+def test_data_changed_between_batches():
+    dense = Dense("mlp")
+    ggn = vivit.GGN(dense.model, CE, [(dense.x, dense.y)] * 2)
+    dense.y.zero_()
+    with pytest.raises(vivit.StaleError, match="changed in place"):
+        ggn.eigvalsh()
+
+
 def test_eigensolver_that_does_not_converge_is_run_again(monkeypatch):
     """In double precision and then on the CPU, with a warning."""
     dense = Dense("mlp")

@@ -3,96 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from vivit.backprop.autograd import Linearization
 from vivit.backprop.checks import Versions, refuse_contexts
 from vivit.backprop.random_state import RandomState
+from vivit.batches import Batch, BatchCurvature, as_batches, loss_gradient
 from vivit.errors import InputError
 from vivit.gram import gradient_grams, group_matrices
 from vivit.losses import LossHessian, check_loss, loss_hessian
 from vivit.options import Approximation, Subset, resolve_subset
 from vivit.spectrum import GramPairs, GroupMatrix
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A batch, and what is known of it without its autograd graph.
-
-    Attributes:
-        index: Its number among the batches.
-        x: Inputs.
-        y: Targets.
-        size: Number of samples.
-        start: Number of samples in the batches before.
-        random_state: Of the generators before its forward pass.
-        normalizer: What the mean loss of the batch is divided by; None for a sum.
-    """
-
-    index: int
-    x: Any
-    y: Any
-    size: int
-    start: int
-    random_state: RandomState
-    normalizer: float | None
-
-
-@dataclass(frozen=True)
-class BatchCurvature:
-    """A batch with its autograd graph.
-
-    Attributes:
-        batch: The batch.
-        linearization: The model, differentiable at its parameters and inputs.
-        hessian: Hessian of the batch loss with respect to the model output.
-        gradient: Gradient of the loss of all batches by the output, shape ``[N, *out]``.
-        weight: Share of the batch loss in that of all batches.
-        boost: ``N / |S|``, by which the curvature of a subset stands for all samples.
-        samples: Indices of the samples that carry curvature; None for all.
-        approximation: How the loss Hessian is factored.
-    """
-
-    batch: Batch
-    linearization: Linearization
-    hessian: LossHessian
-    gradient: Tensor
-    weight: float
-    boost: float
-    samples: Tensor | None
-    approximation: Approximation
-
-    @cached_property
-    def factor(self) -> Tensor:
-        """Factor ``S`` of the samples that carry curvature, shape ``[N, C, *out]``."""
-        factor = self.approximation.factor(self.hessian, self.batch.index)
-        if self.samples is not None:
-            factor = factor[self.samples]
-        scale = (self.weight * self.boost) ** 0.5
-        return factor if scale == 1 else factor * scale
-
-    def multiply(self, u: Tensor) -> Tensor:
-        """The loss Hessian, as it is approximated, times ``u``, shape ``[N, *out]``."""
-        if self.approximation.spans_gradients and self.samples is None:
-            return self.weight * self.hessian.product(u)
-        return self.spread(self.contract(u))
-
-    def contract(self, u: Tensor) -> Tensor:
-        """``S^T u``: from ``[N, *out]`` to ``[N, C]`` for the samples with curvature."""
-        u = u if self.samples is None else u[self.samples]
-        return torch.einsum("nc...,n...->nc", self.factor, u)
-
-    def spread(self, coefficients: Tensor) -> Tensor:
-        """``S coefficients``: from ``[N, C]`` to ``[N, *out]``, zero for all other samples."""
-        u = torch.einsum("nc...,nc->n...", self.factor, coefficients)
-        if self.samples is None:
-            return u
-        return torch.zeros_like(self.gradient).index_copy_(0, self.samples, u)
 
 
 class Curvature:
@@ -158,6 +84,7 @@ class Curvature:
                 layers += [{layer.key for layer in x.layers} for x in pending]
                 generic |= {name for x in pending for name in x.generic}
                 pending.clear()
+            self._versions.watch(x for x in tree_leaves((x, y)) if isinstance(x, Tensor))
             state = linearization.random_state_after
         if not layers:
             return linearization
@@ -349,7 +276,7 @@ class Curvature:
             batch=batch,
             linearization=linearization,
             hessian=hessian,
-            gradient=weight * _loss_gradient(self._loss_func, linearization.output, batch.y),
+            gradient=weight * loss_gradient(self._loss_func, linearization.output, batch.y),
             weight=weight,
             boost=self.num_samples / self.num_curvature_samples,
             samples=samples,
@@ -362,56 +289,3 @@ class Curvature:
         local = self._subset - batch.start
         local = local[(local >= 0) & (local < batch.size)]
         return local.to(self.like.device)
-
-
-def as_batches(data: Any) -> Iterator[tuple[Any, Any]]:
-    """The batches of what a user gave as data.
-
-    Args:
-        data: A batch ``(X, y)``, or an iterable of batches.
-
-    Yields:
-        Inputs and targets.
-
-    Raises:
-        InputError: It is neither, or a batch or the whole is empty.
-    """
-    if _is_batch(data):
-        yield _checked(data)
-        return
-    if isinstance(data, Tensor) or not isinstance(data, Iterable):
-        raise InputError(
-            "data must be a batch (X, y) of inputs and target tensor or an iterable of batches, "
-            f"got {type(data).__name__}."
-        )
-    count = 0
-    for count, batch in enumerate(data, start=1):
-        if not _is_batch(batch):
-            raise InputError(
-                f"Batch {count - 1} of data must be (X, y), inputs and target tensor, got "
-                f"{type(batch).__name__}"
-                + (f" of length {len(batch)}." if isinstance(batch, (tuple, list)) else ".")
-            )
-        yield _checked(batch)
-    if not count:
-        raise InputError("data has no batches: is the iterable used up?")
-
-
-def _is_batch(data: Any) -> bool:
-    return isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[1], Tensor)
-
-
-def _checked(batch: Any) -> tuple[Any, Any]:
-    for name, tensor in zip(("X", "y"), batch, strict=True):
-        if isinstance(tensor, Tensor) and (tensor.ndim == 0 or len(tensor) == 0):
-            raise InputError(
-                f"The batch is empty: {name} has shape {list(tensor.shape)}, expected samples "
-                "along the first axis."
-            )
-    return batch[0], batch[1]
-
-
-def _loss_gradient(loss_func: Any, output: Tensor, y: Any) -> Tensor:
-    with torch.enable_grad():
-        f = output.detach().requires_grad_()
-        return torch.autograd.grad(loss_func(f, y), f)[0]

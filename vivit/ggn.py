@@ -61,8 +61,9 @@ class GGN:
     One forward pass is made on construction. That of a single batch is kept, with its
     activations; those of several batches are repeated when needed, with the same dropout masks,
     so that only one batch's activations live at a time. All quantities agree with each other;
-    they are evaluated when asked for. Nothing of the model is changed: gradients, hooks, mode and
-    random state stay as they were.
+    they are evaluated when asked for. Nothing of the model is changed: gradients, buffers, hooks,
+    mode and random state stay as they were. Parameters and data must stay as they were, too: a
+    change in place is refused with a `StaleError` (but through ``.data`` it goes unnoticed).
     """
 
     def __init__(

@@ -16,16 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from vivit.layers.uses import (
-    AffineUse,
-    BiasUse,
-    ConvolutionUse,
-    EmbeddingUse,
-    LinearUse,
-    ScaleUse,
-    Span,
-    TransposedConvolutionUse,
-)
+from vivit.layers.convolutions import ConvolutionUse, TransposedConvolutionUse
+from vivit.layers.entrywise import BiasUse, ScaleUse, Span
+from vivit.layers.uses import AffineUse, EmbeddingUse, LinearUse
 
 Consumers = dict[Node, list[tuple[Node, int]]]
 """For each node the (node, input index) pairs that use its output."""
