@@ -134,7 +134,6 @@ PROFILES = Registry(
             (
                 ("eigenvalues", "digits_mlp", 128, None),
                 ("eigenvalues", "digits_cnn", 128, None),
-                ("eigenvalues", "cifar10_3c3d", 32, None),
                 ("eigenvalues", "cifar10_3c3d", 128, None),
                 ("eigenvalues", "fmnist_2c2d", 32, None),
                 ("eigenvalues", "fmnist_2c2d", 128, None),

@@ -2,14 +2,16 @@
 
 from itertools import pairwise
 
+import numpy
 import oracle
 import pytest
 import torch
 from cases import CASES, conv2d, mlp
+from scipy.sparse.linalg import aslinearoperator, cg, eigsh
 from torch import nn
 
 import vivit
-from vivit import BootstrapDamping, InputError, MonteCarlo
+from vivit import BootstrapDamping, InputError, MonteCarlo, diagnostics
 
 NAMED = {case.name: case for case in CASES}
 CE, CE_SUM, MSE = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum"), nn.MSELoss()
@@ -304,7 +306,10 @@ def test_factor_operator(dense, subset, approximation):
     assert_close(v.T @ torch.eye(ggn.shape[0]).double(), columns.T)
     assert_close(columns.T @ columns, ggn.gram())
     u = torch.randn(ggn.num_columns, generator=torch.Generator().manual_seed(0)).double()
-    assert_close(v.gram(u), ggn.gram() @ u)
+    gram = ggn.gram_operator()
+    assert gram.shape == (ggn.num_columns,) * 2
+    assert_close(gram @ u, ggn.gram() @ u)
+    assert_close(torch.from_numpy(gram.to_scipy() @ u.numpy()), ggn.gram() @ u)
     assert_close(torch.from_numpy(v.to_scipy() @ u.numpy()), columns @ u)
     assert_close(
         torch.from_numpy(v.T.to_scipy() @ columns[:, 0].numpy()), columns.T @ columns[:, 0]
@@ -323,6 +328,45 @@ def test_blocks_of_variants(subset, approximation):
         rows = v[start : start + block.shape[0]]
         start += block.shape[0]
         assert_close(block.gram(), rows.T @ rows)
+
+
+def test_scipy_solvers():
+    """Eigenvalues of the Gram operator, and a damped system with G."""
+    ggn, exact = make(Dense("conv")), Dense("conv").ggn()
+    values = eigsh(ggn.gram_operator().to_scipy(), k=3, which="LM")[0]
+    assert_close(torch.from_numpy(values), torch.linalg.eigvalsh(exact)[-3:])
+    size = len(exact)
+    damped = aslinearoperator(numpy.eye(size)) + ggn.to_scipy()
+    right = numpy.sin(numpy.arange(size))
+    solution, failed = cg(damped, right, rtol=1e-12)
+    assert not failed
+    expected = torch.linalg.solve(exact + torch.eye(size).double(), torch.from_numpy(right))
+    assert_close(torch.from_numpy(solution), expected)
+
+
+def test_flat_and_named_vectors():
+    ggn = make(Dense("mlp"))
+    v = torch.arange(ggn.shape[0]).double()
+    named = ggn.unflatten(v)
+    assert [x.shape for x in named.values()] == [p.shape for p in mlp().parameters()]
+    assert torch.equal(ggn.flatten(named), v)
+
+
+def test_diagnostics():
+    dense = Dense("mlp")
+    ggn = make(dense)
+    pairs, derivatives = ggn.eigh(k=4), ggn.directional_derivatives(k=4)
+    for x in (derivatives.gammas, derivatives.lambdas):
+        mean = x.sum(0) / len(x)
+        variance = ((x - mean) ** 2).sum(0) / (len(x) - 1)
+        assert_close(diagnostics.signal_to_noise(x), mean**2 / variance)
+    vectors, g = flat(pairs.vectors), dense.gradients.mean(0)
+    overlap = diagnostics.gradient_overlap(ggn.gradient(), pairs.vectors)
+    assert_close(overlap, (vectors @ g) ** 2 / (g @ g))
+    half = {name: torch.cat([x[:2], x[2:].flip(0)]) for name, x in pairs.vectors.items()}
+    assert diagnostics.eigenspace_overlap(pairs.vectors, half) == pytest.approx(1)
+    other = ggn.eigh(criterion=lambda values: [-1, -2, 0, 1]).vectors
+    assert diagnostics.eigenspace_overlap(pairs.vectors, other) == pytest.approx(0.5)
 
 
 def test_rank_tolerance():
@@ -353,6 +397,15 @@ REFUSED = {
     "resamples": (lambda: BootstrapDamping(resamples=0), "at least one resample, got 0"),
     "percentile": (lambda: BootstrapDamping(percentile=101), r"in \[0, 100\], got 101"),
     "vectors": (lambda: ggn() @ torch.ones(2, 2, 2), r"needs shape \[79\]"),
+    "noise": (lambda: diagnostics.signal_to_noise(torch.ones(1, 3)), r"two samples.*\[1, 3\]"),
+    "overlap": (
+        lambda: diagnostics.gradient_overlap({"a": torch.ones(1)}, {"b": torch.ones(1, 1)}),
+        "only one has a, b",
+    ),
+    "dimensions": (
+        lambda: diagnostics.eigenspace_overlap({"a": torch.ones(1, 2)}, {"a": torch.ones(2, 2)}),
+        "got 1 and 2 vectors",
+    ),
     "no batches": (lambda: vivit.GGN(mlp(), CE, []), "data has no batches"),
     "number": (lambda: vivit.GGN(mlp(), CE, 3), "iterable of batches, got int"),
     "outputs": (

@@ -1,11 +1,12 @@
 """Exact curvature access through the low-rank structure of the GGN."""
 
+from vivit import diagnostics
 from vivit.blocks import BlockDiagonal, block_diagonal
 from vivit.directional import DirectionalDerivatives
 from vivit.errors import InputError, StaleError, UnsupportedError, VivitError
 from vivit.ggn import GGN, EigenPairs
 from vivit.newton import BootstrapDamping
-from vivit.operators import FactorOperator
+from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo
 from vivit.version import __version__
 
@@ -17,6 +18,7 @@ __all__ = [
     "EigenPairs",
     "Exact",
     "FactorOperator",
+    "GramOperator",
     "InputError",
     "MonteCarlo",
     "StaleError",
@@ -24,4 +26,5 @@ __all__ = [
     "VivitError",
     "__version__",
     "block_diagonal",
+    "diagnostics",
 ]

@@ -28,6 +28,7 @@ from vivit.errors import InputError
 from vivit.newton import Damping, dampings
 from vivit.operators import (
     FactorOperator,
+    GramOperator,
     check_vector,
     flatten,
     map_vectors,
@@ -270,6 +271,19 @@ class GGN:
     def factor_operator(self) -> FactorOperator:
         """``V`` as a matrix-free operator of shape ``[D, M]``: see `FactorOperator`."""
         return FactorOperator(self._curvature, self._shapes)
+
+    def gram_operator(self) -> GramOperator:
+        """The Gram matrix as a matrix-free operator of shape ``[M, M]``."""
+        return GramOperator(self.factor_operator())
+
+    def flatten(self, v: Mapping[str, Tensor]) -> Tensor:
+        """Tensors by parameter name as one flat vector, shape ``[D]``."""
+        check_vector(v, self._shapes)
+        return flatten(v, self._shapes)
+
+    def unflatten(self, v: Tensor) -> dict[str, Tensor]:
+        """A flat vector, shape ``[D]``, as tensors by parameter name."""
+        return unflatten(v, self._shapes)
 
     def _pairs(
         self, k: int | None, criterion: Criterion | None, rank_tolerance: float | None

@@ -123,7 +123,7 @@ def scipy_operator(
 
 
 class FactorOperator:
-    """The factor ``V`` of ``G = V V^T`` as a matrix-free operator, and its transpose and Gram.
+    """The factor ``V`` of ``G = V V^T`` as a matrix-free operator, and its transpose.
 
     ``V @ u`` costs one vector-Jacobian product, ``V.T @ v`` one Jacobian-vector product.
     Columns are ordered ``(n, c)``, rows as the entries of flat vectors.
@@ -166,10 +166,6 @@ class FactorOperator:
         matvec = self._contract if self._transposed else self._spread
         return map_vectors(matvec, x, self.shape[1])
 
-    def gram(self, x: Tensor) -> Tensor:
-        """Multiply ``V^T V`` (of ``V V^T`` for the transpose) without forming it."""
-        return self.T @ (self @ x)
-
     def to_scipy(self) -> LinearOperator:
         """The operator for scipy's solvers."""
         maps = [self._spread, self._contract]
@@ -189,3 +185,27 @@ class FactorOperator:
                 for batch in self._curvature.each()
             ]
         )
+
+
+class GramOperator:
+    """The Gram matrix ``V^T V`` as a matrix-free, symmetric operator.
+
+    A product costs one vector-Jacobian and one Jacobian-vector product.
+    """
+
+    def __init__(self, factor: FactorOperator) -> None:
+        """Wrap ``V``."""
+        self._factor = factor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(M, M)``."""
+        return self._factor.shape[1], self._factor.shape[1]
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """Multiply with a vector ``[M]`` or with each column of ``[M, K]``."""
+        return self._factor.T @ (self._factor @ x)
+
+    def to_scipy(self) -> LinearOperator:
+        """The operator for scipy's solvers."""
+        return self._factor.T.to_scipy() @ self._factor.to_scipy()

@@ -66,6 +66,8 @@ def find_roles(node: Node, index: int, parameter: Tensor, consumers: Consumers) 
     """
     if node.name() == "TBackward0" and parameter.ndim == 2 and consumers[node]:
         return [_role(_OF_TRANSPOSED, use, i, parameter) for use, i in consumers[node]]
+    if node.name() == "RepeatBackward0" and parameter.ndim == 1 and consumers[node]:
+        return [_role(_OF_REPEATED, use, i, parameter) for use, i in consumers[node]]
     return [_role(_RULES, node, index, parameter)]
 
 
@@ -141,6 +143,37 @@ def _batch_norm(node: Node, parameter: Tensor) -> Role | None:
     return Role(Kind.LONE, node, ScaleUse(Span(shape, 1, 2), normalized, x))
 
 
+def _instance_norm(node: Node, parameter: Tensor) -> Role | None:
+    span = _instances(node, parameter)
+    if span is None:
+        return None
+    x = saved(node, "input").detach()
+    if saved(node, "training"):
+        mean, rstd = saved(node, "result1"), saved(node, "result2")
+    else:
+        mean = saved(node, "running_mean")
+        rstd = (saved(node, "running_var") + saved(node, "eps")).rsqrt()
+
+    def normalized() -> Tensor:
+        channels = x.reshape(len(mean), -1)
+        return ((channels - mean[:, None]) * rstd[:, None]).reshape(span.shape)
+
+    return Role(Kind.LONE, node, ScaleUse(span, normalized, x))
+
+
+def _instance_norm_bias(node: Node, parameter: Tensor) -> Role | None:
+    span = _instances(node, parameter)
+    return None if span is None else Role(Kind.BIAS, node, BiasUse(span, parameter))
+
+
+def _instances(node: Node, parameter: Tensor) -> Span | None:
+    """InstanceNorm is a batch norm of one sample that has the channels of all samples."""
+    one, channels, *spatial = output_shape(node)
+    if one != 1 or channels % len(parameter):
+        return None
+    return Span((channels // len(parameter), len(parameter), *spatial), 1, 2)
+
+
 def _layer_norm(node: Node, parameter: Tensor) -> Role:
     x, shape = saved(node, "input").detach(), output_shape(node)
     mean, rstd = saved(node, "result1"), saved(node, "result2")
@@ -180,6 +213,12 @@ _OF_TRANSPOSED: dict[tuple[str, int], Rule] = {
     ("MmBackward0", 1): _linear("self", transposed=False),
 }
 """Roles of the transpose of a parameter."""
+
+_OF_REPEATED: dict[tuple[str, int], Rule] = {
+    ("NativeBatchNormBackward0", 1): _instance_norm,
+    ("NativeBatchNormBackward0", 2): _instance_norm_bias,
+}
+"""Roles of a parameter that was repeated for every sample."""
 
 _RULES: dict[tuple[str, int], Rule] = {
     ("AddmmBackward0", 0): _matrix_bias,
