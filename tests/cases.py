@@ -160,10 +160,15 @@ class Functional(nn.Module):
         self.kernel = nn.Parameter(torch.randn(3, 2, 3) / 2)
         self.matrix = nn.Parameter(torch.randn(2, 12) / 3)
         self.product = nn.Parameter(torch.randn(2, 2))
+        self.single, self.transposed = (
+            nn.Parameter(torch.randn(1)),
+            nn.Parameter(torch.randn(2, 2)),
+        )
 
     def forward(self, x):
         x = torch.tanh(F.conv1d(x, self.kernel, stride=2, padding=1))
-        return F.linear(x.flatten(1), self.matrix) @ self.product
+        x = torch.tanh(F.linear(x.flatten(1), self.matrix, self.single) @ self.product)
+        return x @ self.transposed.T
 
 
 class Latent(nn.Module):

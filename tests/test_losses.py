@@ -192,6 +192,13 @@ def test_single_precision_of_certain_predictions(margin, best):
         assert torch.allclose(result.double(), exact[0, best], rtol=1e-5, atol=0)
 
 
+def test_single_precision_of_certain_binary_predictions():
+    f = torch.tensor([-40.0, -17.0, 0.0, 17.0, 40.0])
+    exact = f.double().sigmoid() * (-f.double()).sigmoid()
+    diagonal = loss_hessian(BCE(reduction="sum"), f, torch.ones(5)).product(torch.ones(5))
+    assert torch.allclose(diagonal.double(), exact, rtol=1e-5, atol=0)
+
+
 def test_cross_entropy_has_one_column_less_than_classes():
     assert loss_hessian(*LOSSES["ce"]).num_columns == K - 1
     assert loss_hessian(*LOSSES["ce, positions"]).num_columns == 2 * (K - 1)
@@ -200,6 +207,14 @@ def test_cross_entropy_has_one_column_less_than_classes():
 class Coupled(nn.Module):
     def forward(self, f, y):
         return (f - f.mean(0)).square().sum()
+
+
+def coupled_pair(f, y):
+    return (f - y).square().mean() + (f[0] - f[2]).square().sum()
+
+
+def cancelling(f, y):
+    return (f[:, 0] - f[:, 1]).sum() ** 2
 
 
 def not_convex(f, y):
@@ -225,6 +240,9 @@ class Once(torch.autograd.Function):
 F, Y = normal(N, K), classes(N)
 REFUSED = {
     "not convex": (not_convex, F, F, InputError, "not convex in the model output: for sample 0"),
+    "coupled pair": (coupled_pair, F, F, UnsupportedError, "couples the samples"),
+    "coupled, cancelling": (cancelling, F, F, UnsupportedError, "couples the samples"),
+    "int32 classes": (CE(), F, Y.int(), InputError, r"dtype torch.int64, got torch.int32"),
     "coupled samples": (Coupled(), F, F, UnsupportedError, "'Coupled' couples the samples"),
     "once": (once_differentiable, F, F, UnsupportedError, "'once_differentiable' cannot be diff"),
     "not a scalar": (lambda f, y: f, F, F, InputError, r"must return a scalar, got \[4, 3\]"),

@@ -242,12 +242,10 @@ def test_directional_derivatives(dense, subset, approximation):
         derivatives = ggn.directional_derivatives(**options)
         assert_close(derivatives.gammas, dense.gradients @ vectors.T, 1e-8)
         values = ggn.eigh(**options).values
-        total = derivatives.lambdas.sum(0)
-        share = len(derivatives.lambdas) if dense.scale > 1 else 1
-        assert_close(total / share, values)
+        factor = 1 if dense.scale > 1 else len(dense.x)
+        assert_close(factor * derivatives.lambdas.mean(0), values)
         if approximation is APPROXIMATIONS["exact"]:
-            boost = 1 if dense.scale > 1 else len(dense.x) / len(derivatives.lambdas)
-            assert_close(derivatives.lambdas, boost * dense.curvatures(vectors, subset), 1e-8)
+            assert_close(derivatives.lambdas, dense.curvatures(vectors, subset), 1e-8)
 
 
 def test_exact_derivatives_need_no_backward_pass(monkeypatch):
@@ -273,6 +271,32 @@ def test_newton_step(dense, subset):
         shapes = {name: p.shape for name, p in dense.model.named_parameters()}
         assert {name: x.shape for name, x in step.items()} == shapes
         assert_close(torch.cat([s.flatten() for s in step.values()]), expected, 1e-8)
+
+
+def test_bootstrap_damping_of_a_sum_is_that_of_the_mean():
+    """The same step, for the rule sees the same samples."""
+    steps = []
+    for loss_func in (CE, CE_SUM):
+        dense = Dense("mlp")
+        ggn = vivit.GGN(dense.model, loss_func, (dense.x, dense.y), subset=[0, 2, 3])
+        steps.append(ggn.newton_step(BootstrapDamping(), k=3))
+    for name, step in steps[0].items():
+        assert_close(steps[1][name], step)
+
+
+def test_loss_of_several_batches_must_be_a_mean():
+    dense = Dense("mlp")
+    batches = [(dense.x[:4], dense.y[:4]), (dense.x[4:], dense.y[4:])]
+
+    def summed(f, y):
+        return nn.functional.cross_entropy(f, y, reduction="sum")
+
+    def mean(f, y):
+        return nn.functional.cross_entropy(f, y)
+
+    with pytest.raises(vivit.UnsupportedError, match="'summed' of a batch is not the mean"):
+        vivit.GGN(dense.model, summed, batches)
+    assert_close(vivit.GGN(dense.model, mean, batches).eigvalsh()[-14:], make(dense).eigvalsh())
 
 
 def test_bootstrap_damping_against_a_loop():
@@ -386,6 +410,8 @@ def ggn(**options):
 
 REFUSED = {
     "no samples": (lambda: MonteCarlo(samples=0), "at least one sample, got 0"),
+    "fraction": (lambda: MonteCarlo(samples=1.5), "at least one sample, got 1.5"),
+    "seed": (lambda: MonteCarlo(seed=-1), "whole number >= 0, got -1"),
     "empty subset": (lambda: ggn(subset=[]), "subset of samples is empty"),
     "index": (lambda: ggn(subset=[7]), "index 7, but there are 7 samples"),
     "duplicate": (lambda: ggn(subset=[1, 1]), "sample 1 more than once"),

@@ -123,6 +123,17 @@ def inference():
 
 
 REFUSED = {
+    "renormalized embedding": (
+        lambda: ggn(nn.Sequential(nn.Embedding(3, 3, max_norm=1.0)), data=(Y, Y)),
+        UnsupportedError,
+        r"Embedding '0' has max_norm=1.0",
+    ),
+    "frequencies of an embedding": (
+        lambda: ggn(nn.Sequential(nn.Embedding(3, 3, scale_grad_by_freq=True)), data=(Y, Y)),
+        UnsupportedError,
+        "scale_grad_by_freq=True: its gradients are not derivatives",
+    ),
+    "no module": (lambda: ggn(len), InputError, "must be a torch.nn.Module, got builtin_function"),
     "inference mode": (inference, UnsupportedError, "Leave it, or use torch.no_grad"),
     "NaN output": (
         lambda: ggn(data=(NAN, Y)),
@@ -444,3 +455,27 @@ def test_tied_weights_are_selected_by_either_name():
     model = TiedWeight()
     data = torch.randn(4, 4), Y
     assert ggn(model, data=data, params=["second.weight"]).parameter_names == ["first.weight"]
+
+
+def test_products_notice_a_parameter_with_a_small_derivative():
+    """Next to a large one, whose product alone would look right."""
+
+    class Constant(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.detach() * 1
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.small, self.large = nn.Linear(5, 3), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return 1e-4 * Constant.apply(self.small(x)) + self.large(x)
+
+    with pytest.raises(UnsupportedError, match="differentiated only once"):
+        ggn(Model()) @ torch.ones(36)

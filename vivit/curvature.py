@@ -17,6 +17,7 @@ from vivit.batches import Batch, BatchCurvature, as_batches, loss_gradient
 from vivit.errors import InputError
 from vivit.gram import gradient_grams, group_matrices
 from vivit.losses import LossHessian, check_loss, loss_hessian
+from vivit.losses.convex import ConvexHessian, check_union_of_batches
 from vivit.options import Approximation, Subset, resolve_subset
 from vivit.spectrum import GramPairs, GroupMatrix
 
@@ -79,6 +80,8 @@ class Curvature:
             self.columns = self._columns_of(hessian)
             index, start = len(self.batches), self.num_samples
             self.batches.append(Batch(index, x, y, len(output), start, state, hessian.normalizer))
+            if index and isinstance(hessian, ConvexHessian):
+                check_union_of_batches(self._loss_func, output, y)
             pending.append(linearization)
             if len(pending) > 1 or layers:
                 layers += [{layer.key for layer in x.layers} for x in pending]

@@ -18,13 +18,15 @@ from vivit.spectrum import GramPairs
 class DirectionalDerivatives:
     """Derivatives of each sample's loss along unit eigenvectors, in ascending order.
 
-    For a loss that is a mean, each sample counts as if it were the whole batch, so that the means
-    over samples are those of the batch; for a sum, sums are.
+    Those of each sample's own loss, without the factors of a mean or a subset: for a loss that is
+    a mean, their means over samples are the slope of the loss and the eigenvalues; for a sum,
+    ``N`` times their means are.
 
     Attributes:
         gammas: ``g_n^T e_k``, shape ``[N, K]``, for all samples; with the arbitrary sign of
             ``e_k``.
-        lambdas: ``e_k^T G_n e_k``, shape ``[N, K]``, for the samples that carry curvature.
+        lambdas: ``e_k^T J_n^T H_n J_n e_k``, shape ``[N, K]``, for the samples that carry
+            curvature.
     """
 
     gammas: Tensor
@@ -43,7 +45,8 @@ def curvatures(curvature: Curvature, pairs: GramPairs) -> Tensor:
         Shape ``[N, K]``, for the samples that carry curvature.
     """
     blocks = pairs.coefficients.unflatten(0, (curvature.num_curvature_samples, -1))
-    scale = curvature.num_curvature_samples if curvature.is_mean else 1
+    subset, total = curvature.num_curvature_samples, curvature.num_samples
+    scale = subset if curvature.is_mean else subset / total  # undoes the mean and the subset's
     return scale * pairs.values * blocks.square().sum(dim=1)
 
 

@@ -190,7 +190,7 @@ class GGN:
 
         Returns:
             ``gammas``, shape ``[N, K]``, for all samples; ``lambdas``, shape ``[N, K]``, for those
-            that carry curvature; unscaled, so that their means are those of the mean loss.
+            that carry curvature; unscaled: see `DirectionalDerivatives`.
         """
         return self._derivatives(self._pairs(k, criterion, rank_tolerance))
 

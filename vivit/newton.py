@@ -72,7 +72,8 @@ class BootstrapDamping:
         tau = -gammas.mean(dim=0) / (lambdas.mean(dim=0) + grid[:, None])  # [grid, K]
         reduction = -(gamma.unsqueeze(1) * tau + 0.5 * lambda_.unsqueeze(1) * tau.square())
         score = reduction.quantile(self.percentile / 100, dim=0)  # [grid, K]
-        return grid[score.argmax(dim=0)].to(values)
+        best = grid[score.argmax(dim=0)]  # for the mean loss; a sum is steeper by a factor
+        return (best * values.double() / lambdas.mean(dim=0)).to(values)
 
     def _resampled_means(self, samples: Tensor, generator: torch.Generator) -> Tensor:
         """Means over resamples of the rows, shape ``[resamples, K]``."""

@@ -65,9 +65,11 @@ class MonteCarlo:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the number of samples."""
-        if self.samples < 1:
+        """Check the settings."""
+        if not isinstance(self.samples, int) or self.samples < 1:
             raise InputError(f"MonteCarlo needs at least one sample, got {self.samples}.")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise InputError(f"The seed must be a whole number >= 0, got {self.seed}.")
 
     @property
     def spans_gradients(self) -> bool:

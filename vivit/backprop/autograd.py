@@ -19,6 +19,7 @@ from vivit.backprop.checks import (
     refuse_batch_statistics,
     refuse_contexts,
     refuse_gradient_hooks,
+    refuse_renormalized_embeddings,
 )
 from vivit.backprop.forward import twice_differentiable, unfused_recurrence, untouched
 from vivit.backprop.graph import Operation, find_operations, zeros_at
@@ -76,6 +77,7 @@ class Linearization:
             UnsupportedError: The model mixes samples or cannot be differentiated correctly.
         """
         refuse_batch_statistics(model)
+        refuse_renormalized_embeddings(model)
         refuse_gradient_hooks(parameters)
         refuse_contexts()
         self._model, self._x, self._random_state = model, x, random_state
@@ -262,23 +264,27 @@ class Linearization:
         return u, {name: g for name, g in named if g is not None and g.requires_grad}
 
     def _check_adjoint(self) -> None:
-        """Verify ``<u, J v> = <J^T u, v>`` for a random ``u`` and ``v = J^T u``.
+        """Verify ``<u, J v> = <J^T u, v>`` for a random ``u`` and ``v`` along ``J^T u``.
+
+        ``v`` is scaled such that every parameter contributes one to the product, also if its
+        derivative is small.
 
         An operation whose backward pass autograd cannot differentiate drops out of ``J v``, in
         some cases without an error.
         """
         generator = torch.Generator().manual_seed(PROBE_SEED)
         u = torch.randn(self.output.shape, generator=generator).to(self.output)
-        v = self.pullback(u, self.parameters)
+        pulled = self.pullback(u, self.parameters)
+        squares = {name: x.double().square().sum() for name, x in pulled.items()}
+        v = {n: (pulled[n] / x).to(u.dtype) for n, x in squares.items() if x > 0 and x.isfinite()}
         try:
             pushed = self.pushforward(v)
         except RuntimeError as error:
             if any(word in str(error) for word in ("derivative", "differentiate")):
                 raise once_differentiable(str(error)) from error
             raise
-        expected = torch.stack([x.square().sum() for x in v.values()]).sum()
-        tolerance = torch.finfo(u.dtype).eps ** 0.5 * expected
-        if not ((u * pushed).sum() - expected).abs() <= tolerance:
+        tolerance = torch.finfo(u.dtype).eps ** 0.5 * len(v)
+        if not ((u * pushed).sum() - len(v)).abs() <= tolerance:
             raise once_differentiable("its backward pass is constant or not linear for autograd.")
 
     def _pull(self, u: Tensor, inputs: list[Tensor] | list[GradientEdge]) -> list[Tensor]:

@@ -24,6 +24,16 @@ def refuse_batch_statistics(model: nn.Module) -> None:
             )
 
 
+def refuse_renormalized_embeddings(model: nn.Module) -> None:
+    """Refuse embeddings that change their weights in the forward pass."""
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
+            raise UnsupportedError(
+                f"{type(module).__name__} {name!r} has max_norm={module.max_norm}: its forward "
+                "pass changes its weights. Renormalise them before, and set max_norm to None."
+            )
+
+
 def once_differentiable(reason: str) -> UnsupportedError:
     """The error for a Jacobian-vector product that autograd cannot form."""
     return UnsupportedError(

@@ -122,6 +122,9 @@ def _operations(found: dict[str, list[Role]]) -> list[Operation]:
     for name, roles in found.items():
         if kinds[name] is not Kind.BIAS:
             bias = bias_at.get(nodes[name]) if kinds[name] is Kind.WEIGHT else None
+            groups, _, outputs = roles[0].use.features
+            if bias is not None and found[bias][0].use.features[2] != groups * outputs:
+                bias = None  # broadcast along the outputs
             paired.add(bias)
             uses = tuple(role.use for role in roles)
             operations.append(Operation(name, bias, nodes[name], uses))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from vivit.errors import UnsupportedError
 from vivit.layers.convolutions import ConvolutionUse, TransposedConvolutionUse
 from vivit.layers.entrywise import BiasUse, ScaleUse, Span
 from vivit.layers.uses import AffineUse, EmbeddingUse, LinearUse
@@ -64,11 +65,18 @@ def find_roles(node: Node, index: int, parameter: Tensor, consumers: Consumers) 
     Returns:
         Its roles: one, or as many as a transposed view of it has.
     """
-    if node.name() == "TBackward0" and parameter.ndim == 2 and consumers[node]:
+    if parameter.ndim == 2 and consumers[node] and _is_transpose(node):
         return [_role(_OF_TRANSPOSED, use, i, parameter) for use, i in consumers[node]]
     if node.name() == "RepeatBackward0" and parameter.ndim == 1 and consumers[node]:
         return [_role(_OF_REPEATED, use, i, parameter) for use, i in consumers[node]]
     return [_role(_RULES, node, index, parameter)]
+
+
+def _is_transpose(node: Node) -> bool:
+    """Whether a node transposes a matrix: ``W.t()`` or ``W.T``."""
+    if node.name() == "PermuteBackward0":
+        return [dim % 2 for dim in saved(node, "dims")] == [1, 0]
+    return node.name() == "TBackward0"
 
 
 def _role(rules: dict[tuple[str, int], Rule], node: Node, index: int, parameter: Tensor) -> Role:
@@ -200,7 +208,10 @@ def _group_norm(node: Node, parameter: Tensor) -> Role:
 
 def _embedding(node: Node, parameter: Tensor) -> Role | None:
     if saved(node, "scale_grad_by_freq"):
-        return None
+        raise UnsupportedError(
+            "An embedding has scale_grad_by_freq=True: its gradients are not derivatives. Set it "
+            "to False."
+        )
     padding = saved(node, "padding_idx")
     indices = saved(node, "indices").detach()
     if not 0 <= padding < len(parameter):  # autograd keeps -1 as an unsigned number

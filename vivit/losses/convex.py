@@ -101,6 +101,23 @@ def convex_loss(loss_func: LossFunction, output: Tensor, target: Tensor) -> Conv
     return hessian
 
 
+def _couples_samples(row: Callable[[Tensor], Tensor], gradient: Tensor) -> bool:
+    """Whether the Hessian has entries between samples.
+
+    Any two samples differ in a binary digit of their indices: for each digit, a random combination
+    of the gradients of those samples that have it may not depend on the others.
+    """
+    n, size = gradient.shape
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(n, size, generator=generator, dtype=gradient.dtype).to(gradient.device)
+    index = torch.arange(n, device=gradient.device)
+    for digit in range(max(n - 1, 0).bit_length()):
+        has = (index >> digit) % 2 == 1
+        if (row((weights * gradient)[has]).reshape(n, size)[~has] != 0).any():
+            return True
+    return False
+
+
 def _blocks(name: str, loss: Tensor, f: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
     """Hessian of each sample, one backward pass per output; samples must not be coupled."""
     n, size = len(f), f[0].numel()
@@ -128,10 +145,38 @@ def _blocks(name: str, loss: Tensor, f: Tensor, of: Callable[[Tensor], Tensor]) 
             raise InputError(f"The Hessian of the loss {name!r} is NaN or infinite.")
         return h.detach().flatten()
 
-    half = torch.rand(n, generator=torch.Generator().manual_seed(0)).argsort() % 2 == 0
-    if (row(gradient[half.to(f.device)]).reshape(n, size)[~half.to(f.device)] != 0).any():
+    if _couples_samples(row, gradient):
         raise UnsupportedError(
             f"The loss {name!r} couples the samples of a batch: it is not a sum or mean over "
             "them, so that its Hessian is not described by per-sample ones."
         )
     return torch.stack([row(gradient[:, i]).reshape(n, size) for i in range(size)], dim=1)
+
+
+def check_union_of_batches(loss_func: LossFunction, output: Tensor, target: Tensor) -> None:
+    """Refuse a loss of several batches that is not what its name for a reduction says.
+
+    Args:
+        loss_func: A loss without a closed form.
+        output: Output of one of the batches.
+        target: Its targets.
+
+    Raises:
+        UnsupportedError: The loss of the batch is not the mean (or sum) of those of its parts.
+    """
+    n, half = len(output), len(output) // 2
+    if not half:
+        return
+    parts = [slice(0, half), slice(half, n)]
+    losses = [float(loss_func(output[part], target[part])) for part in parts]
+    is_sum = getattr(loss_func, "reduction", "mean") == "sum"
+    shares = [1.0, 1.0] if is_sum else [half / n, (n - half) / n]
+    expected = sum(share * loss for share, loss in zip(shares, losses, strict=True))
+    difference = abs(float(loss_func(output, target)) - expected)
+    if not difference <= 1e-4 * max(abs(expected), *map(abs, losses)):
+        name = getattr(loss_func, "__name__", type(loss_func).__name__)
+        raise UnsupportedError(
+            f"The loss {name!r} of a batch is not the {'sum' if is_sum else 'mean'} of those of "
+            "its samples, so that the loss of several batches is not known. Give it an attribute "
+            "reduction = 'sum' if it is a sum, or all samples as one batch."
+        )

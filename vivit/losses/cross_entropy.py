@@ -182,6 +182,11 @@ def _class_targets(
             f"{list(output.shape)} as targets, got shape {list(target.shape)} and dtype "
             f"{target.dtype}."
         )
+    if target.dtype not in (torch.int64, torch.uint8):
+        raise InputError(
+            f"CrossEntropyLoss takes class indices of dtype torch.int64, got {target.dtype}. Use "
+            "target.long()."
+        )
     ignored = target == loss_func.ignore_index
     outside = ((target < 0) | (target >= classes)) & ~ignored
     if outside.any():

@@ -79,8 +79,7 @@ def binary_cross_entropy(
             "BCEWithLogitsLoss needs floating-point targets between 0 and 1, got dtype "
             f"{target.dtype} and values from {float(target.min()):g} to {float(target.max()):g}."
         )
-    p = output.sigmoid()
-    h = p * (1 - p)
+    h = output.sigmoid() * (-output).sigmoid()  # p (1 - p), which would cancel
     if loss_func.pos_weight is not None:
         h = h * (loss_func.pos_weight * target + 1 - target)
     if loss_func.weight is not None:
