@@ -39,7 +39,7 @@ METHODS = {
         "vivit (Gram)",
         "vivit",
         "this library: the exact Gram matrix of the low-rank factor V, summed up layer by layer "
-        "without ever storing V, then decomposed",
+        "without storing V as a whole, then decomposed",
     ),
     "naive_gram": Entry(
         "naive Gram (BackPACK, V stored)",

@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import CASES, TiedWeight, conv2d
 from scipy.sparse.linalg import eigsh
+from torch.utils.checkpoint import checkpoint
 
 import vivit
 from vivit.parameters import select_parameters
@@ -203,6 +204,26 @@ def test_forward_pass_leaves_no_trace():
         assert torch.equal(b, buffers[name][1])
     assert not called
     assert len(model[5]._backward_hooks) == 1
+
+
+def test_checkpoints_change_no_buffers():
+    """Their forward pass runs again in every backward pass."""
+
+    class Checkpointed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            linear = torch.nn.Linear(6, 6)
+            self.first = torch.nn.utils.parametrizations.spectral_norm(linear)
+            self.head = torch.nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(checkpoint(self.first, x, use_reentrant=False))
+
+    torch.manual_seed(0)
+    model = Checkpointed()
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    vivit.GGN(model, torch.nn.CrossEntropyLoss(), (torch.randn(5, 6), torch.arange(5) % 3)).gram()
+    assert all(torch.equal(b, buffers[name]) for name, b in model.named_buffers())
 
 
 def test_hooks_of_modules_do_not_take_part():

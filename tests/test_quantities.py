@@ -393,6 +393,17 @@ def test_diagnostics():
     assert diagnostics.eigenspace_overlap(pairs.vectors, other) == pytest.approx(0.5)
 
 
+def test_no_curvature_at_all():
+    """Only ignored samples carry the curvature: nothing to choose from, no step."""
+    dense = Dense("mlp, weighted")
+    dense.y[:2] = WEIGHTED.ignore_index
+    ggn = make(dense, subset=range(2))
+    pairs = ggn.eigh(criterion=lambda values: values > values[-1] / 2)
+    assert len(pairs.values) == 0
+    step = ggn.newton_step(criterion=lambda values: values > values[-1] / 2)
+    assert all((x == 0).all() for x in step.values())
+
+
 def test_rank_tolerance():
     ggn = make(Dense("mlp"))
     values = ggn.eigh().values
@@ -418,6 +429,9 @@ REFUSED = {
     "mask": (lambda: ggn(subset=torch.ones(3, dtype=torch.bool)), r"shape \[7\], got \[3\]"),
     "floats": (lambda: ggn(subset=[0.5]), "sequence of sample indices or a boolean mask"),
     "damping": (lambda: ggn().newton_step(-1.0), "finite and not negative"),
+    "damping kind": (lambda: ggn().newton_step(lambda *_: "a"), "number or a tensor, got str"),
+    "rank tolerance": (lambda: ggn().eigh(rank_tolerance=-1.0), "at least 0 and below 1, got -1"),
+    "criterion": (lambda: ggn().eigh(criterion=lambda v: [99]), "do not fit 14 eigenvalues"),
     "damping shape": (lambda: ggn().newton_step(lambda *_: torch.ones(2), k=3), r"shape \[3\]"),
     "grid": (lambda: BootstrapDamping(torch.tensor([0.0])), "vector of positive numbers"),
     "resamples": (lambda: BootstrapDamping(resamples=0), "at least one resample, got 0"),

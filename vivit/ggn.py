@@ -84,7 +84,8 @@ class GGN:
                 options, or any callable ``(output, target) -> scalar`` that is a mean over samples
                 (a sum, if its attribute ``reduction`` says so) of twice differentiable functions
                 that are convex in the output.
-            data: A batch ``(X, y)``, or an iterable of batches: the GGN of all their samples.
+            data: A batch ``(X, y)``, or an iterable of batches: the GGN of all their samples. It
+                is run through once; a loader that shuffles draws from torch's global generator.
             params: Names of parameters, globs such as ``"conv*"``, or parameters; by default all
                 that require gradients.
             approximation: ``Exact()``, or ``MonteCarlo(samples, seed)`` of the loss Hessian.
@@ -167,10 +168,13 @@ class GGN:
                 matrix times the precision of the dtype.
 
         Returns:
-            The kept pairs, ascending. Signs of vectors are arbitrary.
+            The kept pairs, ascending. Signs of vectors are arbitrary. Rounding errors weigh more,
+            the smaller an eigenvalue is: those of a vector grow as the square root of the largest
+            over its own.
 
         Raises:
-            InputError: Both or an impossible ``k`` are given.
+            InputError: Both or an impossible ``k`` are given, or a criterion or tolerance that
+                does not fit.
         """
         pairs = self._pairs(k, criterion, rank_tolerance)
         return EigenPairs(pairs.values, self._curvature.vectors(pairs, self._shapes))

@@ -99,8 +99,10 @@ def dampings(damping: Damping, values: Tensor, derivatives: DirectionalDerivativ
         InputError: The damping is negative, NaN or of the wrong shape, or a step would be
             infinite.
     """
-    result = damping(values, derivatives) if callable(damping) else damping
-    result = torch.as_tensor(result, dtype=values.dtype, device=values.device)
+    chosen = damping(values, derivatives) if callable(damping) else damping
+    if isinstance(chosen, bool) or not isinstance(chosen, (int, float, Tensor)):
+        raise InputError(f"The damping must be a number or a tensor, got {type(chosen).__name__}.")
+    result = torch.as_tensor(chosen, dtype=values.dtype, device=values.device)
     if result.ndim and result.shape != values.shape:
         raise InputError(
             f"The damping must be a number or of shape {list(values.shape)}, one per direction, "

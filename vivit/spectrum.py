@@ -116,7 +116,12 @@ def rank_cutoff(values: Tensor, tolerance: float | None = None) -> float:
 
     Returns:
         The threshold, in the units of the eigenvalues.
+
+    Raises:
+        InputError: The tolerance is not in [0, 1).
     """
+    if tolerance is not None and not 0 <= tolerance < 1:
+        raise InputError(f"rank_tolerance must be at least 0 and below 1, got {tolerance}.")
     if not len(values):
         return 0.0
     if tolerance is None:
@@ -157,13 +162,18 @@ def select(
     if k is not None and criterion is not None:
         raise InputError("Give either k or criterion, not both.")
     if criterion is not None:
-        index = criterion(pairs.values)
+        index = criterion(pairs.values) if len(pairs.values) else slice(None)
         if isinstance(index, int) or (isinstance(index, Tensor) and index.ndim == 0):
             raise InputError(
                 "criterion must return the indices of the eigenvalues to keep (a list, tensor, "
                 f"mask or slice), got one number: {index}."
             )
-        return pairs.keep(index)
+        try:
+            return pairs.keep(index)
+        except IndexError as error:
+            raise InputError(
+                f"criterion chose indices that do not fit {len(pairs.values)} eigenvalues: {error}"
+            ) from error
     if k is None:
         return pairs
     if not isinstance(k, int) or not 1 <= k <= largest:

@@ -16,7 +16,7 @@ class Gram:
     """Eigenvalues or eigenpairs through the Gram matrix, layer by layer, V never stored."""
 
     name = "gram"
-    description = "vivit: exact Gram matrix, contracted layer by layer, V never stored"
+    description = "vivit: exact Gram matrix, contracted layer by layer, V not stored as a whole"
     tolerance = 1e-4
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:

@@ -242,7 +242,7 @@ class Linearization:
         if not names:
             return torch.zeros_like(self.output)
         outputs, directions = [pulled[name] for name in names], [v[name] for name in names]
-        with twice_differentiable():
+        with untouched(self._model), twice_differentiable():
             (result,) = torch.autograd.grad(
                 outputs, u, directions, retain_graph=True, allow_unused=True
             )
@@ -252,7 +252,7 @@ class Linearization:
         u = torch.zeros_like(self.output, requires_grad=True)
         if not self._output.requires_grad:
             return u, {}
-        with twice_differentiable(), torch.enable_grad():
+        with untouched(self._model), twice_differentiable(), torch.enable_grad():
             grads = torch.autograd.grad(
                 self._output,
                 list(self.parameters.values()),
@@ -291,7 +291,7 @@ class Linearization:
         """Derivatives at tensors or edges of the graph, zeros where there is no path."""
         if not self._output.requires_grad:
             return [zeros_at(x) for x in inputs]
-        with twice_differentiable():  # checkpointed parts run their forward pass again
+        with untouched(self._model), twice_differentiable():  # checkpoints run forward again
             grads = torch.autograd.grad(
                 self._output, inputs, u, retain_graph=True, allow_unused=True
             )

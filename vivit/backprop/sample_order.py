@@ -18,7 +18,10 @@ PROBE_SEED = 0
 """Seed of the random cotangents with which the sample axis of a tensor is found."""
 
 DIGIT_BASE = 128
-"""Each sample is known by the digits of its index; ``d`` scales its cotangent by 2^(d - 64)."""
+"""Each sample is known by the digits of its index: a digit scales its cotangent by 2^digit.
+
+Or by less, such that the powers lie around one.
+"""
 
 MIXING_TESTS = 8
 """Forward passes that look for samples that depend on others."""
@@ -79,7 +82,8 @@ def _marks(num_samples: int) -> list[Tensor]:
     """Powers of two that tell the samples apart, one tensor ``[N]`` for each digit."""
     index, marks = torch.arange(num_samples), []
     while True:
-        marks.append(2.0 ** (index % DIGIT_BASE - DIGIT_BASE // 2))
+        digits = index % DIGIT_BASE
+        marks.append(2.0 ** (digits - int(digits.max()) // 2))
         index = index // DIGIT_BASE
         if not index.any():
             return marks
