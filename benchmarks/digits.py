@@ -42,7 +42,7 @@ def digits_batch(batch_size: int) -> tuple[Tensor, Tensor]:
 
 
 def trained_on_digits(model: nn.Module, accuracy: float, seed: int) -> nn.Module:
-    """Train in about a second: Adam, mean cross-entropy, a fixed number of epochs.
+    """Train: Adam, mean cross-entropy, a fixed number of epochs.
 
     Args:
         model: Maps ``[N, 1, 8, 8]`` to ``[N, 10]``; trained in place.

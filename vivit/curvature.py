@@ -63,12 +63,16 @@ class Curvature:
         self._generic: frozenset[str] = frozenset()
         self.batches: list[Batch] = []
         self.columns = 0
-        last = self._first_pass(as_batches(data))
+        last, hessian = self._first_pass(as_batches(data))
         self._subset = resolve_subset(subset, self.num_samples)
-        self._kept = self._curvature(0, last) if len(self.batches) == 1 else None
+        self._kept = self._curvature(0, last, hessian) if len(self.batches) == 1 else None
 
-    def _first_pass(self, data: Iterator[tuple[Any, Any]]) -> Linearization:
-        """Check every batch; parameters that are not used alike in all need the generic rule."""
+    def _first_pass(self, data: Iterator[tuple[Any, Any]]) -> tuple[Linearization, LossHessian]:
+        """Check every batch; parameters that are not used alike in all need the generic rule.
+
+        Returns:
+            Linearization and loss Hessian of the last one.
+        """
         state = RandomState.current(self._model)
         layers: list[set[tuple[str | None, str | None]]] = []
         generic: set[str] = set()
@@ -90,11 +94,11 @@ class Curvature:
             self._versions.watch(x for x in tree_leaves((x, y)) if isinstance(x, Tensor))
             state = linearization.random_state_after
         if not layers:
-            return linearization
+            return linearization, hessian
         common = {key for key in layers[0] if all(key in keys for keys in layers)}
         odd = {key for keys in layers for key in keys - common}
         self._generic = frozenset(generic | {name for key in odd for name in key if name})
-        return linearization
+        return linearization, hessian
 
     def _columns_of(self, hessian: LossHessian) -> int:
         columns = self.approximation.num_columns(hessian)
@@ -128,7 +132,8 @@ class Curvature:
         self._versions.check()
         for batch in self.batches:
             linearization = self._linearize(batch.x, batch.random_state)
-            yield self._curvature(batch.index, linearization)
+            hessian = loss_hessian(self._loss_func, linearization.output, batch.y)
+            yield self._curvature(batch.index, linearization, hessian)
             del linearization
 
     @property
@@ -268,9 +273,10 @@ class Curvature:
     def _linearize(self, x: Any, state: RandomState) -> Linearization:
         return Linearization(self._model, x, self.parameters, state, self._generic)
 
-    def _curvature(self, index: int, linearization: Linearization) -> BatchCurvature:
+    def _curvature(
+        self, index: int, linearization: Linearization, hessian: LossHessian
+    ) -> BatchCurvature:
         batch = self.batches[index]
-        hessian = loss_hessian(self._loss_func, linearization.output, batch.y)
         weight = 1.0
         if batch.normalizer is not None:
             weight = batch.normalizer / sum(b.normalizer or 0.0 for b in self.batches)

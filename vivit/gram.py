@@ -1,4 +1,6 @@
-"""Gram matrices of the columns of ``V``, accumulated layer by layer without storing ``V``.
+"""Gram matrices of the columns of ``V``, accumulated layer by layer.
+
+``V`` is not stored as a whole, unless it has fewer rows than columns and is what is needed.
 
 The columns of all batches form one matrix. Its blocks on the diagonal belong to one batch each and
 are symmetric; a block below is rectangular, between two batches.
@@ -7,12 +9,12 @@ are symmetric; a block below is rectangular, between two batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vivit.backprop.autograd import Linearization
+from vivit.batches import BatchCurvature
 from vivit.errors import InputError
 from vivit.layers.affine import mirror
 from vivit.layers.store import GenericStore, Store, store_for
@@ -22,33 +24,9 @@ WORKSPACE = 64 * 2**20
 """Bytes for the temporaries of one layer's evaluation."""
 
 
-class BatchFactor(Protocol):
-    """A batch with its graph and the columns that are to be sent back through it."""
-
-    @property
-    def linearization(self) -> Linearization:
-        """The model at its parameters and inputs."""
-        ...
-
-    @property
-    def factor(self) -> Tensor:
-        """Columns for the samples that carry curvature, shape ``[N, C, *out]``."""
-        ...
-
-    @property
-    def samples(self) -> Tensor | None:
-        """Indices of the samples that carry curvature; None for all."""
-        ...
-
-    @property
-    def gradient(self) -> Tensor:
-        """Loss gradients of all samples by the output, shape ``[N, *out]``."""
-        ...
-
-
 @torch.no_grad()
 def group_matrices(
-    batches: Iterable[BatchFactor],
+    batches: Iterable[BatchCurvature],
     parameters: Mapping[str, Tensor],
     groups: Mapping[str, list[str]],
 ) -> dict[str, GroupMatrix]:
@@ -64,40 +42,37 @@ def group_matrices(
     """
     stores = [_curvature_stores(batch) for batch in batches if len(batch.factor)]
     sizes = [size for size, _ in stores]
-    matrices = {}
     like = next(iter(parameters.values())).detach()
     members = {group: set(names) for group, names in groups.items()}
-    for group, names in members.items():
-        dimension = sum(parameters[name].numel() for name in names)
-        if dimension <= sum(sizes):
-            group_parameters = {name: parameters[name].detach() for name in groups[group]}
-            parts = [_group_columns(s, group_parameters, size) for size, s in stores]
-            matrices[group] = GroupMatrix(torch.cat(parts), None)
+    columns: dict[str, Tensor] = {}
+    grams: dict[str, Tensor] = {}
+    for group, group_names in groups.items():
+        own = {name: parameters[name].detach() for name in group_names}
+        if sum(p.numel() for p in own.values()) <= sum(sizes):
+            columns[group] = torch.cat([_group_columns(s, own, size) for size, s in stores])
         else:
-            gram = like.new_zeros(sum(sizes), sum(sizes))
-            matrices[group] = GroupMatrix(None, gram)
+            grams[group] = like.new_zeros(sum(sizes), sum(sizes))
     per_batch = [s for _, s in stores]
     del stores
     while per_batch[0]:
         layer = [s.pop() for s in per_batch]  # its memory is free after this layer
         for group, names in members.items():
-            gram_or_none = matrices[group].gram
-            if gram_or_none is not None and not names.isdisjoint(layer[0].parameters):
-                _add_layer(gram_or_none, layer, sizes, names)
-    for matrix in matrices.values():
-        if matrix.gram is not None:
-            mirror(matrix.gram)
-        if not all(x.isfinite().all() for x in (matrix.gram, matrix.columns) if x is not None):
-            raise InputError(
-                "The curvature is NaN or infinite: look for derivatives of square roots, norms or "
-                "divisions at zero, and for overflow."
-            )
-    return matrices
+            gram = grams.get(group)
+            if gram is not None and not names.isdisjoint(layer[0].parameters):
+                _add_layer(gram, layer, sizes, names)
+    for gram in grams.values():
+        mirror(gram)
+    if not all(x.isfinite().all() for x in (*columns.values(), *grams.values())):
+        raise InputError(
+            "The curvature is NaN or infinite: look for derivatives of square roots, norms or "
+            "divisions at zero, and for overflow."
+        )
+    return {group: GroupMatrix(columns.get(group), grams.get(group)) for group in groups}
 
 
 @torch.no_grad()
 def gradient_grams(
-    batches: Callable[[], Iterable[BatchFactor]], names: Iterable[str], like: Tensor
+    batches: Callable[[], Iterable[BatchCurvature]], names: Iterable[str], like: Tensor
 ) -> Tensor:
     """Inner products of the columns of ``V`` with the gradients of the samples.
 
@@ -123,12 +98,12 @@ def gradient_grams(
     return result
 
 
-def _curvature_stores(batch: BatchFactor) -> tuple[int, list[Store]]:
+def _curvature_stores(batch: BatchCurvature) -> tuple[int, list[Store]]:
     """Send the columns back; their number, and what the layers keep of them."""
     return _stores(batch.linearization, batch.factor, batch.samples)
 
 
-def _gradient_stores(batch: BatchFactor) -> tuple[int, list[Store]]:
+def _gradient_stores(batch: BatchCurvature) -> tuple[int, list[Store]]:
     """The same for one column per sample: its loss gradient."""
     return _stores(batch.linearization, batch.gradient.unsqueeze(1), None)
 

@@ -19,7 +19,7 @@ class Gradient:
     description = "yardstick: one mini-batch gradient, no curvature"
     tolerance = 1e-2
     """A near-tie of a max pooling or ReLU that single precision decides the other way changes the
-    gradient by about 1e-3 (on 3c3d with N = 128: two pooling winners, one ReLU)."""
+    gradient by as much as 1e-3: the recorded error of 3c3d with N = 128."""
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Nothing to prepare."""

@@ -20,8 +20,7 @@ class PowerIteration:
 
     At most 100 iterations per pair, until ``|new - old| / (|old| + 1e-6) < 1e-3``; uniform random
     start; orthogonal to the pairs already found in every iteration. The products ``G v`` come
-    from `vivit.GGN`, faster than other implementations at hand: its set-up and the adjoint
-    test of its first product cost less than what it saves.
+    from `vivit.GGN`, whose set-up is part of the measured time.
     """
 
     name = "power_iteration"

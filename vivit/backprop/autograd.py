@@ -110,21 +110,33 @@ class Linearization:
         """
         with (
             self._random_state.restored() as after,
-            untouched(self._model),
+            untouched(self._model) as changed_buffers,
             unfused_recurrence(self._model),
             twice_differentiable(),
             torch.enable_grad(),
         ):
             output = self._model(x)
         self.random_state_after = after[0]
+        self._changes_buffers = bool(changed_buffers)
         return output
+
+    @contextmanager
+    def _differentiating(self) -> Iterator[None]:
+        """Circumstances of a backward pass, in which checkpointed parts run forward again."""
+        with twice_differentiable():
+            if not self._changes_buffers:  # copying them for every pass would be in vain
+                yield
+                return
+            with untouched(self._model):
+                yield
 
     def _find_operations(self, generic: frozenset[str]) -> tuple[list[Operation], list[str]]:
         root = self._output.grad_fn
         if root is None:  # a parameter is the output itself, or there is none
             return [], list(self.parameters if self._output.requires_grad else ())
         affine = {name: p for name, p in self.parameters.items() if name not in generic}
-        operations, others = find_operations(root, affine)
+        with self._differentiating():  # it reads what checkpointed parts have saved
+            operations, others = find_operations(root, affine)
         return operations, [*others, *generic]
 
     @cached_property
@@ -242,7 +254,7 @@ class Linearization:
         if not names:
             return torch.zeros_like(self.output)
         outputs, directions = [pulled[name] for name in names], [v[name] for name in names]
-        with untouched(self._model), twice_differentiable():
+        with self._differentiating():
             (result,) = torch.autograd.grad(
                 outputs, u, directions, retain_graph=True, allow_unused=True
             )
@@ -252,7 +264,7 @@ class Linearization:
         u = torch.zeros_like(self.output, requires_grad=True)
         if not self._output.requires_grad:
             return u, {}
-        with untouched(self._model), twice_differentiable(), torch.enable_grad():
+        with self._differentiating(), torch.enable_grad():
             grads = torch.autograd.grad(
                 self._output,
                 list(self.parameters.values()),
@@ -291,7 +303,7 @@ class Linearization:
         """Derivatives at tensors or edges of the graph, zeros where there is no path."""
         if not self._output.requires_grad:
             return [zeros_at(x) for x in inputs]
-        with untouched(self._model), twice_differentiable():  # checkpoints run forward again
+        with self._differentiating():
             grads = torch.autograd.grad(
                 self._output, inputs, u, retain_graph=True, allow_unused=True
             )

@@ -38,7 +38,7 @@ def unfused_recurrence(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def untouched(model: nn.Module) -> Iterator[list[Tensor]]:
     """Let a forward pass neither change a model's buffers nor run its backward hooks.
 
     The pass works on copies of the buffers, so that running statistics or the vectors of a
@@ -46,7 +46,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
     Args:
         model: The model; as it was when the context ends.
+
+    Yields:
+        A list that receives those copies that the pass has changed, when the context ends.
     """
+    changed: list[Tensor] = []
     copies: dict[int, Tensor] = {}
     kept = []
     for module in model.modules():
@@ -58,8 +62,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module._buffers[name] = copies[id(buffer)]
         module._backward_hooks, module._backward_pre_hooks = OrderedDict(), OrderedDict()
     try:
-        yield
+        yield changed
     finally:
+        changed += [copy for copy in copies.values() if copy._version]
         for module, buffers, hooks in kept:
             module._buffers.update(buffers)
             module._backward_hooks, module._backward_pre_hooks = hooks

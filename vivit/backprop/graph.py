@@ -75,8 +75,9 @@ def find_operations(
             continue
         parameter = parameters[name]
         roles = [r for use, i in consumers[node] for r in find_roles(use, i, parameter, consumers)]
-        if _agree(roles):
-            found[name] = sorted(roles, key=lambda role: position[role.node])
+        known = [role for role in roles if role is not None]
+        if len(known) == len(roles) and _agree(known):
+            found[name] = sorted(known, key=lambda role: position[role.node])
         else:
             others.append(name)
     operations = _operations(found)
@@ -108,9 +109,8 @@ def _consumers(root: Node) -> Consumers:
 
 
 def _agree(roles: list[Role]) -> bool:
-    """Whether all uses are known, of one kind, and cut the parameter into the same features."""
-    layouts = {(role.kind, role.use.features, role.use.transposed) for role in roles}
-    return len(layouts) == 1 and Kind.OTHER not in {role.kind for role in roles}
+    """Whether all uses are of one kind, and cut the parameter into the same features."""
+    return len({(role.kind, role.use.features, role.use.transposed) for role in roles}) == 1
 
 
 def _operations(found: dict[str, list[Role]]) -> list[Operation]:

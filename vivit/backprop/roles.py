@@ -31,7 +31,6 @@ class Kind(Enum):
     WEIGHT = "a weight, beside which there may be a bias"
     LONE = "a weight that never shares its positions with a bias"
     BIAS = "a bias"
-    OTHER = "not known"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,9 @@ Rule = Callable[[Node, Tensor], Role | None]
 """Maps a node and a parameter that is one of its inputs to the role, if it is known."""
 
 
-def find_roles(node: Node, index: int, parameter: Tensor, consumers: Consumers) -> list[Role]:
+def find_roles(
+    node: Node, index: int, parameter: Tensor, consumers: Consumers
+) -> list[Role | None]:
     """What an operation does with a parameter.
 
     Args:
@@ -63,7 +64,8 @@ def find_roles(node: Node, index: int, parameter: Tensor, consumers: Consumers) 
         consumers: Who uses the output of each node.
 
     Returns:
-        Its roles: one, or as many as a transposed view of it has.
+        Its roles: one, or as many as a transposed or repeated form of it has; None for one that
+        is not known.
     """
     if parameter.ndim == 2 and consumers[node] and _is_transpose(node):
         return [_role(_OF_TRANSPOSED, use, i, parameter) for use, i in consumers[node]]
@@ -79,13 +81,11 @@ def _is_transpose(node: Node) -> bool:
     return node.name() == "TBackward0"
 
 
-def _role(rules: dict[tuple[str, int], Rule], node: Node, index: int, parameter: Tensor) -> Role:
+def _role(
+    rules: dict[tuple[str, int], Rule], node: Node, index: int, parameter: Tensor
+) -> Role | None:
     rule = rules.get((node.name(), index))
-    role = None if rule is None else rule(node, parameter)
-    if role is None:
-        span = Span(output_shape(node), 0, 0)
-        return Role(Kind.OTHER, node, BiasUse(span, parameter))
-    return role
+    return None if rule is None else rule(node, parameter)
 
 
 def _linear(field: str, transposed: bool) -> Rule:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 FLOPS_PER_BYTE = 16
-"""Arithmetic that takes as long as moving a byte (300 GFLOP/s against about 20 GB/s).
+"""Assumed number of operations that take as long as moving a byte.
 
-Typical of CPUs in float32. GPUs have a larger ratio, but it decides only between evaluations
-whose flops are close to each other.
+It decides only between evaluations whose flops are close to each other.
 """
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -17,21 +18,21 @@ from vivit.layers.affine import (
     hadamard,
     pairwise,
 )
-from vivit.layers.cost import AffineShape, Evaluation, cheapest_evaluation
+from vivit.layers.cost import Evaluation, cheapest_evaluation
 from vivit.layers.layer import AffineLayer
 
 
-class Store(Protocol):
+class Store(ABC):
     """The columns of some parameters and one batch, in whatever form."""
 
     @property
+    @abstractmethod
     def parameters(self) -> frozenset[str | None]:
         """Names of the parameters."""
-        ...
 
-    def receive(self, c: int, s: Tensor) -> None:
-        """Take the cotangents of column ``c``, shape ``[N, T, g, o]``."""
-        ...
+    @abstractmethod
+    def columns(self, parameters: set[str]) -> Tensor:
+        """The columns of ``parameters`` themselves, shape ``[N * C, p]``."""
 
     def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
         """Add inner products of the columns of ``parameters``.
@@ -42,14 +43,29 @@ class Store(Protocol):
             other: The store of the same layer whose columns are the columns of ``gram``; by
                 default this one, and only blocks on and below the diagonal are added to.
         """
-        ...
-
-    def columns(self, parameters: set[str]) -> Tensor:
-        """The columns of ``parameters`` themselves, shape ``[N * C, p]``."""
-        ...
+        right = None if other is None else other.columns(parameters)
+        gram_of_columns(gram, self.columns(parameters), right)
 
 
-def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: int) -> Store:
+class LayerStore(Store):
+    """The columns of an affine layer, received one after the other."""
+
+    def __init__(self, layer: AffineLayer) -> None:
+        """Note the names and the layout; the layer itself keeps its inputs alive."""
+        self._weight, self._bias = layer.key
+        self._transposed = layer.transposed
+
+    @property
+    def parameters(self) -> frozenset[str | None]:
+        """Weight and bias."""
+        return frozenset({self._weight, self._bias})
+
+    @abstractmethod
+    def receive(self, c: int, s: Tensor) -> None:
+        """Take the cotangents of column ``c``, shape ``[N, T, g, o]``; columns come in order."""
+
+
+def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: int) -> LayerStore:
     """Keep the smaller of a layer's columns and its factors, if the columns are of use.
 
     Args:
@@ -68,67 +84,54 @@ def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: int) ->
     return FactorStore(layer, columns, like, workspace)
 
 
-class ColumnStore:
+class ColumnStore(LayerStore):
     """Keeps the columns ``[N, C, g, o, i]``: few weights, many positions."""
 
     def __init__(self, layer: AffineLayer, columns: int, like: Tensor) -> None:
         """Allocate the columns; arguments as for `store_for`."""
-        self._layer = layer
-        self._inputs: Tensor | None = None
-        groups, inputs, outputs = layer.features
-        inputs += layer.bias is not None
-        self._columns = like.new_empty(layer.num_samples, columns, groups, outputs, inputs)
-
-    @property
-    def parameters(self) -> frozenset[str | None]:
-        """Weight and bias."""
-        return frozenset(self._layer.key)
+        super().__init__(layer)
+        a = layer.inputs().to(like.dtype)
+        self._inputs: Tensor | None = a if layer.bias is None else add_ones(a)
+        groups, _, outputs = layer.features
+        self._columns = like.new_empty(
+            layer.num_samples, columns, groups, outputs, self._inputs.shape[3]
+        )
 
     def receive(self, c: int, s: Tensor) -> None:
-        """Contract the positions of column ``c`` away."""
-        if self._inputs is None:
-            a = self._layer.inputs().to(s.dtype)
-            self._inputs = a if self._layer.bias is None else add_ones(a)
-        if s.shape[3] == self._inputs.shape[3] == 1:  # entry by entry: no matrix to multiply
-            self._columns[:, c, :, 0, 0] = (s * self._inputs).sum(dim=1).squeeze(-1)
-            return
-        for g in range(s.shape[2]):
-            columns = form_columns(self._inputs[:, :, g], s[:, None, :, g])
-            self._columns[:, c, g] = columns[:, 0]
-
-    def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
-        """Multiply the columns with each other."""
-        right = None if other is None else other.columns(parameters)
-        gram_of_columns(gram, self.columns(parameters), right)
+        """Contract the positions of column ``c`` away; after the last, forget the inputs."""
+        a = self._inputs
+        assert a is not None
+        if s.shape[3] == a.shape[3] == 1:  # entry by entry: no matrix to multiply
+            self._columns[:, c, :, 0, 0] = (s * a).sum(dim=1).squeeze(-1)
+        else:
+            for g in range(s.shape[2]):
+                self._columns[:, c, g] = form_columns(a[:, :, g], s[:, None, :, g])[:, 0]
+        if c + 1 == self._columns.shape[1]:
+            self._inputs = None
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, as they are."""
-        self._inputs = None
         columns = self._columns
-        if self._layer.bias is not None and self._layer.bias not in parameters:
+        if self._bias is not None and self._bias not in parameters:
             columns = columns[..., :-1]
-        elif self._layer.weight is not None and self._layer.weight not in parameters:
+        elif self._weight is not None and self._weight not in parameters:
             columns = columns[..., -1:]
-        if self._layer.transposed:
+        if self._transposed:
             columns = columns.transpose(3, 4)
         return columns.reshape(columns.shape[:2].numel(), -1)
 
 
-class FactorStore:
+class FactorStore(LayerStore):
     """Keeps the cotangents ``[N, C, g, T, o]``: many weights, few positions."""
 
     def __init__(self, layer: AffineLayer, columns: int, like: Tensor, workspace: int) -> None:
         """Allocate the cotangents; arguments as for `store_for`."""
+        super().__init__(layer)
         self._layer, self._workspace = layer, workspace
         groups, _, outputs = layer.features
         self._cotangents = like.new_empty(
             layer.num_samples, columns, groups, layer.positions, outputs
         )
-
-    @property
-    def parameters(self) -> frozenset[str | None]:
-        """Weight and bias."""
-        return frozenset(self._layer.key)
 
     def receive(self, c: int, s: Tensor) -> None:
         """Copy the cotangents of column ``c``."""
@@ -136,26 +139,23 @@ class FactorStore:
 
     def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
         """Evaluate in the order of contraction that the cost model prefers."""
-        if isinstance(other, ColumnStore):
-            gram_of_columns(gram, self.columns(parameters), other.columns(parameters))
+        if other is not None and not isinstance(other, FactorStore):
+            super().add_gram(gram, parameters, other)
             return
-        evaluation = cheapest_evaluation(self._shape(parameters), gram.element_size())
-        if isinstance(other, FactorStore):
-            if evaluation is Evaluation.HADAMARD and other._layer.positions > 1:
-                evaluation = Evaluation.PAIRWISE
-            pairs = zip(self.factors(parameters), other.factors(parameters), strict=True)
-            for left, right in pairs:
-                evaluate(evaluation, gram, left, right, workspace=self._workspace)
-            return
-        for factors in self.factors(parameters):
-            evaluate(evaluation, gram, factors, workspace=self._workspace)
+        shape = self._layer.shape(self._cotangents.shape[1], parameters)
+        evaluation = cheapest_evaluation(shape, gram.element_size())
+        if other is not None and other._layer.positions > 1 and evaluation is Evaluation.HADAMARD:
+            evaluation = Evaluation.PAIRWISE
+        rights = repeat(None) if other is None else other.factors(parameters)
+        for left, right in zip(self.factors(parameters), rights, strict=False):
+            evaluate(evaluation, gram, left, right, workspace=self._workspace)
 
     def factors(self, parameters: set[str]) -> Iterator[Factors]:
         """Inputs and cotangents of each channel group."""
         a = self._layer.inputs().to(self._cotangents.dtype)
-        if self._layer.weight not in parameters:
+        if self._weight not in parameters:
             a = a[..., :0]
-        if self._layer.bias in parameters:
+        if self._bias in parameters:
             a = add_ones(a)
         for g in range(self._cotangents.shape[2]):
             yield Factors(a[:, :, g], self._cotangents[:, :, g])
@@ -163,15 +163,12 @@ class FactorStore:
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, formed from the factors."""
         formed = [form_columns(f.a, f.s) for f in self.factors(parameters)]
-        if self._layer.transposed:
+        if self._transposed:
             formed = [columns.transpose(2, 3) for columns in formed]
         return torch.cat([columns.flatten(2) for columns in formed], dim=2).flatten(end_dim=1)
 
-    def _shape(self, parameters: set[str]) -> AffineShape:
-        return self._layer.shape(self._cotangents.shape[1], parameters)
 
-
-class GenericStore:
+class GenericStore(Store):
     """Keeps the columns of one parameter that no affine layer serves."""
 
     def __init__(self, parameter: str, columns: Tensor) -> None:
@@ -182,14 +179,6 @@ class GenericStore:
     def parameters(self) -> frozenset[str | None]:
         """The one parameter."""
         return frozenset({self._parameter})
-
-    def receive(self, c: int, s: Tensor) -> None:
-        """Nothing: the columns are complete."""
-
-    def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
-        """Multiply the columns with each other."""
-        right = None if other is None else other.columns(parameters)
-        gram_of_columns(gram, self._columns, right)
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, as they are."""
