@@ -164,7 +164,7 @@ def test_single_precision(case):
 def test_expected_rules(problem, case):
     """A parameter that falls back to the slow rule unnoticed is a regression."""
     ggn, _, _ = problem
-    assert sorted(next(ggn._curvature.each()).linearization.generic) == sorted(case.generic)
+    assert sorted(next(ggn._curvature.each()).linearization.layout.generic) == sorted(case.generic)
 
 
 def test_leaves_no_trace(case):

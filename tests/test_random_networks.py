@@ -87,6 +87,7 @@ def test_random_networks(problem):
 FUSED = "curvlinops needs forward-mode derivatives, which fused operations lack"
 NOT_FOR_CURVLINOPS = {
     "attention": FUSED,
+    "cross-attention": FUSED,
     "transformer": FUSED,
     "weight norm": FUSED,
     "outside layers": "curvlinops does not take unused parameters",

@@ -93,7 +93,7 @@ def rules(model, make_input):
     y = torch.zeros_like(model(x))
     linearization = next(vivit.GGN(model, nn.MSELoss(), (x, y))._curvature.each()).linearization
     names = dict(model.named_parameters())
-    generic = set(linearization.generic)
+    generic = set(linearization.layout.generic)
     return [n for n in names if n not in generic], [n for n in names if n in generic]
 
 

@@ -74,7 +74,7 @@ class Curvature:
             Linearization and loss Hessian of the last one.
         """
         state = RandomState.current(self._model)
-        layers: list[set[tuple[str | None, str | None]]] = []
+        layers: list[set[tuple[str | None, ...]]] = []
         generic: set[str] = set()
         pending: list[Linearization] = []  # a single batch finds its layers when it needs them
         for x, y in data:
@@ -88,8 +88,8 @@ class Curvature:
                 check_union_of_batches(self._loss_func, output, y)
             pending.append(linearization)
             if len(pending) > 1 or layers:
-                layers += [{layer.key for layer in x.layers} for x in pending]
-                generic |= {name for x in pending for name in x.generic}
+                layers += [x.layout.served for x in pending]
+                generic |= {name for x in pending for name in x.layout.generic}
                 pending.clear()
             self._versions.watch(x for x in tree_leaves((x, y)) if isinstance(x, Tensor))
             state = linearization.random_state_after

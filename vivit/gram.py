@@ -8,7 +8,7 @@ are symmetric; a block below is rectangular, between two batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from vivit.backprop.autograd import Linearization
 from vivit.batches import BatchCurvature
 from vivit.errors import InputError
 from vivit.layers.affine import mirror
-from vivit.layers.store import GenericStore, Store, store_for
+from vivit.layers.store import DenseStore, LayerStore, Store, store_for
 from vivit.spectrum import GroupMatrix
 
 WORKSPACE = 64 * 2**20
@@ -118,15 +118,31 @@ def _stores(
         for c, cotangents in enumerate(linearization.cotangents(factor)):
             for store, s in zip(stores, cotangents, strict=True):
                 store.receive(c, s)
+    whole = stores[: linearization.layout.num_whole]
+    parts = [DenseStore(name, columns) for name, columns in _sums(linearization, stores)]
     columns = {
         name: factor.new_empty(num_samples * num_columns, *linearization.parameters[name].shape)
-        for name in linearization.generic
+        for name in linearization.layout.generic
     }
     for n, c, column in linearization.sample_columns(factor, samples):
         for name, value in column.items():
             columns[name][n * num_columns + c] = value
-    generic = [GenericStore(name, values) for name, values in columns.items()]
-    return num_samples * num_columns, [*stores, *generic]
+    generic = [DenseStore(name, values) for name, values in columns.items()]
+    return num_samples * num_columns, [*whole, *parts, *generic]
+
+
+def _sums(linearization: Linearization, stores: list[LayerStore]) -> Iterator[tuple[str, Tensor]]:
+    """Columns of the parameters that have parts, shape ``[M, p]``."""
+    for name, parts in linearization.layout.parts.items():
+        total: Tensor | None = None
+        for part in parts:
+            store = stores[part.layer]
+            columns = store.columns({label for label in store.parameters if label is not None})
+            if part.made is not None:
+                columns = linearization.pull_columns(columns, part.made, name)
+            total = columns if total is None else total + columns
+        assert total is not None
+        yield name, total
 
 
 def _group_columns(stores: list[Store], group: Mapping[str, Tensor], size: int) -> Tensor:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, Node
 
 from vivit.backprop.checks import (
     Versions,
@@ -22,25 +22,12 @@ from vivit.backprop.checks import (
     refuse_renormalized_embeddings,
 )
 from vivit.backprop.forward import twice_differentiable, unfused_recurrence, untouched
-from vivit.backprop.graph import Operation, find_operations, zeros_at
+from vivit.backprop.graph import Operation, ParameterUses, find_uses, zeros_at
+from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.sample_order import PROBE_SEED, sample_orders
 from vivit.layers.layer import AffineLayer
-
-
-@dataclass(frozen=True)
-class Uses:
-    """How parameters are used.
-
-    Attributes:
-        layers: Affine layers.
-        edges: For each layer, where the cotangents of its uses arrive.
-        generic: Names of the parameters that need the generic rule.
-    """
-
-    layers: list[AffineLayer]
-    edges: list[list[GradientEdge]]
-    generic: list[str]
+from vivit.layers.uses import SampleOrder
 
 
 class Linearization:
@@ -81,6 +68,7 @@ class Linearization:
         refuse_gradient_hooks(parameters)
         refuse_contexts()
         self._model, self._x, self._random_state = model, x, random_state
+        self._generic = generic
         self._samples: Tensor | None = None
         self._output = self._forward(x)
         check_output(self._output, parameters)
@@ -88,19 +76,14 @@ class Linearization:
         self.parameters = parameters
         self._versions = Versions.of(parameters, x)
         self._transposed: tuple[Tensor, dict[str, Tensor]] | None = None
-        self._operations = self._find_operations(generic)
+        self._parameter_uses = self._find_uses()
 
     @property
     def layers(self) -> list[AffineLayer]:
         """Affine layers, in the order in which `cotangents` yields them."""
         if self._samples is None:
-            return self._uses.layers
-        return [replace(layer, samples=self._samples) for layer in self._uses.layers]
-
-    @property
-    def generic(self) -> list[str]:
-        """Names of the parameters that need the generic rule."""
-        return self._uses.generic
+            return self.layout.layers
+        return [replace(layer, samples=self._samples) for layer in self.layout.layers]
 
     def _forward(self, x: Any) -> Tensor:
         """The model output, with a graph of operations that can be differentiated twice.
@@ -130,35 +113,35 @@ class Linearization:
             with untouched(self._model):
                 yield
 
-    def _find_operations(self, generic: frozenset[str]) -> tuple[list[Operation], list[str]]:
+    def _orders(self, uses: ParameterUses) -> dict[Operation, tuple[SampleOrder, ...] | None]:
+        operations = uses.all_operations
+        found = sample_orders(operations, self.output, self._pull, self._forward, self._x)
+        return dict(zip(operations, found, strict=True))
+
+    def _find_uses(self, misread: frozenset[Node] = frozenset()) -> ParameterUses:
         root = self._output.grad_fn
         if root is None:  # a parameter is the output itself, or there is none
-            return [], list(self.parameters if self._output.requires_grad else ())
-        affine = {name: p for name, p in self.parameters.items() if name not in generic}
+            others = list(self.parameters if self._output.requires_grad else ())
+            return ParameterUses([], {}, others)
+        affine = {name: p for name, p in self.parameters.items() if name not in self._generic}
         with self._differentiating():  # it reads what checkpointed parts have saved
-            operations, others = find_operations(root, affine)
-        return operations, [*others, *generic]
+            uses = find_uses(root, affine, misread)
+        return replace(uses, others=[*uses.others, *self._generic])
 
     @cached_property
-    def _uses(self) -> Uses:
-        """How the parameters are used; products with the GGN do without."""
+    def layout(self) -> Layout:
+        """How the parameters are served; products with the GGN do without."""
         self.check_fresh()
-        operations, others = self._operations
-        orders = sample_orders(operations, self.output, self._pull, self._forward, self._x)
-        found = []
-        for operation, order in zip(operations, orders, strict=True):
-            if order is None:
-                others = [*others, *operation.parameters]
-                continue
-            names = (operation.weight, operation.bias)
-            layer = AffineLayer(*names, operation.uses, order, len(self.output))
-            found.append((layer, operation.edges))
-        found.sort(key=lambda pair: tuple(map(str, pair[0].key)))
-        layers, edges = [layer for layer, _ in found], [edges for _, edges in found]
-        self._versions.watch(
-            [use.input for x in layers for use in x.uses if use.input is not None]
-        )
-        return Uses(layers, edges, sorted(others))
+        uses = self._parameter_uses
+        orders = self._orders(uses)
+        misread = [node for x, order in orders.items() if order is None for node in x.nodes]
+        if misread:  # some may be part of how a weight is made
+            uses = self._find_uses(frozenset(misread))
+            orders = self._orders(uses)
+        layout = arrange(uses, orders, len(self.output))
+        inputs = (use.input for layer in layout.layers for use in layer.uses)
+        self._versions.watch(x for x in inputs if x is not None)
+        return layout
 
     @contextmanager
     def restricted(self, samples: Tensor | None) -> Iterator[Linearization]:
@@ -186,7 +169,7 @@ class Linearization:
             For each column, one tensor ``[N, T, g, o]`` per layer of `layers`.
         """
         self.check_fresh()
-        layers, groups = self.layers, self._uses.edges
+        layers, groups = self.layers, self.layout.edges
         flat = [edge for edges in groups for edge in edges]
         if not flat:
             return
@@ -207,10 +190,10 @@ class Linearization:
             samples: Indices of these samples in the batch; None for all.
 
         Yields:
-            Sample ``n``, column ``c`` and ``J_n^T s_nc`` for the parameters in `generic`.
+            Sample ``n``, column ``c`` and ``J_n^T s_nc`` for the parameters that need it.
         """
         self.check_fresh()
-        inputs = [self.parameters[name] for name in self.generic]
+        inputs = [self.parameters[name] for name in self.layout.generic]
         if not inputs:
             return
         cotangent = torch.zeros_like(self.output)
@@ -218,8 +201,34 @@ class Linearization:
         for n, row in enumerate(rows):
             for c in range(factor.shape[1]):
                 cotangent[row] = factor[n, c]
-                yield n, c, dict(zip(self.generic, self._pull(cotangent, inputs), strict=True))
+                yield (
+                    n,
+                    c,
+                    dict(zip(self.layout.generic, self._pull(cotangent, inputs), strict=True)),
+                )
             cotangent[row] = 0
+
+    def pull_columns(self, columns: Tensor, made: GradientEdge, name: str) -> Tensor:
+        """From the columns of a tensor to those of a parameter that it is made of.
+
+        Args:
+            columns: Shape ``[M, p]``, with ``p`` entries of the tensor.
+            made: Where the tensor leaves the function that makes it.
+            name: Of the parameter.
+
+        Returns:
+            Shape ``[M, q]``, with ``q`` entries of the parameter.
+        """
+        self.check_fresh()
+        parameter, like = self.parameters[name], zeros_at(made)
+        result = columns.new_empty(len(columns), parameter.numel())
+        with self._differentiating():
+            for row, column in zip(result, columns, strict=True):
+                (pulled,) = torch.autograd.grad(
+                    [made], [parameter], [column.reshape(like.shape)], retain_graph=True
+                )
+                row.copy_(pulled.flatten())
+        return result
 
     def pullback(self, u: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Vector-Jacobian product ``sum_n J_n^T u_n``.

@@ -3,8 +3,12 @@
 Parameters are found where they are used, not in the modules that own them: functional calls,
 modules called twice and tied weights need no special treatment. Each parameter ends in an
 ``AccumulateGrad`` node; the nodes that feed it are its uses. Those of an affine operation become
-`AffineUse` objects. A parameter with any other use has no rule here and is served by the generic
-one, so an operation that this file does not know can make the library slower, never wrong.
+`AffineUse` objects.
+
+A parameter that is used in several ways, or that only becomes a weight through functions of its
+own (a weight norm, a merged adapter), has *parts*: affine operations, each on the parameter itself
+or on a tensor made of it. A parameter with any other use has no rule here and is served by the
+generic one, so an operation that this file does not know can make the library slower, never wrong.
 """
 
 from __future__ import annotations
@@ -20,8 +24,11 @@ from vivit.backprop.roles import Consumers, Kind, Role, find_roles, zeros_like_o
 from vivit.errors import UnsupportedError
 from vivit.layers.uses import AffineUse
 
+MAX_FUNCTIONS = 32
+"""Operations between a parameter and the weights made of it, beyond which the search ends."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Operation:
     """Uses of one pair of parameters by affine operations, to become an `AffineLayer`.
 
@@ -48,49 +55,89 @@ class Operation:
         return [name for name in (self.weight, self.bias) if name is not None]
 
 
-def find_operations(
-    root: Node, parameters: dict[str, Tensor]
-) -> tuple[list[Operation], list[str]]:
-    """Find how parameters are used.
+@dataclass(frozen=True)
+class Part:
+    """An affine operation on a parameter, or on a tensor that is made of it.
+
+    Attributes:
+        operation: The operation; the name of its weight or bias says what this part is.
+        made: Where the tensor leaves the function that makes it; None for the parameter itself.
+    """
+
+    operation: Operation
+    made: GradientEdge | None
+
+
+@dataclass(frozen=True)
+class ParameterUses:
+    """How parameters are used.
+
+    Attributes:
+        operations: Affine operations that are all that their parameters do.
+        parts: The parts of each parameter that has several. Parameters share those on a tensor
+            that is made of both.
+        others: Names of the parameters that are used in another way.
+    """
+
+    operations: list[Operation]
+    parts: dict[str, list[Part]]
+    others: list[str]
+
+    @property
+    def all_operations(self) -> list[Operation]:
+        """The operations, and then those of parts."""
+        parts = (part.operation for each in self.parts.values() for part in each)
+        return list(dict.fromkeys([*self.operations, *parts]))
+
+
+def find_uses(
+    root: Node, parameters: dict[str, Tensor], misread: frozenset[Node] = frozenset()
+) -> ParameterUses:
+    """Find how parameters are used; those that do not influence the output are in no list.
 
     Args:
         root: Autograd node of the model output.
         parameters: The parameters of interest, by name.
+        misread: Nodes that look like an affine operation on samples, but are none.
 
     Returns:
-        The affine operations, and the names of all parameters that are used in another way.
-        Parameters in neither do not influence the output.
+        Their uses.
 
     Raises:
         UnsupportedError: Part of the graph is hidden by reentrant activation checkpointing.
     """
     consumers = _consumers(root)
-    position = {node: i for i, node in enumerate(consumers)}
+    position = {node: i for i, (node, _) in enumerate(consumers)}
     names = {id(p): name for name, p in parameters.items()}
-    found: dict[str, list[Role]] = {}
+    search = _Search(root, consumers, misread)
+    plain: dict[str, list[Role]] = {}
+    places: dict[str, list[_Place]] = {}
     others: list[str] = []
-    for node in list(consumers):
+    for node, output in list(consumers):
         name = names.get(id(getattr(node, "variable", None)))
         if name is None:
             continue
-        parameter = parameters[name]
-        roles = [r for use, i in consumers[node] for r in find_roles(use, i, parameter, consumers)]
-        known = [role for role in roles if role is not None]
-        if len(known) == len(roles) and _agree(known):
-            found[name] = sorted(known, key=lambda role: position[role.node])
-        else:
+        reached = search.places(name, (node, output), parameters[name])
+        if reached is None:
             others.append(name)
-    operations = _operations(found)
+            continue
+        for place in reached:
+            place.roles.sort(key=lambda role: position[role.node])
+        if len(reached) == 1 and reached[0].made is None:
+            plain[name] = reached[0].roles
+        else:
+            places[name] = reached
+    operations = _operations(plain)
     served = [name for operation in operations for name in operation.parameters]
-    if sorted(served) != sorted(found):
-        raise AssertionError(f"parameters {sorted(found)} are served as {sorted(served)}")
-    return operations, others
+    if sorted(served) != sorted(plain):
+        raise AssertionError(f"parameters {sorted(plain)} are served as {sorted(served)}")
+    return ParameterUses(operations, _parts(places), others)
 
 
 def _consumers(root: Node) -> Consumers:
-    """All nodes of the graph with the (node, input index) pairs that use their output."""
+    """All outputs of nodes of the graph with the (node, input index) pairs that use them."""
     consumers: Consumers = defaultdict(list)
-    consumers[root] = []
+    consumers[root, 0] = []
     todo, seen = [root], {root}
     while todo:
         node = todo.pop()
@@ -99,18 +146,99 @@ def _consumers(root: Node) -> Consumers:
                 "The model uses reentrant activation checkpointing, which hides parameters from "
                 "autograd. Call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
             )
-        for index, (child, _) in enumerate(node.next_functions):
+        for index, (child, output) in enumerate(node.next_functions):
             if child is not None:
-                consumers[child].append((node, index))
+                consumers[child, output].append((node, index))
                 if child not in seen:
                     seen.add(child)
                     todo.append(child)
     return dict(consumers)
 
 
-def _agree(roles: list[Role]) -> bool:
-    """Whether all uses are of one kind, and cut the parameter into the same features."""
-    return len({(role.kind, role.use.features, role.use.transposed) for role in roles}) == 1
+@dataclass
+class _Place:
+    """Affine operations of one kind on one tensor.
+
+    Attributes:
+        name: Of the tensor.
+        made: Where the tensor leaves the function that makes it; None for a parameter.
+        roles: What the operations do with it.
+    """
+
+    name: str
+    made: GradientEdge | None
+    roles: list[Role]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Follows parameters through the graph.
+
+    Attributes:
+        root: Autograd node of the model output.
+        consumers: Who uses the outputs of each node.
+        misread: Nodes that look like an affine operation on samples, but are none.
+    """
+
+    root: Node
+    consumers: Consumers
+    misread: frozenset[Node]
+
+    def places(
+        self, name: str, source: tuple[Node, int], parameter: Tensor
+    ) -> list[_Place] | None:
+        """All affine operations on a parameter and on tensors made of it; None if not all are."""
+        found: list[_Place] = []
+        todo, seen = [source], {source[0]}
+        while todo:
+            maker, output = todo.pop()
+            is_parameter = (maker, output) == source
+            tensor = parameter if is_parameter else zeros_like_output(maker, output)
+            made = None if is_parameter else GradientEdge(maker, output)
+            label = name if is_parameter else f"{name} through {maker.name()}"
+            known: list[Role] = []
+            for use, index in self.consumers[maker, output]:
+                roles = self._roles(use, index, tensor)
+                known += roles
+                if roles or use in seen:
+                    continue
+                if use is self.root or len(seen) > MAX_FUNCTIONS:
+                    return None
+                seen.add(use)
+                todo += [place for place in self.consumers if place[0] is use]
+            found += [_Place(label, made, alike) for alike in _alike(known)]
+        return found
+
+    def _roles(self, use: Node, index: int, tensor: Tensor) -> list[Role]:
+        """What an operation does with a tensor; nothing if that is not known."""
+        roles = find_roles(use, index, tensor, self.consumers)
+        known = [role for role in roles if role is not None and role.node not in self.misread]
+        return known if len(known) == len(roles) else []
+
+
+def _alike(roles: list[Role]) -> list[list[Role]]:
+    """Sort uses by kind, and by how they cut a tensor into features."""
+    kinds: dict[object, list[Role]] = defaultdict(list)
+    for role in roles:
+        kinds[role.kind, role.use.features, role.use.transposed].append(role)
+    return list(kinds.values())
+
+
+def _parts(places: dict[str, list[_Place]]) -> dict[str, list[Part]]:
+    """Give each tensor and kind of use one operation, which parameters share."""
+    operations: dict[object, Operation] = {}
+    parts: dict[str, list[Part]] = {}
+    for name, reached in places.items():
+        parts[name] = []
+        for place in reached:
+            nodes = tuple(role.node for role in place.roles)
+            kind = place.roles[0].kind
+            weight, bias = (None, place.name) if kind is Kind.BIAS else (place.name, None)
+            uses = tuple(role.use for role in place.roles)
+            key = (place.made or name, kind, nodes)
+            operation = operations.setdefault(key, Operation(weight, bias, nodes, uses))
+            parts[name].append(Part(operation, place.made))
+    return parts
 
 
 def _operations(found: dict[str, list[Role]]) -> list[Operation]:

@@ -21,8 +21,8 @@ from vivit.layers.convolutions import ConvolutionUse, TransposedConvolutionUse
 from vivit.layers.entrywise import BiasUse, ScaleUse, Span
 from vivit.layers.uses import AffineUse, EmbeddingUse, LinearUse
 
-Consumers = dict[Node, list[tuple[Node, int]]]
-"""For each node the (node, input index) pairs that use its output."""
+Consumers = dict[tuple[Node, int], list[tuple[Node, int]]]
+"""For each output of a node the (node, input index) pairs that use it."""
 
 
 class Kind(Enum):
@@ -61,16 +61,17 @@ def find_roles(
         node: The operation.
         index: Which of its inputs the parameter is.
         parameter: The parameter.
-        consumers: Who uses the output of each node.
+        consumers: Who uses the outputs of each node.
 
     Returns:
         Its roles: one, or as many as a transposed or repeated form of it has; None for one that
         is not known.
     """
-    if parameter.ndim == 2 and consumers[node] and _is_transpose(node):
-        return [_role(_OF_TRANSPOSED, use, i, parameter) for use, i in consumers[node]]
-    if node.name() == "RepeatBackward0" and parameter.ndim == 1 and consumers[node]:
-        return [_role(_OF_REPEATED, use, i, parameter) for use, i in consumers[node]]
+    further = consumers.get((node, 0), [])
+    if parameter.ndim == 2 and further and _is_transpose(node):
+        return [_role(_OF_TRANSPOSED, use, i, parameter) for use, i in further]
+    if node.name() == "RepeatBackward0" and parameter.ndim == 1 and further:
+        return [_role(_OF_REPEATED, use, i, parameter) for use, i in further]
     return [_role(_RULES, node, index, parameter)]
 
 
@@ -135,6 +136,15 @@ def _multiplied(field: str) -> Rule:
         return Role(Kind.LONE, node, ScaleUse(span, lambda: factor.expand(shape), factor))
 
     return rule
+
+
+def _negative_slope(node: Node, parameter: Tensor) -> Role | None:
+    """PReLU: its weight scales the negative part of its input."""
+    span = _span(tuple(parameter.shape), output_shape(node))
+    if span is None:
+        return None
+    x = saved(node, "self").detach()
+    return Role(Kind.LONE, node, ScaleUse(span, lambda: x.clamp(max=0), x))
 
 
 def _batch_norm(node: Node, parameter: Tensor) -> Role | None:
@@ -248,6 +258,7 @@ _RULES: dict[tuple[str, int], Rule] = {
     ("NativeGroupNormBackward0", 1): _group_norm,
     ("NativeGroupNormBackward0", 2): _channel_bias,
     ("EmbeddingBackward0", 0): _embedding,
+    ("PreluKernelBackward0", 1): _negative_slope,
 }
 """Roles of a parameter, by kind of node and index of the input."""
 
@@ -286,7 +297,8 @@ def output_shape(node: Node) -> tuple[int, ...]:
 
 
 def zeros_like_output(node: Node, index: int) -> Tensor:
-    """A zero of the shape, dtype and device of one of a node's outputs."""
+    """A zero of the shape, dtype and device of one of a node's outputs, not to be written to."""
     metadata: Any = getattr(node, "_input_metadata")  # noqa: B009 - as above
     output = metadata[index]
-    return torch.zeros(tuple(output.shape), dtype=output.dtype, device=output.device)
+    zero = torch.zeros((), dtype=output.dtype, device=output.device)
+    return zero.expand(tuple(output.shape))

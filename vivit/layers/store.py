@@ -168,8 +168,8 @@ class FactorStore(LayerStore):
         return torch.cat([columns.flatten(2) for columns in formed], dim=2).flatten(end_dim=1)
 
 
-class GenericStore(Store):
-    """Keeps the columns of one parameter that no affine layer serves."""
+class DenseStore(Store):
+    """Keeps the columns of one parameter that no single affine layer serves."""
 
     def __init__(self, parameter: str, columns: Tensor) -> None:
         """Wrap columns of shape ``[N * C, *shape]``."""
