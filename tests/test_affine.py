@@ -42,11 +42,34 @@ def test_evaluations_agree_with_the_formula(shape, workspace):
 
 
 @settings(deadline=None, derandomize=True)
+@given(shapes, st.sampled_from([0, 1000, 2**20]))
+def test_one_hot_inputs(shape, workspace):
+    """Indices, of which -1 stands for no input, give what the vectors themselves do."""
+    _, s = factors(shape)
+    generator = torch.Generator().manual_seed(1)
+    size = (shape.samples, shape.positions)
+    index = torch.randint(-1, shape.inputs, size, generator=generator)
+    dense = Factors((index[..., None] == torch.arange(shape.inputs)).double(), s)
+    one_hot = Factors(index, s, classes=shape.inputs)
+    assert torch.equal(form_columns(one_hot), form_columns(dense))
+    half = Factors(index[:1], s[:1], classes=shape.inputs)
+    for evaluation in possible(shape):
+        grams = torch.zeros(4, s.shape[0] * s.shape[1], s.shape[0] * s.shape[1]).double()
+        evaluate(evaluation, grams[0], one_hot, workspace=workspace)
+        evaluate(evaluation, grams[1], dense, workspace=workspace)
+        evaluate(evaluation, grams[2, : s.shape[1]], half, one_hot, workspace=workspace)
+        evaluate(evaluation, grams[3], dense, dense, workspace=workspace)
+        assert torch.allclose(grams[0].tril(), grams[1].tril(), rtol=1e-12, atol=1e-12)
+        first = grams[2:, : s.shape[1]]
+        assert torch.allclose(first[0], first[1], rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None, derandomize=True)
 @given(shapes)
 def test_columns(shape):
     a, s = factors(shape)
     expected = torch.einsum("ncto,nti->ncoi", s, a)
-    assert torch.allclose(form_columns(a, s), expected, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(form_columns(Factors(a, s)), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("evaluation", Evaluation, ids=lambda e: e.value)

@@ -256,7 +256,6 @@ REFUSED = {
     ),
     "infinite": (lambda f, y: (f - f).pow(1.5).sum(), F, F, InputError, "is NaN or infinite"),
     "negative weights": (CE(-WEIGHT - 1), F, Y, InputError, "negative class weights"),
-    "all ignored": (CE(ignore_index=0), F, 0 * Y, InputError, "averages over nothing"),
     "negative probabilities": (CE(), F, -F.abs(), InputError, "targets that are not negative"),
     "shape of probabilities": (CE(), F, F[:, :2], InputError, r"shape \[4, 3\], got \[4, 2\]"),
     "shape of classes": (CE(), F, Y[:, None], InputError, r"class indices of shape \[4\]"),

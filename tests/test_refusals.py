@@ -185,6 +185,11 @@ REFUSED = {
         UnsupportedError,
         "reduction='none'.*Use reduction='mean'",
     ),
+    "all targets ignored": (
+        lambda: ggn(loss_func=nn.CrossEntropyLoss(ignore_index=0), data=[(X, 0 * Y), (X, 0 * Y)]),
+        InputError,
+        "averages over nothing: all targets are ignored",
+    ),
     "targets of the wrong shape": (
         lambda: ggn(data=(X, Y[:3])),
         InputError,
@@ -449,6 +454,26 @@ def test_checkpointing_without_reentry_works():
 
     model = Safe()
     assert torch.allclose(ggn(model).eigvalsh(), ggn(model.net).eigvalsh(), atol=1e-6)
+
+
+def test_parameters_that_a_custom_function_hides():
+    class Hiding(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, layer):
+            return layer(x.detach())
+
+        @staticmethod
+        def backward(ctx, g):
+            return g, None
+
+    class Model(nn.Sequential):
+        def forward(self, x):
+            return self[1](Hiding.apply(x.clone().requires_grad_(), self[0]))
+
+    model = Model(nn.Linear(5, 5), nn.Linear(5, 3))
+    with pytest.warns(UserWarning, match=r"'0.weight', '0.bias'.*HidingBackward.*may hide them"):
+        ggn(model)
+    ggn(model, params=["1*"])  # warnings are errors
 
 
 def test_tied_weights_are_selected_by_either_name():

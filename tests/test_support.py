@@ -58,6 +58,7 @@ class Times(nn.Module):
 
 
 weight_norm = nn.utils.parametrizations.weight_norm
+spectral_norm = nn.utils.parametrizations.spectral_norm
 LAYERS = {
     "Linear, on vectors": (nn.Linear(F, 2), vectors),
     "Linear, on sequences": (nn.Linear(F, 2), sequences),
@@ -83,6 +84,7 @@ LAYERS = {
     "GRU": (First(nn.GRU(F, 2, batch_first=True)), sequences),
     "PReLU": (nn.PReLU(F), lambda: images(2)),
     "weight_norm": (weight_norm(nn.Linear(F, 2)), vectors),
+    "spectral_norm": (spectral_norm(nn.Linear(F, 2)).eval(), vectors),
     "parameters used directly (`+`, `*`)": (Times(), vectors),
 }
 
@@ -118,9 +120,12 @@ def page() -> str:
     lines += [
         "",
         "Tied weights, modules that are used several times, functional calls, frozen parameters",
-        "and in-place activations need nothing special. A weight that is used in two different",
-        "ways (a token table that is also the output layer) is generic. Refused: models that mix",
-        "samples, such as BatchNorm in training mode, and reentrant activation checkpointing.",
+        "and in-place activations need nothing special. Parameters of which a weight is made",
+        "(parametrizations, merged adapters) are fast, too: the columns of the weight are pulled",
+        "back through the function that makes it. So are weights that are used in different ways",
+        "(a token table that is also the output layer), whose columns add up. Refused: models",
+        "that mix samples, such as BatchNorm in training mode, and reentrant activation",
+        "checkpointing.",
         "",
         "## Losses",
         "",

@@ -64,6 +64,11 @@ class Curvature:
         self.batches: list[Batch] = []
         self.columns = 0
         last, hessian = self._first_pass(as_batches(data))
+        self._normalizer = sum(batch.normalizer or 0.0 for batch in self.batches)
+        if self.is_mean and not self._normalizer:
+            raise InputError(
+                "The loss averages over nothing: all targets are ignored or have weight 0."
+            )
         self._subset = resolve_subset(subset, self.num_samples)
         self._kept = self._curvature(0, last, hessian) if len(self.batches) == 1 else None
 
@@ -160,7 +165,7 @@ class Curvature:
             return None
         parts = []
         for batch in self.each():
-            coordinates = batch.hessian.coordinates(batch.gradient / batch.weight)
+            coordinates = batch.hessian.coordinates(batch.gradient / (batch.weight or 1.0))
             if coordinates is None:
                 return None
             parts.append(coordinates * batch.weight**0.5)
@@ -277,15 +282,16 @@ class Curvature:
         self, index: int, linearization: Linearization, hessian: LossHessian
     ) -> BatchCurvature:
         batch = self.batches[index]
-        weight = 1.0
-        if batch.normalizer is not None:
-            weight = batch.normalizer / sum(b.normalizer or 0.0 for b in self.batches)
+        weight = 1.0 if batch.normalizer is None else batch.normalizer / self._normalizer
+        gradient = torch.zeros_like(linearization.output)
+        if weight:  # a mean over nothing is NaN, but does not count
+            gradient = weight * loss_gradient(self._loss_func, linearization.output, batch.y)
         samples = self._local_samples(batch)
         return BatchCurvature(
             batch=batch,
             linearization=linearization,
             hessian=hessian,
-            gradient=weight * loss_gradient(self._loss_func, linearization.output, batch.y),
+            gradient=gradient,
             weight=weight,
             boost=self.num_samples / self.num_curvature_samples,
             samples=samples,

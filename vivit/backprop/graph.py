@@ -13,11 +13,13 @@ generic one, so an operation that this file does not know can make the library s
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
 
 from vivit.backprop.roles import Consumers, Kind, Role, find_roles, zeros_like_output
@@ -127,6 +129,8 @@ def find_uses(
             plain[name] = reached[0].roles
         else:
             places[name] = reached
+    unused = set(parameters) - {*plain, *places, *others}
+    _warn_if_hidden([name for name in parameters if name in unused], consumers)
     operations = _operations(plain)
     served = [name for operation in operations for name in operation.parameters]
     if sorted(served) != sorted(plain):
@@ -153,6 +157,19 @@ def _consumers(root: Node) -> Consumers:
                     seen.add(child)
                     todo.append(child)
     return dict(consumers)
+
+
+def _warn_if_hidden(unused: list[str], consumers: Consumers) -> None:
+    """Parameters that seem to be unused may be so to autograd alone."""
+    nodes: list[object] = [node for node, _ in consumers]
+    custom = [type(node).__name__ for node in nodes if isinstance(node, BackwardCFunction)]
+    if unused and custom:
+        warnings.warn(
+            f"Parameters {unused} do not influence the model output as autograd sees it, and "
+            f"count as unused. The model has a custom autograd function ({custom[0]}) that may "
+            "hide them: if so, replace it by plain tensor operations.",
+            stacklevel=2,
+        )
 
 
 @dataclass
@@ -220,7 +237,8 @@ def _alike(roles: list[Role]) -> list[list[Role]]:
     """Sort uses by kind, and by how they cut a tensor into features."""
     kinds: dict[object, list[Role]] = defaultdict(list)
     for role in roles:
-        kinds[role.kind, role.use.features, role.use.transposed].append(role)
+        use = role.use
+        kinds[role.kind, use.features, use.transposed, use.one_hot].append(role)
     return list(kinds.values())
 
 

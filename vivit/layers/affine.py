@@ -12,7 +12,7 @@ kernel", ICML 2022, section 3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,12 +26,24 @@ class Factors:
     """What the columns of an affine layer are made of.
 
     Attributes:
-        a: Inputs, shape ``[N, T, i]``.
+        a: Inputs, shape ``[N, T, i]``; of one-hot inputs the indices, ``[N, T]``, -1 for zero.
         s: Cotangents, shape ``[N, C, T, o]``.
+        classes: ``i`` of one-hot inputs.
     """
 
     a: Tensor
     s: Tensor
+    classes: int | None = None
+
+    @classmethod
+    def of(cls, a: Tensor, s: Tensor, classes: int | None) -> Factors:
+        """Factors of inputs ``[N, T, i]``, or indices ``[N, T, 1]`` of one-hot inputs."""
+        return cls(a if classes is None else a.squeeze(2), s, classes)
+
+    @property
+    def num_inputs(self) -> int:
+        """``i``."""
+        return self.a.shape[2] if self.classes is None else self.classes
 
 
 def hadamard(gram: Tensor, left: Factors, right: Factors | None = None) -> None:
@@ -52,7 +64,7 @@ def hadamard(gram: Tensor, left: Factors, right: Factors | None = None) -> None:
         cols = slice(0, rows.stop if right is None else m)
         block = s_left[_columns(rows, c)] @ s_right[_columns(cols, d)].T
         block = block.view(-1, c, cols.stop, d)
-        block *= (a_left[rows] @ a_right[cols].T)[:, None, :, None]
+        block *= inner_products(a_left[rows], a_right[cols], block)[:, None, :, None]
         target = gram[_columns(rows, c), _columns(cols, d)]
         target += block.view(target.shape)
 
@@ -66,27 +78,48 @@ def direct(gram: Tensor, left: Factors, right: Factors | None = None, *, workspa
         right: Factors of the columns; by default ``left``, and only lower blocks are added to.
         workspace: Bytes that a chunk of columns may take.
     """
-    per_feature = sum(gram.shape) * left.a.shape[2] * gram.element_size()
+    per_feature = sum(gram.shape) * left.num_inputs * gram.element_size()
     for features in _chunks(left.s.shape[3], workspace // max(per_feature, 1)):
         columns = _flat_columns(left, features)
         gram_of_columns(gram, columns, None if right is None else _flat_columns(right, features))
 
 
-def form_columns(a: Tensor, s: Tensor) -> Tensor:
+def form_columns(factors: Factors) -> Tensor:
     """Contract the shared positions: ``V[n,c,o,i] = sum_t s[n,c,t,o] a[n,t,i]``.
 
     Args:
-        a: Inputs, shape ``[N, T, i]``.
-        s: Cotangents, shape ``[N, C, T, o]``.
+        factors: Of ``N`` samples and ``C`` columns.
 
     Returns:
         Columns, shape ``[N, C, o, i]``.
     """
-    num_samples, num_columns, _, out_features = s.shape
-    columns = s.new_empty(num_samples, num_columns, out_features, a.shape[2])
+    a, s = factors.a, factors.s
+    n, num_columns, _, o = s.shape
+    if factors.classes is not None:
+        columns = s.new_zeros(n, num_columns, o, factors.classes + 1)  # the last one is for -1
+        index = torch.where(a < 0, factors.classes, a)[:, None, None, :]
+        columns.scatter_add_(3, index.expand(n, num_columns, o, -1), s.transpose(2, 3))
+        return columns[..., :-1]
+    columns = s.new_empty(n, num_columns, o, a.shape[2])
     for c in range(num_columns):  # a loop, since [c, o] of s do not flatten without a copy
         columns[:, c] = s[:, c].transpose(1, 2) @ a
     return columns
+
+
+def inner_products(left: Tensor, right: Tensor, like: Tensor) -> Tensor:
+    """Inner products of the rows of two lists of inputs.
+
+    Args:
+        left: Inputs ``[P, i]``; indices ``[P]`` of one-hot inputs.
+        right: Inputs ``[Q, i]``; indices ``[Q]``.
+        like: A tensor of the dtype to use.
+
+    Returns:
+        Shape ``[P, Q]``.
+    """
+    if left.ndim == 2:
+        return left @ right.T
+    return ((left[:, None] == right) & (right >= 0)).to(like.dtype)
 
 
 def gram_of_columns(gram: Tensor, left: Tensor, right: Tensor | None = None) -> None:
@@ -127,10 +160,11 @@ def pairwise(gram: Tensor, left: Factors, right: Factors | None = None, *, works
     for cols in _chunks(m, side):
         # d innermost in the right factor, so that B is never transposed in memory
         s_right = other.s[cols].permute(0, 2, 3, 1).reshape(-1, u, o * d)
-        a_block = a_right[cols].flatten(end_dim=1).T
+        a_block = a_right[cols].flatten(end_dim=1)
         for rows in _chunks(n, side, start=cols.start if right is None else 0):
             num_rows = rows.stop - rows.start
-            inner = (a_left[rows].flatten(end_dim=1) @ a_block).unflatten(1, (-1, u))
+            inner = inner_products(a_left[rows].flatten(end_dim=1), a_block, gram)
+            inner = inner.unflatten(1, (-1, u))
             for j, sample in enumerate(range(cols.start, cols.stop)):
                 mixed = (inner[:, j] @ s_right[j]).view(num_rows, t * o, d)
                 view[rows, :, sample] += s_left[rows] @ mixed
@@ -158,10 +192,5 @@ def _chunks(size: int, length: int, start: int = 0) -> Iterator[slice]:
 
 
 def _flat_columns(factors: Factors, features: slice) -> Tensor:
-    columns = form_columns(factors.a, factors.s[..., features])
+    columns = form_columns(replace(factors, s=factors.s[..., features]))
     return columns.flatten(end_dim=1).flatten(start_dim=1)
-
-
-def add_ones(a: Tensor) -> Tensor:
-    """Append the constant input one, whose weight is the bias: ``[..., i] -> [..., i + 1]``."""
-    return torch.cat([a, a.new_ones(*a.shape[:-1], 1)], dim=-1)

@@ -35,6 +35,7 @@ class AffineShape:
         inputs: ``i``, with the constant one of the bias if there is one.
         outputs: ``o``.
         groups: Channel groups, each an affine layer of its own.
+        one_hot: Whether inputs are one-hot: their products are comparisons of indices.
     """
 
     samples: int
@@ -43,6 +44,12 @@ class AffineShape:
     inputs: int
     outputs: int
     groups: int = 1
+    one_hot: bool = False
+
+    @property
+    def product(self) -> int:
+        """Length of the inner product of two inputs."""
+        return 1 if self.one_hot else self.inputs
 
 
 @dataclass(frozen=True)
@@ -99,18 +106,19 @@ def _hadamard(x: AffineShape) -> Cost:
     if x.positions != 1:
         raise ValueError(f"The Hadamard evaluation needs one position, got {x.positions}.")
     total = x.samples * x.columns
-    flops = total**2 * x.outputs + x.samples**2 * x.inputs + total**2
+    flops = total**2 * x.outputs + x.samples**2 * x.product + total**2
     return Cost(flops, 3 * total**2 / 2)
 
 
 def _direct(x: AffineShape) -> Cost:
     total, size = x.samples * x.columns, x.inputs * x.outputs
-    return Cost(2 * total * x.positions * size + total**2 * size, 2 * total * size + total**2)
+    forming = 2 * total * x.positions * x.outputs * x.product
+    return Cost(forming + total**2 * size, 2 * total * size + total**2)
 
 
 def _pairwise(x: AffineShape) -> Cost:
     pairs = x.samples**2 / 2
-    inner = x.positions**2 * x.inputs
+    inner = x.positions**2 * x.product
     mixed = x.positions**2 * x.columns * x.outputs
     outer = x.columns**2 * x.positions * x.outputs
     traffic = 2 * x.positions * (x.positions + x.columns * x.outputs) + x.columns**2

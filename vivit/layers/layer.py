@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,10 +61,30 @@ class AffineLayer:
         """Shared positions per sample, ``T``, of all uses together."""
         return sum(use.rows * use.positions for use in self.uses) // self.batch_size
 
-    def inputs(self) -> Tensor:
-        """``a`` of all uses, shape ``[N, T, g, i]``."""
+    @property
+    def classes(self) -> int | None:
+        """Number of inputs, if they are one-hot vectors."""
+        return self.features[1] if self.uses[0].one_hot else None
+
+    def inputs(self, parameters: Collection[str | None], dtype: torch.dtype) -> Tensor:
+        """``a`` of all uses.
+
+        Args:
+            parameters: Names of those parameters that count; others are left out.
+            dtype: Of the result.
+
+        Returns:
+            Shape ``[N, T, g, i]``, with a one for the bias; ``[N, T, g, 1]`` for one-hot inputs,
+            which have no bias beside them: their indices, whole numbers.
+        """
         a = self._join([use.inputs() for use in self.uses])
-        return a[..., :0] if self.weight is None else a
+        if self.classes is not None:
+            return a
+        if self.weight is None or self.weight not in parameters:
+            a = a[..., :0]
+        a = a.to(dtype)
+        has_bias = self.bias is not None and self.bias in parameters
+        return torch.cat([a, a.new_ones(*a.shape[:-1], 1)], dim=-1) if has_bias else a
 
     def cotangents(self, s: Sequence[Tensor]) -> Tensor:
         """``s`` of all uses for one column, shape ``[N, T, g, o]``."""
@@ -82,7 +102,9 @@ class AffineLayer:
         """
         groups, inputs, outputs = self.features
         inputs = (self.weight in parameters) * inputs + (self.bias in parameters)
-        return AffineShape(self.num_samples, columns, self.positions, inputs, outputs, groups)
+        one_hot = self.classes is not None
+        sizes = (self.num_samples, columns, self.positions, inputs, outputs, groups)
+        return AffineShape(*sizes, one_hot)
 
     def _join(self, rows: list[Tensor]) -> Tensor:
         split = [

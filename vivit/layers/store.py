@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vivit.layers.affine import (
     Factors,
-    add_ones,
     direct,
     form_columns,
     gram_of_columns,
@@ -90,22 +89,23 @@ class ColumnStore(LayerStore):
     def __init__(self, layer: AffineLayer, columns: int, like: Tensor) -> None:
         """Allocate the columns; arguments as for `store_for`."""
         super().__init__(layer)
-        a = layer.inputs().to(like.dtype)
-        self._inputs: Tensor | None = a if layer.bias is None else add_ones(a)
-        groups, _, outputs = layer.features
-        self._columns = like.new_empty(
-            layer.num_samples, columns, groups, outputs, self._inputs.shape[3]
-        )
+        groups, inputs, outputs = layer.features
+        inputs += layer.bias is not None
+        self._classes = layer.classes
+        self._inputs: Tensor | None = layer.inputs(self.parameters, like.dtype)
+        self._columns = like.new_empty(layer.num_samples, columns, groups, outputs, inputs)
 
     def receive(self, c: int, s: Tensor) -> None:
         """Contract the positions of column ``c`` away; after the last, forget the inputs."""
         a = self._inputs
         assert a is not None
-        if s.shape[3] == a.shape[3] == 1:  # entry by entry: no matrix to multiply
+        entrywise = s.shape[3] == a.shape[3] == 1 and self._classes is None
+        if entrywise:  # no matrix to multiply
             self._columns[:, c, :, 0, 0] = (s * a).sum(dim=1).squeeze(-1)
         else:
             for g in range(s.shape[2]):
-                self._columns[:, c, g] = form_columns(a[:, :, g], s[:, None, :, g])[:, 0]
+                factors = Factors.of(a[:, :, g], s[:, None, :, g], self._classes)
+                self._columns[:, c, g] = form_columns(factors)[:, 0]
         if c + 1 == self._columns.shape[1]:
             self._inputs = None
 
@@ -152,17 +152,13 @@ class FactorStore(LayerStore):
 
     def factors(self, parameters: set[str]) -> Iterator[Factors]:
         """Inputs and cotangents of each channel group."""
-        a = self._layer.inputs().to(self._cotangents.dtype)
-        if self._weight not in parameters:
-            a = a[..., :0]
-        if self._bias in parameters:
-            a = add_ones(a)
+        a = self._layer.inputs(parameters, self._cotangents.dtype)
         for g in range(self._cotangents.shape[2]):
-            yield Factors(a[:, :, g], self._cotangents[:, :, g])
+            yield Factors.of(a[:, :, g], self._cotangents[:, :, g], self._layer.classes)
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, formed from the factors."""
-        formed = [form_columns(f.a, f.s) for f in self.factors(parameters)]
+        formed = [form_columns(f) for f in self.factors(parameters)]
         if self._transposed:
             formed = [columns.transpose(2, 3) for columns in formed]
         return torch.cat([columns.flatten(2) for columns in formed], dim=2).flatten(end_dim=1)

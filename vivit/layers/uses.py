@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 
@@ -35,10 +35,12 @@ class AffineUse(ABC):
     Attributes:
         input: The input as the operation saw it; None for a bias alone.
         transposed: Whether the weight is laid out as ``[g, i, o]``, not ``[g, o, i]``.
+        one_hot: Whether the inputs are one-hot vectors, of which only the index is known.
     """
 
     input: Tensor | None
     transposed: bool = False
+    one_hot: bool = False
 
     @property
     @abstractmethod
@@ -57,7 +59,10 @@ class AffineUse(ABC):
 
     @abstractmethod
     def inputs(self) -> Tensor:
-        """The rows' inputs ``a``, shape ``[rows, positions, g, i]``."""
+        """The rows' inputs ``a``, shape ``[rows, positions, g, i]``.
+
+        If they are one-hot, their indices, ``[rows, positions, g, 1]``; -1 for a zero input.
+        """
 
     @abstractmethod
     def cotangents(self, s: Tensor) -> Tensor:
@@ -117,6 +122,7 @@ class EmbeddingUse(AffineUse):
     padding_idx: int
 
     transposed = True
+    one_hot = True
 
     @property
     def features(self) -> tuple[int, int, int]:
@@ -134,11 +140,9 @@ class EmbeddingUse(AffineUse):
         return 1
 
     def inputs(self) -> Tensor:
-        """One-hot vectors, ``[rows, 1, 1, vectors]``; zero for the padding."""
-        onehot = F.one_hot(self.input.flatten(), self.table_shape[0])
-        if self.padding_idx >= 0:
-            onehot[:, self.padding_idx] = 0
-        return onehot[:, None, None, :]
+        """Indices, ``[rows, 1, 1, 1]``; -1 for the padding."""
+        index = self.input.reshape(-1, 1, 1, 1)
+        return torch.where(index == self.padding_idx, -1, index)
 
     def cotangents(self, s: Tensor) -> Tensor:
         """From ``[*indices, o]`` to ``[rows, 1, 1, o]``."""

@@ -18,7 +18,7 @@ class LossHessian(Protocol):
 
     @property
     def normalizer(self) -> float | None:
-        """What a mean over the batch was divided by; None for a sum."""
+        """What a mean over the batch was divided by, 0 for a mean over nothing; None for a sum."""
         ...
 
     def factor(self) -> Tensor:

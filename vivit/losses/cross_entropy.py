@@ -164,11 +164,7 @@ def cross_entropy(
         coefficients, normalizer = _class_targets(loss_func, output, target)
     if loss_func.reduction == "sum":
         return CrossEntropyHessian(output, coefficients, None)
-    if normalizer == 0:
-        raise InputError(
-            "CrossEntropyLoss averages over nothing: all targets are ignored or have weight 0."
-        )
-    return CrossEntropyHessian(output, coefficients / normalizer, normalizer)
+    return CrossEntropyHessian(output, coefficients / (normalizer or 1.0), normalizer)
 
 
 def _class_targets(
