@@ -28,17 +28,22 @@ def possible(shape):
 
 
 @settings(deadline=None, derandomize=True)
-@given(shapes, st.sampled_from([0, 1000, 2**20]))
-def test_evaluations_agree_with_the_formula(shape, workspace):
+@given(shapes, st.sampled_from([0, 1000, 2**20]), st.booleans())
+def test_evaluations_agree_with_the_formula(shape, workspace, bias):
     """All orders of contraction, in any workspace, add the same to what was there."""
     a, s = factors(shape)
     size = shape.samples * shape.columns
-    expected = torch.einsum("ncto,nti,mduo,mui->ncmd", s, a, s, a).reshape(size, size) + 1
+    inner = torch.einsum("nti,mui->ntmu", a, a) + bias
+    expected = torch.einsum("ncto,ntmu,mduo->ncmd", s, inner, s).reshape(size, size) + 1
     for evaluation in possible(shape):
         gram = torch.ones(size, size, dtype=torch.float64)
-        evaluate(evaluation, gram, Factors(a, s), workspace=workspace)
+        evaluate(evaluation, gram, Factors(a, s, bias), workspace=workspace)
         mirror(gram)
         assert torch.allclose(gram, expected, rtol=1e-12, atol=1e-12), evaluation
+        half = torch.ones(size, shape.columns, dtype=torch.float64)
+        first = Factors(a[:1], s[:1], bias)
+        evaluate(evaluation, half, Factors(a, s, bias), first, workspace=workspace)
+        assert torch.allclose(half, expected[:, : shape.columns], rtol=1e-12, atol=1e-12)
 
 
 @settings(deadline=None, derandomize=True)

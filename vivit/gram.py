@@ -20,7 +20,7 @@ from vivit.layers.affine import mirror
 from vivit.layers.store import DenseStore, LayerStore, Store, store_for
 from vivit.spectrum import GroupMatrix
 
-WORKSPACE = 64 * 2**20
+WORKSPACE = 16 * 2**20
 """Bytes for the temporaries of one layer's evaluation."""
 
 

@@ -11,6 +11,7 @@ kernel", ICML 2022, section 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -27,23 +28,30 @@ class Factors:
 
     Attributes:
         a: Inputs, shape ``[N, T, i]``; of one-hot inputs the indices, ``[N, T]``, -1 for zero.
-        s: Cotangents, shape ``[N, C, T, o]``.
+        s: Cotangents, shape ``[N, C, T, o]``; fastest if ``T`` is the innermost axis in memory.
+        bias: Whether there is a further input that is always one, and whose weight is the bias.
         classes: ``i`` of one-hot inputs.
     """
 
     a: Tensor
     s: Tensor
+    bias: bool = False
     classes: int | None = None
-
-    @classmethod
-    def of(cls, a: Tensor, s: Tensor, classes: int | None) -> Factors:
-        """Factors of inputs ``[N, T, i]``, or indices ``[N, T, 1]`` of one-hot inputs."""
-        return cls(a if classes is None else a.squeeze(2), s, classes)
 
     @property
     def num_inputs(self) -> int:
-        """``i``."""
+        """``i``, without the constant one."""
         return self.a.shape[2] if self.classes is None else self.classes
+
+    def inner_products(self, rows: slice, other: Factors, cols: slice) -> Tensor:
+        """``A[n,t,m,u] = <a_nt, a_mu>`` for some samples, shape ``[N, T, M, U]``."""
+        left, right = self.a[rows], other.a[cols]
+        if self.classes is not None:
+            equal = (left[..., None, None] == right) & (right >= 0)
+            return equal.to(self.s.dtype)
+        inner = left.flatten(end_dim=1) @ right.flatten(end_dim=1).T
+        inner = inner.view(*left.shape[:2], *right.shape[:2])
+        return inner.add_(1) if self.bias else inner
 
 
 def hadamard(gram: Tensor, left: Factors, right: Factors | None = None) -> None:
@@ -59,18 +67,17 @@ def hadamard(gram: Tensor, left: Factors, right: Factors | None = None) -> None:
     other = left if right is None else right
     (n, c), (m, d) = left.s.shape[:2], other.s.shape[:2]
     s_left, s_right = left.s[:, :, 0].flatten(end_dim=1), other.s[:, :, 0].flatten(end_dim=1)
-    a_left, a_right = left.a[:, 0], other.a[:, 0]
     for rows in _row_blocks(n):
         cols = slice(0, rows.stop if right is None else m)
         block = s_left[_columns(rows, c)] @ s_right[_columns(cols, d)].T
         block = block.view(-1, c, cols.stop, d)
-        block *= inner_products(a_left[rows], a_right[cols], block)[:, None, :, None]
+        block *= left.inner_products(rows, other, cols)
         target = gram[_columns(rows, c), _columns(cols, d)]
         target += block.view(target.shape)
 
 
 def direct(gram: Tensor, left: Factors, right: Factors | None = None, *, workspace: int) -> None:
-    """Add the Gram matrix by forming the columns, in chunks of output features.
+    """Add the Gram matrix by forming the columns, in chunks of inputs.
 
     Args:
         gram: Shape ``[N * C, M * D]``; added to, in place.
@@ -78,48 +85,56 @@ def direct(gram: Tensor, left: Factors, right: Factors | None = None, *, workspa
         right: Factors of the columns; by default ``left``, and only lower blocks are added to.
         workspace: Bytes that a chunk of columns may take.
     """
-    per_feature = sum(gram.shape) * left.num_inputs * gram.element_size()
-    for features in _chunks(left.s.shape[3], workspace // max(per_feature, 1)):
-        columns = _flat_columns(left, features)
-        gram_of_columns(gram, columns, None if right is None else _flat_columns(right, features))
+    columns = sum(gram.shape) if right is not None else len(gram)
+    per_input = columns * left.s.shape[3] * gram.element_size()
+    buffers = [Buffer(gram), Buffer(gram)]
+    for inputs in _chunks(left.num_inputs, workspace // max(per_input, 1)):
+        chunk = _flat(form_columns(left, inputs, buffers[0]))
+        other = None if right is None else _flat(form_columns(right, inputs, buffers[1]))
+        gram_of_columns(gram, chunk, other)
+    if left.bias:
+        gram_of_columns(gram, _bias_columns(left), None if right is None else _bias_columns(right))
 
 
-def form_columns(factors: Factors) -> Tensor:
+class Buffer:
+    """Memory that is used again and again: fresh memory can cost more than writing to it."""
+
+    def __init__(self, like: Tensor) -> None:
+        """Hold nothing yet; ``like`` gives dtype and device."""
+        self._memory = like.new_empty(0)
+
+    def take(self, *shape: int) -> Tensor:
+        """A tensor of some shape, with arbitrary content; what was taken before is lost."""
+        size = math.prod(shape)
+        if size > len(self._memory):
+            self._memory = self._memory.new_empty(size)
+        return self._memory[:size].view(shape)
+
+
+def form_columns(
+    factors: Factors, inputs: slice = slice(None), buffer: Buffer | None = None
+) -> Tensor:
     """Contract the shared positions: ``V[n,c,o,i] = sum_t s[n,c,t,o] a[n,t,i]``.
 
     Args:
         factors: Of ``N`` samples and ``C`` columns.
+        inputs: Which of the inputs ``i``; the constant one is not among them.
+        buffer: Memory to use.
 
     Returns:
         Columns, shape ``[N, C, o, i]``.
     """
-    a, s = factors.a, factors.s
-    n, num_columns, _, o = s.shape
-    if factors.classes is not None:
-        columns = s.new_zeros(n, num_columns, o, factors.classes + 1)  # the last one is for -1
-        index = torch.where(a < 0, factors.classes, a)[:, None, None, :]
-        columns.scatter_add_(3, index.expand(n, num_columns, o, -1), s.transpose(2, 3))
-        return columns[..., :-1]
-    columns = s.new_empty(n, num_columns, o, a.shape[2])
-    for c in range(num_columns):  # a loop, since [c, o] of s do not flatten without a copy
-        columns[:, c] = s[:, c].transpose(1, 2) @ a
-    return columns
-
-
-def inner_products(left: Tensor, right: Tensor, like: Tensor) -> Tensor:
-    """Inner products of the rows of two lists of inputs.
-
-    Args:
-        left: Inputs ``[P, i]``; indices ``[P]`` of one-hot inputs.
-        right: Inputs ``[Q, i]``; indices ``[Q]``.
-        like: A tensor of the dtype to use.
-
-    Returns:
-        Shape ``[P, Q]``.
-    """
-    if left.ndim == 2:
-        return left @ right.T
-    return ((left[:, None] == right) & (right >= 0)).to(like.dtype)
+    a, s = factors.a, factors.s.transpose(2, 3)
+    if factors.classes is None:
+        left, right = s.flatten(1, 2), a[:, :, inputs]
+        columns = (buffer or Buffer(s)).take(len(left), left.shape[1], right.shape[2])
+        return torch.bmm(left, right, out=columns).unflatten(1, s.shape[1:3])
+    index = a - (inputs.start or 0)
+    size = len(range(factors.classes)[inputs])
+    index = torch.where((index < 0) | (index >= size), size, index)  # one more for all others
+    columns = s.new_zeros(*s.shape[:3], size + 1)
+    columns.scatter_add_(3, index[:, None, None, :].expand(s.shape), s)
+    return columns[..., :-1]
 
 
 def gram_of_columns(gram: Tensor, left: Tensor, right: Tensor | None = None) -> None:
@@ -150,24 +165,24 @@ def pairwise(gram: Tensor, left: Factors, right: Factors | None = None, *, works
         right: Factors of the columns; by default ``left``, and only lower blocks are added to.
         workspace: Bytes that the temporaries of a pair of sample blocks may take.
     """
-    other = left if right is None else right
+    left = replace(left, a=left.a.contiguous())  # read many times, by rows
+    other = left if right is None else replace(right, a=right.a.contiguous())
     (n, c, t, o), (m, d, u, _) = left.s.shape, other.s.shape
-    a_left, a_right = left.a.contiguous(), other.a.contiguous()
     s_left = left.s.reshape(n, c, t * o)
     view = gram.unflatten(1, (m, d)).unflatten(0, (n, c))
     per_pair = (t * u + t * o * d) * gram.element_size()
-    side = min(int((workspace / max(per_pair, 1)) ** 0.5), max(n, m))
+    side = max(min(int((workspace / max(per_pair, 1)) ** 0.5), max(n, m)), 1)
+    buffer = gram.new_empty(side * t, o * d)  # once: fresh memory costs more than the product
     for cols in _chunks(m, side):
         # d innermost in the right factor, so that B is never transposed in memory
         s_right = other.s[cols].permute(0, 2, 3, 1).reshape(-1, u, o * d)
-        a_block = a_right[cols].flatten(end_dim=1)
         for rows in _chunks(n, side, start=cols.start if right is None else 0):
-            num_rows = rows.stop - rows.start
-            inner = inner_products(a_left[rows].flatten(end_dim=1), a_block, gram)
-            inner = inner.unflatten(1, (-1, u))
+            inner = left.inner_products(rows, other, cols).flatten(end_dim=1)
+            mixed = buffer[: len(inner)]
+            by_sample = mixed.view(-1, t * o, d)
             for j, sample in enumerate(range(cols.start, cols.stop)):
-                mixed = (inner[:, j] @ s_right[j]).view(num_rows, t * o, d)
-                view[rows, :, sample] += s_left[rows] @ mixed
+                torch.mm(inner[:, j], s_right[j], out=mixed)
+                view[rows, :, sample] += s_left[rows] @ by_sample
 
 
 def mirror(gram: Tensor) -> None:
@@ -191,6 +206,9 @@ def _chunks(size: int, length: int, start: int = 0) -> Iterator[slice]:
     return (slice(i, min(i + length, size)) for i in range(start, size, length))
 
 
-def _flat_columns(factors: Factors, features: slice) -> Tensor:
-    columns = form_columns(replace(factors, s=factors.s[..., features]))
+def _flat(columns: Tensor) -> Tensor:
     return columns.flatten(end_dim=1).flatten(start_dim=1)
+
+
+def _bias_columns(factors: Factors) -> Tensor:
+    return factors.s.sum(dim=2).flatten(end_dim=1)

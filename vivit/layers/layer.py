@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,25 +66,20 @@ class AffineLayer:
         """Number of inputs, if they are one-hot vectors."""
         return self.features[1] if self.uses[0].one_hot else None
 
-    def inputs(self, parameters: Collection[str | None], dtype: torch.dtype) -> Tensor:
+    def inputs(self, dtype: torch.dtype) -> Tensor:
         """``a`` of all uses.
 
         Args:
-            parameters: Names of those parameters that count; others are left out.
             dtype: Of the result.
 
         Returns:
-            Shape ``[N, T, g, i]``, with a one for the bias; ``[N, T, g, 1]`` for one-hot inputs,
-            which have no bias beside them: their indices, whole numbers.
+            Shape ``[N, T, g, i]``, without inputs if there is no weight; of one-hot inputs the
+            indices, whole numbers of shape ``[N, T, g]``.
         """
         a = self._join([use.inputs() for use in self.uses])
         if self.classes is not None:
-            return a
-        if self.weight is None or self.weight not in parameters:
-            a = a[..., :0]
-        a = a.to(dtype)
-        has_bias = self.bias is not None and self.bias in parameters
-        return torch.cat([a, a.new_ones(*a.shape[:-1], 1)], dim=-1) if has_bias else a
+            return a.squeeze(3)
+        return (a[..., :0] if self.weight is None else a).to(dtype)
 
     def cotangents(self, s: Sequence[Tensor]) -> Tensor:
         """``s`` of all uses for one column, shape ``[N, T, g, o]``."""

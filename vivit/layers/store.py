@@ -90,22 +90,25 @@ class ColumnStore(LayerStore):
         """Allocate the columns; arguments as for `store_for`."""
         super().__init__(layer)
         groups, inputs, outputs = layer.features
-        inputs += layer.bias is not None
         self._classes = layer.classes
-        self._inputs: Tensor | None = layer.inputs(self.parameters, like.dtype)
+        self._inputs: Tensor | None = layer.inputs(like.dtype)
+        inputs += self._bias is not None
         self._columns = like.new_empty(layer.num_samples, columns, groups, outputs, inputs)
 
     def receive(self, c: int, s: Tensor) -> None:
         """Contract the positions of column ``c`` away; after the last, forget the inputs."""
         a = self._inputs
         assert a is not None
-        entrywise = s.shape[3] == a.shape[3] == 1 and self._classes is None
-        if entrywise:  # no matrix to multiply
-            self._columns[:, c, :, 0, 0] = (s * a).sum(dim=1).squeeze(-1)
+        target = self._columns[:, c]
+        if self._bias is not None:
+            target[..., -1] = s.sum(dim=1)
+            target = target[..., :-1]
+        if s.shape[3] == a.shape[3] == 1 and self._classes is None:  # no matrix to multiply
+            target[..., 0, 0] = (s * a).sum(dim=1).squeeze(-1)
         else:
             for g in range(s.shape[2]):
-                factors = Factors.of(a[:, :, g], s[:, None, :, g], self._classes)
-                self._columns[:, c, g] = form_columns(factors)[:, 0]
+                factors = Factors(a[:, :, g], s[:, None, :, g], classes=self._classes)
+                target[:, g] = form_columns(factors)[:, 0]
         if c + 1 == self._columns.shape[1]:
             self._inputs = None
 
@@ -122,7 +125,7 @@ class ColumnStore(LayerStore):
 
 
 class FactorStore(LayerStore):
-    """Keeps the cotangents ``[N, C, g, T, o]``: many weights, few positions."""
+    """Keeps the cotangents ``[N, C, g, o, T]``: many weights, few positions."""
 
     def __init__(self, layer: AffineLayer, columns: int, like: Tensor, workspace: int) -> None:
         """Allocate the cotangents; arguments as for `store_for`."""
@@ -130,12 +133,12 @@ class FactorStore(LayerStore):
         self._layer, self._workspace = layer, workspace
         groups, _, outputs = layer.features
         self._cotangents = like.new_empty(
-            layer.num_samples, columns, groups, layer.positions, outputs
+            layer.num_samples, columns, groups, outputs, layer.positions
         )
 
     def receive(self, c: int, s: Tensor) -> None:
         """Copy the cotangents of column ``c``."""
-        self._cotangents[:, c] = s.transpose(1, 2)
+        self._cotangents[:, c] = s.permute(0, 2, 3, 1)
 
     def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
         """Evaluate in the order of contraction that the cost model prefers."""
@@ -152,15 +155,21 @@ class FactorStore(LayerStore):
 
     def factors(self, parameters: set[str]) -> Iterator[Factors]:
         """Inputs and cotangents of each channel group."""
-        a = self._layer.inputs(parameters, self._cotangents.dtype)
+        a, bias = self._layer.inputs(self._cotangents.dtype), self._bias in parameters
+        if self._weight not in parameters:
+            a = a[..., :0]
         for g in range(self._cotangents.shape[2]):
-            yield Factors.of(a[:, :, g], self._cotangents[:, :, g], self._layer.classes)
+            s = self._cotangents[:, :, g].transpose(2, 3)
+            yield Factors(a[:, :, g], s, bias, self._layer.classes)
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, formed from the factors."""
-        formed = [form_columns(f) for f in self.factors(parameters)]
-        if self._transposed:
-            formed = [columns.transpose(2, 3) for columns in formed]
+        formed = []
+        for factors in self.factors(parameters):
+            columns = form_columns(factors)
+            if factors.bias:
+                columns = torch.cat([columns, factors.s.sum(dim=2).unsqueeze(-1)], dim=3)
+            formed.append(columns.transpose(2, 3) if self._transposed else columns)
         return torch.cat([columns.flatten(2) for columns in formed], dim=2).flatten(end_dim=1)
 
 
