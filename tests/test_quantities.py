@@ -128,6 +128,35 @@ def test_forms_of_a_subset(form):
     assert_close(make(dense, subset=form).eigvalsh(), make(dense, subset=[1, 4]).eigvalsh())
 
 
+class Centred(nn.Linear):
+    """Needs the whole batch for its output, but not for its derivative."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+class Fixed(nn.Linear):
+    """Works on one batch size only."""
+
+    def forward(self, x):
+        return super().forward(x.view(7, 5))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [lambda: nn.Sequential(mlp(), nn.Dropout(0.4)), lambda: Centred(5, 3), lambda: Fixed(5, 3)],
+    ids=["random", "other outputs", "fixed size"],
+)
+def test_subset_of_models_that_need_all_samples(network):
+    """The samples of a subset are run alone only where that is the same."""
+    torch.manual_seed(1)
+    data = torch.randn(7, 5).double(), torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    ggn = vivit.GGN(network().double(), CE, data, subset=[1, 4])
+    v = ggn.factor_operator() @ torch.eye(ggn.num_columns).double()
+    assert v.abs().max() > 0
+    assert_close(ggn.gram(), v.T @ v)
+
+
 def test_batches_are_one_batch(dense, approximation):
     """Any split gives the GGN of all samples; with MonteCarlo, that of the drawn columns."""
     n = len(dense.x)

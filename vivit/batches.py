@@ -53,6 +53,7 @@ class BatchCurvature:
         boost: ``N / |S|``, by which the curvature of a subset stands for all samples.
         samples: Indices of the samples that carry curvature; None for all.
         approximation: How the loss Hessian is factored.
+        alone: Whether it is the only batch.
     """
 
     batch: Batch
@@ -63,6 +64,7 @@ class BatchCurvature:
     boost: float
     samples: Tensor | None
     approximation: Approximation
+    alone: bool
 
     @cached_property
     def factor(self) -> Tensor:

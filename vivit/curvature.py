@@ -296,6 +296,7 @@ class Curvature:
             boost=self.num_samples / self.num_curvature_samples,
             samples=samples,
             approximation=self.approximation,
+            alone=len(self.batches) == 1,
         )
 
     def _local_samples(self, batch: Batch) -> Tensor | None:

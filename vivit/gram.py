@@ -85,7 +85,7 @@ def gradient_grams(
         Shape ``[M, N]``: columns in the order (n, c), gradients of all samples.
     """
     members = set(names)
-    left = [_curvature_stores(b) for b in batches() if len(b.factor)]
+    left = [_stores(b.linearization, b.factor, b.samples) for b in batches() if len(b.factor)]
     right = [_gradient_stores(b) for b in batches()]
     heights, widths = [size for size, _ in left], [size for size, _ in right]
     result = like.new_zeros(sum(heights), sum(widths))
@@ -100,6 +100,10 @@ def gradient_grams(
 
 def _curvature_stores(batch: BatchCurvature) -> tuple[int, list[Store]]:
     """Send the columns back; their number, and what the layers keep of them."""
+    if batch.samples is not None and batch.alone:
+        some = batch.linearization.of_samples(batch.samples)
+        if some is not None:
+            return _stores(some, batch.factor, None)
     return _stores(batch.linearization, batch.factor, batch.samples)
 
 

@@ -25,7 +25,7 @@ from vivit.backprop.forward import twice_differentiable, unfused_recurrence, unt
 from vivit.backprop.graph import Operation, ParameterUses, find_uses, zeros_at
 from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.random_state import RandomState
-from vivit.backprop.sample_order import PROBE_SEED, sample_orders
+from vivit.backprop.sample_order import PROBE_SEED, sample_orders, take_samples
 from vivit.layers.layer import AffineLayer
 from vivit.layers.uses import SampleOrder
 
@@ -142,6 +142,32 @@ class Linearization:
         inputs = (use.input for layer in layout.layers for use in layer.uses)
         self._versions.watch(x for x in inputs if x is not None)
         return layout
+
+    def of_samples(self, samples: Tensor) -> Linearization | None:
+        """The model on some of the samples alone, whose backward passes cost less.
+
+        Args:
+            samples: Their indices.
+
+        Returns:
+            None if that is another function: if the model draws random numbers, which it would
+            draw anew, or gives other outputs or none at all.
+        """
+        self.check_fresh()
+        if not self._random_state.same_as(self.random_state_after):
+            return None
+        try:
+            x = take_samples(self._x, samples, len(self.output))
+            some = Linearization(
+                self._model, x, self.parameters, self._random_state, self._generic
+            )
+        except Exception:  # a model may need its batch size, and say so in any way
+            return None
+        expected = self.output[samples]
+        if some.output.shape != expected.shape:
+            return None
+        tolerance = 1e3 * torch.finfo(expected.dtype).eps * expected.abs().max()
+        return some if (some.output - expected).abs().max() <= tolerance else None
 
     @contextmanager
     def restricted(self, samples: Tensor | None) -> Iterator[Linearization]:

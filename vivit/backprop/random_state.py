@@ -32,6 +32,12 @@ class RandomState:
     def _of(cls, devices: list[torch.device]) -> RandomState:
         return cls(torch.get_rng_state(), {d: torch.cuda.get_rng_state(d) for d in devices})
 
+    def same_as(self, other: RandomState) -> bool:
+        """Whether the generators would draw the same numbers."""
+        return torch.equal(self.cpu, other.cpu) and all(
+            torch.equal(state, other.cuda[device]) for device, state in self.cuda.items()
+        )
+
     @contextmanager
     def restored(self) -> Iterator[list[RandomState]]:
         """Draw from this state, and put the global one back in the end.

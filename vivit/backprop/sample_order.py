@@ -106,12 +106,8 @@ def _check_unmixed(
     index = kept[torch.arange(len(output)) % len(kept)]
     index[kept] = kept
 
-    def swap(leaf: Any) -> Any:
-        batched = isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == len(output)
-        return leaf[index.to(leaf.device)] if batched else leaf
-
     kept = kept.to(output.device)
-    before, after = output[kept], forward(tree_map(swap, x)).detach()[kept]
+    before, after = output[kept], forward(take_samples(x, index, len(output))).detach()[kept]
     tolerance = 1e3 * torch.finfo(before.dtype).eps * before.abs().max()
     if (before - after).abs().max() > tolerance:
         raise UnsupportedError(
@@ -121,6 +117,16 @@ def _check_unmixed(
             "use model.eval() or a normalization that treats samples separately if statistics of "
             "the batch are the cause."
         )
+
+
+def take_samples(x: Any, index: Tensor, num_samples: int) -> Any:
+    """Inputs of some samples, in that order: all tensors with samples along the first axis."""
+
+    def take(leaf: Any) -> Any:
+        batched = isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == num_samples
+        return leaf[index.to(leaf.device)] if batched else leaf
+
+    return tree_map(take, x)
 
 
 def _per_sample(x: Tensor, like: Tensor) -> Tensor:
