@@ -3,11 +3,18 @@
 from vivit import diagnostics
 from vivit.blocks import BlockDiagonal, block_diagonal
 from vivit.directional import DirectionalDerivatives
-from vivit.errors import InputError, StaleError, UnsupportedError, VivitError
+from vivit.errors import (
+    InputError,
+    InsufficientMemoryError,
+    StaleError,
+    UnsupportedError,
+    VivitError,
+)
 from vivit.ggn import GGN, EigenPairs
 from vivit.newton import BootstrapDamping
 from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo
+from vivit.plan import Plan
 from vivit.version import __version__
 
 __all__ = [
@@ -20,7 +27,9 @@ __all__ = [
     "FactorOperator",
     "GramOperator",
     "InputError",
+    "InsufficientMemoryError",
     "MonteCarlo",
+    "Plan",
     "StaleError",
     "UnsupportedError",
     "VivitError",

@@ -9,6 +9,7 @@ from torch import nn
 
 from vivit.curvature import Curvature
 from vivit.ggn import EXACT, GGN
+from vivit.gram import DEFAULT_WORKSPACE
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, group_parameters, select_parameters
 
@@ -46,6 +47,7 @@ def block_diagonal(
     params: Iterable[Selector] | None = None,
     approximation: Approximation = EXACT,
     subset: Subset | None = None,
+    workspace: int = DEFAULT_WORKSPACE,
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN for groups of parameters.
 
@@ -61,6 +63,7 @@ def block_diagonal(
         params: The parameters to be grouped; by default all that require gradients.
         approximation: As for `GGN`, as is the next.
         subset: Samples that carry the curvature.
+        workspace: Bytes for temporaries.
 
     Returns:
         A mapping from group names to `GGN` blocks.
@@ -72,5 +75,5 @@ def block_diagonal(
     parameters = select_parameters(model, params)
     members = group_parameters(model, parameters, groups)
     return BlockDiagonal(
-        Curvature(model, loss_func, data, parameters, members, approximation, subset)
+        Curvature(model, loss_func, data, parameters, members, approximation, subset, workspace)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +15,13 @@ from vivit.backprop.checks import Versions, refuse_contexts
 from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, as_batches, loss_gradient
 from vivit.errors import InputError
-from vivit.gram import gradient_grams, group_matrices
+from vivit.gram import DEFAULT_WORKSPACE, gradient_grams, group_matrices
 from vivit.losses import LossHessian, check_loss, loss_hessian
 from vivit.losses.convex import ConvexHessian, check_union_of_batches
+from vivit.memory import available_bytes, check_fits
 from vivit.options import Approximation, Subset, resolve_subset
+from vivit.parameters import group_parameters
+from vivit.plan import BatchSizes, Plan, make_plan
 from vivit.spectrum import GramPairs, GroupMatrix
 
 
@@ -43,6 +46,7 @@ class Curvature:
         groups: dict[str, list[str]],
         approximation: Approximation,
         subset: Subset | None,
+        workspace: int = DEFAULT_WORKSPACE,
     ) -> None:
         """Run a forward pass of each batch and check that everything fits.
 
@@ -54,14 +58,19 @@ class Curvature:
             groups: Names of the parameters of each block.
             approximation: How the loss Hessian is factored.
             subset: Samples that carry curvature.
+            workspace: Bytes for temporaries.
         """
         refuse_contexts()
+        if not isinstance(workspace, int) or workspace < 1:
+            raise InputError(f"workspace must be a number of bytes, at least 1, got {workspace}.")
+        self._workspace = workspace
         check_loss(loss_func)
         self._model, self._loss_func = model, loss_func
         self.parameters, self.groups, self.approximation = parameters, groups, approximation
         self._versions = Versions.of(parameters, None)
         self._generic: frozenset[str] = frozenset()
         self.batches: list[Batch] = []
+        self._sizes: list[BatchSizes] = []
         self.columns = 0
         last, hessian = self._first_pass(as_batches(data))
         self._normalizer = sum(batch.normalizer or 0.0 for batch in self.batches)
@@ -91,6 +100,7 @@ class Curvature:
             self.batches.append(Batch(index, x, y, len(output), start, state, hessian.normalizer))
             if index and isinstance(hessian, ConvexHessian):
                 check_union_of_batches(self._loss_func, output, y)
+            self._sizes.append(linearization.sizes)
             pending.append(linearization)
             if len(pending) > 1 or layers:
                 layers += [x.layout.served for x in pending]
@@ -141,23 +151,74 @@ class Curvature:
             yield self._curvature(batch.index, linearization, hessian)
             del linearization
 
-    @property
-    def matrices(self) -> dict[str, GroupMatrix]:
-        """Gram matrices of all blocks; not those of parameters that have changed since."""
+    def matrices(self, solver_copies: int = 0) -> dict[str, GroupMatrix]:
+        """Matrices of all blocks; not those of parameters that have changed since.
+
+        Args:
+            solver_copies: Matrices that the eigensolver will hold beside its input.
+
+        Raises:
+            InsufficientMemoryError: They would not fit.
+        """
         if self._kept is None:
             self._versions.check()
         else:
             self._kept.linearization.check_fresh()
+        if "_matrices" not in vars(self):
+            available = available_bytes(self.like.device)
+            check_fits(
+                self.plan(solver_copies), available, lambda: self._smaller_plans(solver_copies)
+            )
         return self._matrices
 
     @cached_property
     def _matrices(self) -> dict[str, GroupMatrix]:
         """One sweep of backward passes."""
-        return group_matrices(self.each(), self.parameters, self.groups)
+        return group_matrices(self.each(), self.parameters, self.groups, self._workspace)
+
+    def plan(self, solver_copies: int = 0) -> Plan:
+        """What the matrices of all blocks will cost."""
+        return self._plan(self._curvature_sizes, self.columns, self.groups, solver_copies)
+
+    @property
+    def _curvature_sizes(self) -> list[BatchSizes]:
+        """Sizes of the batches that have samples with curvature, and those samples only."""
+        if self._subset is None:
+            return self._sizes
+        counts = [len(self._of_batch(self._subset, batch)) for batch in self.batches]
+        return [x.of_samples(n) for x, n in zip(self._sizes, counts, strict=True) if n]
+
+    def _smaller_plans(self, solver_copies: int) -> Iterator[tuple[str, Plan]]:
+        """What may be done with less memory."""
+        sizes, n = self._curvature_sizes, self.num_curvature_samples
+        while n > 1:
+            n //= 2
+            some = self._plan([sizes[0].of_samples(n)], self.columns, self.groups, solver_copies)
+            yield f"{n} samples, or subset=range({n})", some
+        yield "MonteCarlo(samples=1)", self._plan(sizes, 1, self.groups, solver_copies)
+        layers = group_parameters(self._model, self.parameters, "layer")
+        if len(self.groups) == 1:
+            blocks = self._plan(sizes, self.columns, layers, solver_copies)
+            yield 'block_diagonal(groups="layer")', blocks
+
+    def _plan(
+        self,
+        sizes: Sequence[BatchSizes],
+        columns: int,
+        groups: Mapping[str, Iterable[str]],
+        solver_copies: int,
+    ) -> Plan:
+        entries = {
+            group: {name: self.parameters[name].numel() for name in names}
+            for group, names in groups.items()
+        }
+        return make_plan(
+            sizes, columns, entries, self.like.element_size(), self._workspace, solver_copies
+        )
 
     def gradient_gram(self, names: list[str]) -> Tensor:
         """Inner products of columns and per-sample gradients, shape ``[N C, all samples]``."""
-        return gradient_grams(self.each, names, self.like)
+        return gradient_grams(self.each, names, self.like, self._workspace)
 
     def gradient_coordinates(self) -> Tensor | None:
         """``w`` with ``g_n = V_n w_n``, shape ``[N, C]``, where gradients lie in the span."""
@@ -302,6 +363,10 @@ class Curvature:
     def _local_samples(self, batch: Batch) -> Tensor | None:
         if self._subset is None:
             return None
-        local = self._subset - batch.start
-        local = local[(local >= 0) & (local < batch.size)]
-        return local.to(self.like.device)
+        return self._of_batch(self._subset, batch).to(self.like.device)
+
+    @staticmethod
+    def _of_batch(subset: Tensor, batch: Batch) -> Tensor:
+        """Those samples of a subset that are in a batch, counted from its first."""
+        local = subset - batch.start
+        return local[(local >= 0) & (local < batch.size)]

@@ -13,5 +13,9 @@ class UnsupportedError(VivitError, NotImplementedError):
     """A model, loss or option that cannot be handled correctly, and so is refused."""
 
 
+class InsufficientMemoryError(VivitError, MemoryError):
+    """A quantity needs more memory than there is: the message says what would fit."""
+
+
 class StaleError(VivitError, RuntimeError):
     """The model's parameters changed after the curvature was set up."""

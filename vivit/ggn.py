@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from vivit.curvature import Curvature
 from vivit.directional import DirectionalDerivatives, curvatures, slopes
 from vivit.errors import InputError
+from vivit.gram import DEFAULT_WORKSPACE
 from vivit.newton import Damping, dampings
 from vivit.operators import (
     FactorOperator,
@@ -37,7 +38,14 @@ from vivit.operators import (
 )
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
-from vivit.spectrum import Criterion, GramPairs, select
+from vivit.plan import Plan
+from vivit.spectrum import (
+    EIGENVALUE_COPIES,
+    EIGENVECTOR_COPIES,
+    Criterion,
+    GramPairs,
+    select,
+)
 
 EXACT = Exact()
 
@@ -75,6 +83,7 @@ class GGN:
         params: Iterable[Selector] | None = None,
         approximation: Approximation = EXACT,
         subset: Subset | None = None,
+        workspace: int = DEFAULT_WORKSPACE,
     ) -> None:
         """Set up the GGN.
 
@@ -92,6 +101,8 @@ class GGN:
             subset: Samples that carry the curvature, scaled to stand for all: indices or a mask
                 over the samples of all batches. They keep their ascending order. Gradients are
                 still those of all samples.
+            workspace: Bytes for temporaries while the Gram matrix is formed; with less, it takes
+                longer.
 
         Raises:
             InputError: An argument has a wrong value, or the model gives NaN or infinity.
@@ -99,7 +110,9 @@ class GGN:
         """
         parameters = select_parameters(model, params)
         groups = {"": list(parameters)}
-        curvature = Curvature(model, loss_func, data, parameters, groups, approximation, subset)
+        curvature = Curvature(
+            model, loss_func, data, parameters, groups, approximation, subset, workspace
+        )
         self._attach(curvature, "")
 
     @classmethod
@@ -139,8 +152,20 @@ class GGN:
 
         Returns:
             Shape ``[M, M]``, rows and columns ordered ``(n, c)``.
+
+        Raises:
+            InsufficientMemoryError: It would not fit; so for all that needs eigenvalues.
         """
-        return self._curvature.matrices[self._group].gram_matrix()
+        return self._curvature.matrices()[self._group].gram_matrix()
+
+    def plan(self) -> Plan:
+        """What the Gram matrix will cost, before any backward pass.
+
+        Returns:
+            For each layer the order of contraction, flops and bytes, and the predicted peak with
+            eigenvalues; print it for a table. Blocks share their passes: it is that of all.
+        """
+        return self._curvature.plan(EIGENVALUE_COPIES)
 
     def eigvalsh(self) -> Tensor:
         """All eigenvalues that are not zero for lack of columns.
@@ -148,7 +173,7 @@ class GGN:
         Returns:
             Shape ``[min(M, D)]``, ascending. ``G`` has ``D - M`` further zeros if ``M < D``.
         """
-        return self._curvature.matrices[self._group].eigenvalues(self.shape[0])
+        return self._curvature.matrices(EIGENVALUE_COPIES)[self._group].eigenvalues(self.shape[0])
 
     @torch.no_grad()
     def eigh(
@@ -292,7 +317,8 @@ class GGN:
     def _pairs(
         self, k: int | None, criterion: Criterion | None, rank_tolerance: float | None
     ) -> GramPairs:
-        pairs = self._curvature.matrices[self._group].pairs(rank_tolerance)
+        matrix = self._curvature.matrices(EIGENVECTOR_COPIES)[self._group]
+        pairs = matrix.pairs(rank_tolerance)
         return select(pairs, k, criterion, min(self.shape[0], self.num_columns))
 
     def _derivatives(self, pairs: GramPairs) -> DirectionalDerivatives:

@@ -20,8 +20,8 @@ from vivit.layers.affine import mirror
 from vivit.layers.store import DenseStore, LayerStore, Store, store_for
 from vivit.spectrum import GroupMatrix
 
-WORKSPACE = 16 * 2**20
-"""Bytes for the temporaries of one layer's evaluation."""
+DEFAULT_WORKSPACE = 32 * 2**20
+"""Bytes for temporaries: as much as a processor's caches may hold, for more does not pay."""
 
 
 @torch.no_grad()
@@ -29,6 +29,7 @@ def group_matrices(
     batches: Iterable[BatchCurvature],
     parameters: Mapping[str, Tensor],
     groups: Mapping[str, list[str]],
+    workspace: int,
 ) -> dict[str, GroupMatrix]:
     """Matrices of all groups, in one sweep of backward passes.
 
@@ -36,11 +37,12 @@ def group_matrices(
         batches: The batches, of which only one has to exist at a time.
         parameters: All parameters, by name.
         groups: Names of the parameters of each group.
+        workspace: Bytes for the temporaries of one layer's evaluation.
 
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
-    stores = [_curvature_stores(batch) for batch in batches if len(batch.factor)]
+    stores = [_curvature_stores(batch, workspace) for batch in batches if len(batch.factor)]
     sizes = [size for size, _ in stores]
     like = next(iter(parameters.values())).detach()
     members = {group: set(names) for group, names in groups.items()}
@@ -72,7 +74,10 @@ def group_matrices(
 
 @torch.no_grad()
 def gradient_grams(
-    batches: Callable[[], Iterable[BatchCurvature]], names: Iterable[str], like: Tensor
+    batches: Callable[[], Iterable[BatchCurvature]],
+    names: Iterable[str],
+    like: Tensor,
+    workspace: int,
 ) -> Tensor:
     """Inner products of the columns of ``V`` with the gradients of the samples.
 
@@ -80,13 +85,20 @@ def gradient_grams(
         batches: Gives the batches, of which only one has to exist at a time.
         names: Parameters of the block.
         like: A tensor of the device and dtype to use.
+        workspace: Bytes for the temporaries of one layer's evaluation.
 
     Returns:
         Shape ``[M, N]``: columns in the order (n, c), gradients of all samples.
     """
     members = set(names)
-    left = [_stores(b.linearization, b.factor, b.samples) for b in batches() if len(b.factor)]
-    right = [_gradient_stores(b) for b in batches()]
+    left = [
+        _stores(b.linearization, b.factor, b.samples, workspace)
+        for b in batches()
+        if len(b.factor)
+    ]
+    right = [  # one column per sample: its loss gradient
+        _stores(b.linearization, b.gradient.unsqueeze(1), None, workspace) for b in batches()
+    ]
     heights, widths = [size for size, _ in left], [size for size, _ in right]
     result = like.new_zeros(sum(heights), sum(widths))
     rows, cols = _slices(heights), _slices(widths)
@@ -98,30 +110,26 @@ def gradient_grams(
     return result
 
 
-def _curvature_stores(batch: BatchCurvature) -> tuple[int, list[Store]]:
+def _curvature_stores(batch: BatchCurvature, workspace: int) -> tuple[int, list[Store]]:
     """Send the columns back; their number, and what the layers keep of them."""
     if batch.samples is not None and batch.alone:
         some = batch.linearization.of_samples(batch.samples)
         if some is not None:
-            return _stores(some, batch.factor, None)
-    return _stores(batch.linearization, batch.factor, batch.samples)
-
-
-def _gradient_stores(batch: BatchCurvature) -> tuple[int, list[Store]]:
-    """The same for one column per sample: its loss gradient."""
-    return _stores(batch.linearization, batch.gradient.unsqueeze(1), None)
+            return _stores(some, batch.factor, None, workspace)
+    return _stores(batch.linearization, batch.factor, batch.samples, workspace)
 
 
 def _stores(
-    linearization: Linearization, factor: Tensor, samples: Tensor | None
+    linearization: Linearization, factor: Tensor, samples: Tensor | None, workspace: int
 ) -> tuple[int, list[Store]]:
     num_samples, num_columns = factor.shape[:2]
     with linearization.restricted(samples):
         layers = linearization.layers
-        stores = [store_for(layer, num_columns, factor, WORKSPACE) for layer in layers]
+        stores = [store_for(layer, num_columns, factor, workspace) for layer in layers]
         for c, cotangents in enumerate(linearization.cotangents(factor)):
             for store, s in zip(stores, cotangents, strict=True):
                 store.receive(c, s)
+            del s
     whole = stores[: linearization.layout.num_whole]
     parts = [DenseStore(name, columns) for name, columns in _sums(linearization, stores)]
     columns = {

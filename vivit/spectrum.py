@@ -12,6 +12,12 @@ from torch import Tensor
 
 from vivit.errors import InputError
 
+EIGENVALUE_COPIES = 1
+"""Matrices that LAPACK's ``syevd`` holds beside its input, without eigenvectors."""
+
+EIGENVECTOR_COPIES = 3
+"""And with them: the vectors and a workspace of two matrices."""
+
 Criterion = Callable[[Tensor], Any]
 """Maps eigenvalues in ascending order to the indices of those to keep."""
 

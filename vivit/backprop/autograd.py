@@ -28,6 +28,7 @@ from vivit.backprop.random_state import RandomState
 from vivit.backprop.sample_order import PROBE_SEED, sample_orders, take_samples
 from vivit.layers.layer import AffineLayer
 from vivit.layers.uses import SampleOrder
+from vivit.plan import BatchSizes
 
 
 class Linearization:
@@ -128,6 +129,17 @@ class Linearization:
             uses = find_uses(root, affine, misread)
         return replace(uses, others=[*uses.others, *self._generic])
 
+    @property
+    def sizes(self) -> BatchSizes:
+        """What this batch will leave for its Gram matrix, if all operations are as they look.
+
+        It is known before any backward pass.
+        """
+        uses, samples = self._parameter_uses, len(self.output)
+        layers = (AffineLayer(x.weight, x.bias, x.uses, (), samples) for x in uses.operations)
+        dense = (*uses.parts, *uses.others)
+        return BatchSizes(samples, tuple(layer.sizes for layer in layers), dense)
+
     @cached_property
     def layout(self) -> Layout:
         """How the parameters are served; products with the GGN do without."""
@@ -201,10 +213,13 @@ class Linearization:
             return
         for column in factor.unbind(1):
             s = iter(self._pull(self._embed(column), flat))
-            yield [
+            cotangents = [
                 layer.cotangents([next(s) for _ in edges])
                 for layer, edges in zip(layers, groups, strict=True)
             ]
+            del s
+            yield cotangents
+            cotangents.clear()  # or they would live through the next pass
 
     def sample_columns(
         self, factor: Tensor, samples: Tensor | None

@@ -26,6 +26,9 @@ Or by less, such that the powers lie around one.
 MIXING_TESTS = 8
 """Forward passes that look for samples that depend on others."""
 
+CHUNK = 2**18
+"""Numbers that are compared at once, to need little memory for it."""
+
 Pull = Callable[[Tensor, list[GradientEdge]], list[Tensor]]
 """Maps a cotangent of the output to those at edges of the graph."""
 
@@ -149,15 +152,22 @@ def _sample_order(plain: Tensor, marked: list[Tensor], marks: list[Tensor]) -> S
     num_samples = len(marks[0])
     if len(plain) % num_samples:
         return None
-    info = torch.finfo(plain.dtype)
     for order in SampleOrder:
         base = order.split(plain, num_samples)
-        allowed = 100 * info.eps * base.abs().amax(dim=-1, keepdim=True) + info.tiny
-        fits = True
-        for mark, rows in zip(marks, marked, strict=True):
-            scale = _per_sample(mark, base)
-            difference = (order.split(rows, num_samples) - scale * base).abs()
-            fits = fits and bool((difference <= scale * allowed).all())
-        if fits:
+        scaled = [order.split(rows, num_samples) for rows in marked]
+        length = max(CHUNK // max(base[0].numel(), 1), 1)
+        if all(
+            _scales(base[i : i + length], rows[i : i + length], mark[i : i + length])
+            for rows, mark in zip(scaled, marks, strict=True)
+            for i in range(0, num_samples, length)
+        ):
             return order
     return None
+
+
+def _scales(base: Tensor, rows: Tensor, mark: Tensor) -> bool:
+    """Whether rows ``[n, t, ...]`` are those of ``base`` times the marks ``[n]``."""
+    info = torch.finfo(base.dtype)
+    allowed = 100 * info.eps * base.abs().amax(dim=-1, keepdim=True) + info.tiny
+    scale = _per_sample(mark, base)
+    return bool(((rows - scale * base).abs() <= scale * allowed).all())

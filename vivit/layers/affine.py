@@ -54,7 +54,7 @@ class Factors:
         return inner.add_(1) if self.bias else inner
 
 
-def hadamard(gram: Tensor, left: Factors, right: Factors | None = None) -> None:
+def hadamard(gram: Tensor, left: Factors, right: Factors | None = None, *, workspace: int) -> None:
     """Add the Gram matrix for one position (``T = 1``): ``(S S^T) * (A A^T)``.
 
     Never forms the weight-sized columns.
@@ -63,11 +63,13 @@ def hadamard(gram: Tensor, left: Factors, right: Factors | None = None) -> None:
         gram: Shape ``[N * C, M * D]``; added to, in place.
         left: Factors of the rows.
         right: Factors of the columns; by default ``left``, and only lower blocks are added to.
+        workspace: Bytes that a block of products may take.
     """
     other = left if right is None else right
     (n, c), (m, d) = left.s.shape[:2], other.s.shape[:2]
+    fitting = workspace // (c * m * d * gram.element_size())
     s_left, s_right = left.s[:, :, 0].flatten(end_dim=1), other.s[:, :, 0].flatten(end_dim=1)
-    for rows in _row_blocks(n):
+    for rows in _chunks(n, min(_triangle_block(n), fitting)):
         cols = slice(0, rows.stop if right is None else m)
         block = s_left[_columns(rows, c)] @ s_right[_columns(cols, d)].T
         block = block.view(-1, c, cols.stop, d)
@@ -194,7 +196,11 @@ def mirror(gram: Tensor) -> None:
 
 
 def _row_blocks(size: int) -> Iterator[slice]:
-    return _chunks(size, -(-size // TRIANGLE_BLOCKS))
+    return _chunks(size, _triangle_block(size))
+
+
+def _triangle_block(size: int) -> int:
+    return -(-size // TRIANGLE_BLOCKS)
 
 
 def _columns(samples: slice, num_columns: int) -> slice:

@@ -102,6 +102,22 @@ def cheapest_evaluation(shape: AffineShape, element_size: int) -> Evaluation:
     return min(possible, key=lambda e: evaluation_cost(e, shape).time(element_size))
 
 
+def keeps_columns(shape: AffineShape, element_size: int) -> bool:
+    """Whether a layer's columns are smaller than its factors, and of use for its Gram matrix.
+
+    Args:
+        shape: Sizes of the layer.
+        element_size: Bytes of an element.
+
+    Returns:
+        Whether to keep them instead of the cotangents.
+    """
+    if shape.inputs > shape.positions:
+        return False
+    evaluation = cheapest_evaluation(shape, element_size)
+    return evaluation is Evaluation.DIRECT or shape.inputs == 1
+
+
 def _hadamard(x: AffineShape) -> Cost:
     if x.positions != 1:
         raise ValueError(f"The Hadamard evaluation needs one position, got {x.positions}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,51 @@ from torch import Tensor
 
 from vivit.layers.cost import AffineShape
 from vivit.layers.uses import AffineUse, SampleOrder
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """Names and sizes of an affine layer.
+
+    Attributes:
+        weight: Name of the weight, if it is selected.
+        bias: Name of the bias, if it is selected.
+        samples: ``N``, those that carry curvature.
+        positions: ``T``, shared positions per sample.
+        groups: Channel groups.
+        inputs: ``i`` per group, none without the weight.
+        outputs: ``o`` per group.
+        one_hot: Whether inputs are one-hot vectors.
+    """
+
+    weight: str | None
+    bias: str | None
+    samples: int
+    positions: int
+    groups: int
+    inputs: int
+    outputs: int
+    one_hot: bool
+
+    def shape(self, columns: int, parameters: Collection[str]) -> AffineShape:
+        """Sizes for the cost model.
+
+        Args:
+            columns: Columns per sample.
+            parameters: Names of those parameters that count; others are left out.
+
+        Returns:
+            The sizes of the factors.
+        """
+        return AffineShape(
+            samples=self.samples,
+            columns=columns,
+            positions=self.positions,
+            inputs=(self.weight in parameters) * self.inputs + (self.bias in parameters),
+            outputs=self.outputs,
+            groups=self.groups,
+            one_hot=self.one_hot,
+        )
 
 
 @dataclass(frozen=True)
@@ -85,21 +130,17 @@ class AffineLayer:
         """``s`` of all uses for one column, shape ``[N, T, g, o]``."""
         return self._join([use.cotangents(x) for use, x in zip(self.uses, s, strict=True)])
 
-    def shape(self, columns: int, parameters: set[str]) -> AffineShape:
-        """Sizes for the cost model.
-
-        Args:
-            columns: Columns per sample.
-            parameters: Names of those parameters that count; others are left out.
-
-        Returns:
-            The sizes of the factors.
-        """
-        groups, inputs, outputs = self.features
-        inputs = (self.weight in parameters) * inputs + (self.bias in parameters)
-        one_hot = self.classes is not None
-        sizes = (self.num_samples, columns, self.positions, inputs, outputs, groups)
-        return AffineShape(*sizes, one_hot)
+    @property
+    def sizes(self) -> LayerSizes:
+        """Names and sizes, without the tensors."""
+        return LayerSizes(
+            self.weight,
+            self.bias,
+            self.num_samples,
+            self.positions,
+            *self.features,
+            one_hot=self.classes is not None,
+        )
 
     def _join(self, rows: list[Tensor]) -> Tensor:
         split = [

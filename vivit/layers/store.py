@@ -17,7 +17,7 @@ from vivit.layers.affine import (
     hadamard,
     pairwise,
 )
-from vivit.layers.cost import Evaluation, cheapest_evaluation
+from vivit.layers.cost import Evaluation, cheapest_evaluation, keeps_columns
 from vivit.layers.layer import AffineLayer
 
 
@@ -76,9 +76,8 @@ def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: int) ->
     Returns:
         An empty store.
     """
-    shape = layer.shape(columns, {name for name in layer.key if name is not None})
-    evaluation = cheapest_evaluation(shape, like.element_size())
-    if shape.inputs <= shape.positions and (evaluation is Evaluation.DIRECT or shape.inputs == 1):
+    shape = layer.sizes.shape(columns, {name for name in layer.key if name is not None})
+    if keeps_columns(shape, like.element_size()):
         return ColumnStore(layer, columns, like)
     return FactorStore(layer, columns, like, workspace)
 
@@ -145,7 +144,7 @@ class FactorStore(LayerStore):
         if other is not None and not isinstance(other, FactorStore):
             super().add_gram(gram, parameters, other)
             return
-        shape = self._layer.shape(self._cotangents.shape[1], parameters)
+        shape = self._layer.sizes.shape(self._cotangents.shape[1], parameters)
         evaluation = cheapest_evaluation(shape, gram.element_size())
         if other is not None and other._layer.positions > 1 and evaluation is Evaluation.HADAMARD:
             evaluation = Evaluation.PAIRWISE
@@ -208,7 +207,7 @@ def evaluate(
         workspace: Bytes for temporaries.
     """
     if evaluation is Evaluation.HADAMARD:
-        hadamard(gram, left, right)
+        hadamard(gram, left, right, workspace=workspace)
     elif evaluation is Evaluation.DIRECT:
         direct(gram, left, right, workspace=workspace)
     else:

@@ -1,0 +1,245 @@
+"""What a Gram matrix will cost, before it is computed: evaluations, flops and bytes per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from vivit.layers.cost import (
+    AffineShape,
+    Evaluation,
+    cheapest_evaluation,
+    evaluation_cost,
+    keeps_columns,
+)
+from vivit.layers.layer import LayerSizes
+
+LIVE_COTANGENTS = 2
+"""Tensors of the largest layer's size in a backward pass, beside the cotangents asked for."""
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """Sizes of what one batch leaves for its Gram matrix.
+
+    Attributes:
+        samples: Those that carry curvature.
+        layers: Of affine layers that are all uses of their parameters.
+        dense: Parameters whose columns are stored as they are.
+    """
+
+    samples: int
+    layers: tuple[LayerSizes, ...]
+    dense: tuple[str, ...]
+
+    def of_samples(self, samples: int) -> BatchSizes:
+        """The same with another number of samples."""
+        layers = tuple(replace(layer, samples=samples) for layer in self.layers)
+        return BatchSizes(samples, layers, self.dense)
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How the columns of some parameters are kept and multiplied.
+
+    Attributes:
+        parameters: Their names.
+        kept: What is kept between backward passes and Gram matrix: ``"columns"``, ``"factors"``
+            (inputs and cotangents) or ``"dense"`` (columns of parameters without a layer of their
+            own).
+        evaluation: The order of contraction.
+        flops: Of the contraction, without backward passes.
+        kept_bytes: Of what is kept.
+        working_bytes: Of temporaries while the Gram matrix is formed; or of the inputs that
+            columns are made with, during the backward passes.
+        output_bytes: Of the layer's output and of its cotangent.
+    """
+
+    parameters: tuple[str, ...]
+    kept: str
+    evaluation: Evaluation
+    flops: float
+    kept_bytes: int
+    working_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the Gram matrices of all groups will cost.
+
+    Bytes are those beyond the activations of the forward pass.
+
+    Attributes:
+        num_columns: ``M``.
+        layers: One entry for each layer and group.
+        matrix_bytes: Of the matrices of all groups.
+        solver_bytes: Of the eigensolver's copies, for the largest group.
+    """
+
+    num_columns: int
+    layers: tuple[LayerPlan, ...]
+    matrix_bytes: int
+    solver_bytes: int
+
+    @property
+    def flops(self) -> float:
+        """Of all contractions."""
+        return sum(layer.flops for layer in self.layers)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Kept between the backward passes and the Gram matrices."""
+        return sum(layer.kept_bytes for layer in self.layers)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that lives at once: in backward passes, contractions or the eigensolver."""
+        outputs = [x.output_bytes for x in self.layers]
+        backward = sum(outputs) + LIVE_COTANGENTS * max(outputs, default=0)
+        backward += sum(x.working_bytes for x in self.layers if x.kept == "columns")
+        working = max((x.working_bytes for x in self.layers if x.kept != "columns"), default=0)
+        return max(
+            self.kept_bytes + max(backward, self.matrix_bytes + working),
+            self.matrix_bytes + self.solver_bytes,
+        )
+
+    def __str__(self) -> str:
+        """A table of layers, and the totals."""
+        header = ("parameters", "keeps", "evaluation", "GFLOP", "kept", "working")
+        rows = [
+            (
+                ", ".join(x.parameters),
+                x.kept,
+                x.evaluation.value,
+                f"{x.flops / 1e9:.2f}",
+                human_bytes(x.kept_bytes),
+                human_bytes(x.working_bytes),
+            )
+            for x in self.layers
+        ]
+        widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+        table = [
+            "  ".join(
+                cell.ljust(width) if i < 3 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in (header, tuple("-" * width for width in widths), *rows)
+        ]
+        table.append(
+            f"{self.num_columns} columns, {self.flops / 1e9:.1f} GFLOP; matrices "
+            f"{human_bytes(self.matrix_bytes)}, eigensolver {human_bytes(self.solver_bytes)}; "
+            f"peak {human_bytes(self.peak_bytes)} beyond the forward pass"
+        )
+        return "\n".join(table)
+
+
+def make_plan(
+    batches: Sequence[BatchSizes],
+    columns: int,
+    groups: Mapping[str, Mapping[str, int]],
+    element_size: int,
+    workspace: int,
+    solver_copies: int,
+) -> Plan:
+    """Predict evaluations, flops and bytes.
+
+    Args:
+        batches: Sizes of each batch; their layers agree.
+        columns: ``C``, columns per sample.
+        groups: For each group the number of entries of its parameters, by name.
+        element_size: Bytes of an element.
+        workspace: Bytes for temporaries.
+        solver_copies: Matrices that the eigensolver holds beside its input.
+
+    Returns:
+        The plan.
+    """
+    total = sum(batch.samples for batch in batches) * columns
+    sides = [min(total, sum(sizes.values())) for sizes in groups.values()]
+    held = [
+        total * sum(sizes.values()) if sum(sizes.values()) <= total else total**2
+        for sizes in groups.values()
+    ]
+    return Plan(
+        num_columns=total,
+        layers=tuple(_layers(batches, columns, groups, element_size, workspace)),
+        matrix_bytes=sum(held) * element_size,
+        solver_bytes=solver_copies * max(sides) ** 2 * element_size,
+    )
+
+
+def _layers(
+    batches: Sequence[BatchSizes],
+    columns: int,
+    groups: Mapping[str, Mapping[str, int]],
+    element_size: int,
+    workspace: int,
+) -> Iterable[LayerPlan]:
+    samples = sum(batch.samples for batch in batches)
+    total = samples * columns
+    for layer in (replace(layer, samples=samples) for layer in batches[0].layers):
+        selected = {name for name in (layer.weight, layer.bias) if name is not None}
+        kept = _kept(layer.shape(columns, selected), element_size)
+        for sizes in groups.values():
+            names = tuple(x for x in (layer.weight, layer.bias) if x in sizes and x is not None)
+            if names:
+                small = sum(sizes.values()) <= total
+                shape = layer.shape(columns, names)
+                yield _affine(names, shape, kept, small, element_size, workspace)
+                kept = (kept[0], 0)  # once for all groups
+    for name in batches[0].dense:
+        for sizes in groups.values():
+            if name in sizes:
+                yield _dense(name, total, sizes[name], element_size)
+
+
+def _kept(shape: AffineShape, element_size: int) -> tuple[str, int]:
+    """What is kept of a layer, and its elements."""
+    total = shape.samples * shape.columns * shape.groups * shape.outputs
+    if keeps_columns(shape, element_size):
+        return "columns", total * shape.inputs
+    return "factors", total * shape.positions
+
+
+def _affine(
+    names: tuple[str, ...],
+    shape: AffineShape,
+    kept: tuple[str, int],
+    small: bool,
+    element_size: int,
+    workspace: int,
+) -> LayerPlan:
+    """A layer's part of a group, which may be small enough for its ``D x D`` matrix."""
+    inputs = shape.samples * shape.positions * shape.groups * shape.product
+    cotangents = shape.samples * shape.columns * shape.positions * shape.groups * shape.outputs
+    evaluation, working = Evaluation.DIRECT, inputs
+    if kept[0] == "factors":
+        if not small:
+            evaluation = cheapest_evaluation(shape, element_size)
+            working += workspace // element_size
+        if evaluation is Evaluation.PAIRWISE:
+            working += (inputs + cotangents) // shape.groups  # in another order
+    return LayerPlan(
+        names,
+        kept[0],
+        evaluation,
+        evaluation_cost(evaluation, shape).flops,
+        kept[1] * element_size,
+        working * element_size,
+        cotangents // shape.columns * element_size,
+    )
+
+
+def _dense(name: str, total: int, size: int, element_size: int) -> LayerPlan:
+    kept = total * size * element_size
+    return LayerPlan((name,), "dense", Evaluation.DIRECT, float(total**2 * size), kept, 0, 0)
+
+
+def human_bytes(size: float) -> str:
+    """A size for people, such as ``"1.5 GiB"``."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
