@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +35,23 @@ class Instance:
     def num_parameters(self) -> int:
         """``D``, the number of parameters."""
         return sum(p.numel() for p in self.model.parameters())
+
+    def first(self, count: int) -> Instance:
+        """The same problem on its first samples only.
+
+        Args:
+            count: How many.
+
+        Returns:
+            An instance that shares the model.
+        """
+        return replace(self, inputs=self.inputs[:count], targets=self.targets[:count])
+
+    def double(self) -> Instance:
+        """A copy in double precision."""
+        model = copy.deepcopy(self.model).double()
+        targets = self.targets.double() if self.targets.is_floating_point() else self.targets
+        return replace(self, model=model, inputs=self.inputs.double(), targets=targets)
 
 
 Maker = Callable[[int, int], tuple[nn.Module, Tensor, Tensor]]

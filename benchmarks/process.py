@@ -45,7 +45,7 @@ class WorkerProcess:
             "problem": comparison.problem,
             "method": method,
             "batch_size": comparison.batch_size,
-            "k": comparison.k,
+            "task": comparison.task.parameters,
             "device": comparison.device,
             "threads": comparison.threads,
             "seed": comparison.seed,

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.process import WorkerProcess
 from benchmarks.records import Quantity, Record, RecordStore, Status, cell_key
 from benchmarks.suites import Comparison
+from benchmarks.tasks import Computed
 
 FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
 """Outcomes that a second run does not try again; an error may have been mended."""
@@ -137,7 +138,12 @@ class Runner:
         started = worker.start(self.timeout)
         if started["status"] != Status.OK.value:
             return started
-        return worker.ask("accuracy", self.timeout, reference=reference["samples"])
+        return worker.ask(
+            "accuracy",
+            self.timeout,
+            reference=reference["samples"],
+            facts=reference.get("details", {}),
+        )
 
     def _time_in_turns(
         self, comparison: Comparison, live: dict[str, WorkerProcess], timed: list[str]
@@ -173,13 +179,14 @@ class Runner:
             return worker.ask("memory", self.timeout)
 
     def _reference(self, comparison: Comparison) -> Answer:
-        """The float64 spectrum of a problem, computed once and kept as a record."""
-        parameters = _reference_parameters(comparison)
-        who = ("reference", comparison.problem, "reference", Quantity.SPECTRUM)
+        """The float64 result of a problem, computed once and kept as a record."""
+        parameters, quantity = _reference_parameters(comparison), _reference_quantity(comparison)
+        who = ("reference", comparison.problem, "reference", quantity)
         key = cell_key(*who, parameters)
         if key in self._done and self._done[key].status is Status.OK:
-            return {"status": Status.OK.value, "samples": self._done[key].samples}
-        self._tell(comparison, "reference", Quantity.SPECTRUM)
+            known = self._done[key]
+            return {"status": Status.OK.value, "samples": known.samples, "details": known.details}
+        self._tell(comparison, "reference", quantity)
         with self._worker(comparison, "gram") as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
@@ -253,9 +260,16 @@ def _rotated(answers: dict[str, Answer], by: int) -> list[tuple[str, Answer]]:
     return items[by:] + items[:by]
 
 
+def _reference_quantity(comparison: Comparison) -> Quantity:
+    """A step has a reference of its own; all else is checked against a spectrum."""
+    is_step = comparison.task.computed is Computed.NEWTON_STEP
+    return Quantity.STEP if is_step else Quantity.SPECTRUM
+
+
 def _reference_parameters(comparison: Comparison) -> dict[str, Any]:
     kept = ("batch_size", "device", "seed", "threads", "data")
-    return {name: comparison.parameters[name] for name in kept} | {"dtype": "float64"}
+    variant = ("approximation", "subset", "grouping")
+    return {name: comparison.parameters[name] for name in (*kept, *variant)} | {"dtype": "float64"}
 
 
 def failures(records: list[Record]) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.problems import PROBLEMS
 from benchmarks.registry import Registry
+from benchmarks.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Comparison:
         problem: Name of the problem.
         methods: Names of the methods.
         batch_size: ``N``.
-        k: Number of leading eigenpairs; None for all eigenvalues.
+        task: What they compute.
         repeats: Timed runs of each method.
         device: As torch names it.
         threads: For torch's operations.
@@ -30,7 +31,7 @@ class Comparison:
     problem: str
     methods: tuple[str, ...]
     batch_size: int
-    k: int | None
+    task: Task
     repeats: int
     device: str = "cpu"
     threads: int = 1
@@ -41,7 +42,7 @@ class Comparison:
         """What a record of it depends on."""
         return {
             "batch_size": self.batch_size,
-            "k": self.k,
+            **self.task.parameters,
             "repeats": self.repeats,
             "device": self.device,
             "dtype": "float32",
@@ -53,8 +54,7 @@ class Comparison:
     @property
     def title(self) -> str:
         """For the progress bar."""
-        what = "all eigenvalues" if self.k is None else f"{self.k} leading"
-        return f"{self.problem} N={self.batch_size} {what}"
+        return f"{self.problem} N={self.batch_size} {self.task.title}"
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,44 @@ SUITES = Registry(
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A point of a grid.
+
+    Attributes:
+        suite: Name of the suite.
+        problem: Name of the problem.
+        batch_size: ``N``.
+        task: What is computed.
+        methods: Names of the methods; None for all of the suite.
+    """
+
+    suite: str
+    problem: str
+    batch_size: int
+    task: Task = field(default_factory=Task)
+    methods: tuple[str, ...] | None = None
+
+    def comparison(self, repeats: int) -> Comparison:
+        """What is measured at this point.
+
+        Args:
+            repeats: Timed runs of each method.
+
+        Returns:
+            The comparison.
+        """
+        methods = self.methods or SUITES[self.suite].methods
+        return Comparison(self.suite, self.problem, methods, self.batch_size, self.task, repeats)
+
+
+@dataclass(frozen=True)
 class Profile:
     """A selection of comparisons that fits a time budget.
 
     Attributes:
         name: Short name.
         description: One line for people.
-        grid: ``(suite, problem, batch size, k)`` of each comparison.
+        grid: The points to measure.
         repeats: Timed runs of each method.
         timeout: Seconds that a single step of a measurement may take.
         patience: Seconds after which a slow method is not timed again.
@@ -104,17 +135,14 @@ class Profile:
 
     name: str
     description: str
-    grid: tuple[tuple[str, str, int, int | None], ...]
+    grid: tuple[Cell, ...]
     repeats: int
     timeout: float
     patience: float
 
     def comparisons(self) -> list[Comparison]:
-        """The grid as comparisons of all methods of each suite."""
-        return [
-            Comparison(suite, problem, SUITES[suite].methods, batch_size, k, self.repeats)
-            for suite, problem, batch_size, k in self.grid
-        ]
+        """The grid as comparisons."""
+        return [cell.comparison(self.repeats) for cell in self.grid]
 
 
 PROFILES = Registry(
@@ -123,7 +151,10 @@ PROFILES = Registry(
         Profile(
             "smoke",
             "one small real problem, in at most 90 seconds: does everything work?",
-            (("eigenvalues", "digits_mlp", 32, None), ("leading", "digits_mlp", 32, 1)),
+            (
+                Cell("eigenvalues", "digits_mlp", 32),
+                Cell("leading", "digits_mlp", 32, Task.leading(1)),
+            ),
             repeats=3,
             timeout=60,
             patience=10,
@@ -132,15 +163,15 @@ PROFILES = Registry(
             "quick",
             "real and published problems, in at most 10 minutes on 2 cores",
             (
-                ("eigenvalues", "digits_mlp", 128, None),
-                ("eigenvalues", "digits_cnn", 128, None),
-                ("eigenvalues", "cifar10_3c3d", 128, None),
-                ("eigenvalues", "fmnist_2c2d", 32, None),
-                ("eigenvalues", "fmnist_2c2d", 128, None),
-                ("leading", "digits_mlp", 128, 10),
-                ("leading", "digits_cnn", 128, 10),
-                ("leading", "cifar10_3c3d", 128, 1),
-                ("leading", "fmnist_2c2d", 128, 1),
+                Cell("eigenvalues", "digits_mlp", 128),
+                Cell("eigenvalues", "digits_cnn", 128),
+                Cell("eigenvalues", "cifar10_3c3d", 128),
+                Cell("eigenvalues", "fmnist_2c2d", 32),
+                Cell("eigenvalues", "fmnist_2c2d", 128),
+                Cell("leading", "digits_mlp", 128, Task.leading(10)),
+                Cell("leading", "digits_cnn", 128, Task.leading(10)),
+                Cell("leading", "cifar10_3c3d", 128, Task.leading(1)),
+                Cell("leading", "fmnist_2c2d", 128, Task.leading(1)),
             ),
             repeats=5,
             timeout=120,

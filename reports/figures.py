@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.records import Quantity, Status
 from reports import labels, units
+from reports.loading import TASK
 from reports.plots import Palette, comparison
 from reports.spectra import ROUND_OFF, spectra
 from reports.tables import slug
@@ -107,6 +108,8 @@ def _spectra(frame: pd.DataFrame) -> Iterator[Plot]:
         (frame["quantity"] == Quantity.SPECTRUM.value) & (frame["status"] == Status.OK.value)
     ]
     rows = rows[rows["samples"].map(max, na_action="ignore") > 0]
+    plain = ["approximation", "subset", "grouping"]
+    rows = rows[(rows[plain] == [TASK[name] for name in plain]).all(axis=1)]
     several = frame["environment"].nunique() > 1
     for environment, group in rows.groupby("environment", sort=False):
         setting = str(environment) if several else ""

@@ -5,8 +5,9 @@ An identifier that is not listed appears under a name made from the identifier i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import seaborn as sns
 
@@ -83,6 +84,19 @@ SUITES = {
     ),
 }
 
+COMPUTED = {
+    "eigenvalues": "all eigenvalues",
+    "newton_step": "damped Newton step",
+    "gram_matrix": "Gram matrix",
+}
+
+VARIANTS = {
+    ("approximation", "monte_carlo"): "Monte-Carlo (1 sample)",
+    ("subset", "eighth"): "first N/8 samples",
+    ("grouping", "layer"): "per layer",
+}
+"""Parameters of a record that change what is computed, where they are not the default."""
+
 QUANTITIES = {
     Quantity.TIME.value: Entry("Time", "Time", "wall-clock time of one computation"),
     Quantity.MEMORY.value: Entry(
@@ -97,6 +111,9 @@ QUANTITIES = {
         "(for the gradient: relative to its norm)",
     ),
     Quantity.SPECTRUM.value: Entry("Spectrum", "Spectrum", "the GGN's eigenvalues"),
+    Quantity.STEP.value: Entry(
+        "Step", "Step", "random projections of the damped Newton step, to compare others with"
+    ),
 }
 
 STATUSES = {
@@ -139,21 +156,27 @@ def suite_label(suite: str) -> str:
     return SUITES[suite].label if suite in SUITES else _readable(suite)
 
 
-def task_label(suite: str, k: int | None) -> str:
+def task_label(suite: str, k: int | None, parameters: Mapping[str, Any] | None = None) -> str:
     """What was computed.
 
     Args:
         suite: Identifier of the suite.
         k: Number of eigenpairs; None where it has no meaning.
+        parameters: Of the record; older ones lack the quantity, which the suite then tells.
 
     Returns:
-        For example "10 leading eigenpairs".
+        For example "10 leading eigenpairs" or "all eigenvalues, per layer".
     """
-    if k is None:
-        return suite_label(suite)
-    if suite == "leading":
-        return "leading eigenpair (k = 1)" if k == 1 else f"{k} leading eigenpairs"
-    return f"{suite_label(suite)}, k = {k}"
+    parameters = parameters or {}
+    computed = parameters.get("computed")
+    variants = [text for (name, value), text in VARIANTS.items() if parameters.get(name) == value]
+    if k is not None and (suite == "leading" or computed == "eigenpairs"):
+        base = "leading eigenpair (k = 1)" if k == 1 else f"{k} leading eigenpairs"
+    elif computed in COMPUTED:
+        base = COMPUTED[computed]
+    else:
+        base = suite_label(suite) if k is None else f"{suite_label(suite)}, k = {k}"
+    return ", ".join([base, *variants])
 
 
 def status_label(status: str) -> str:

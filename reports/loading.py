@@ -19,7 +19,18 @@ from reports.errors import ReportError
 
 SUFFIX = ".jsonl"
 MAKE_RECORDS = "python -m benchmarks run --profile quick"
-KNOWN_PARAMETERS = ("batch_size", "device", "dtype", "k", "seed", "threads", "data", "repeats")
+TASK = {
+    "computed": "",
+    "approximation": "exact",
+    "subset": "whole",
+    "grouping": "network",
+}
+"""Parameters that say what was computed, with what older records mean that lack them."""
+
+KNOWN_PARAMETERS = (
+    *("batch_size", "device", "dtype", "k", "seed", "threads", "data", "repeats"),
+    *TASK,
+)
 SETTING = ("environment", "device", "dtype", "threads", "seed", "other")
 """Columns that hold what measurements must share before any comparison makes sense."""
 
@@ -188,6 +199,8 @@ def _row(record: Record, known: dict[str, Environment]) -> dict[str, Any]:
         "batch_size": _integer(parameters.get("batch_size")),
         "k": _integer(parameters.get("k")),
         "threads": _integer(parameters.get("threads")),
+        **{name: str(parameters.get(name) or default) for name, default in TASK.items()},
+        "task": labels.task_label(record.suite, _integer(parameters.get("k")), parameters),
         "device": str(parameters.get("device") or ""),
         "dtype": str(parameters.get("dtype") or ""),
         "seed": str(parameters.get("seed", "")),
@@ -229,6 +242,7 @@ def _order(row: pd.Series) -> tuple[Any, ...]:
         row["data"],
         _or_zero(row["batch_size"]),
         _or_zero(row["k"]),
+        *(row[name] != default for name, default in TASK.items()),
         _or_zero(row["threads"]),
         row["seed"],
         row["other"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -78,8 +77,8 @@ def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Fig
             labels.problem_label(p, d) for p, d in zip(rows["problem"], rows["data"], strict=True)
         ],
         column=[labels.suite_label(suite) for suite in rows["suite"]],
-        batch=[_size(n, k) for n, k in zip(rows["batch_size"], rows["k"], strict=True)],
     )
+    rows["batch"] = [_size(row) for _, row in rows.iterrows()]
     methods = labels.sorted_methods(rows["method"])
     names, suites = list(dict.fromkeys(rows["row"])), _suites(rows)
     with sns.axes_style(STYLE), sns.plotting_context("notebook", font_scale=0.85):
@@ -96,10 +95,12 @@ def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Fig
     return figure
 
 
-def _size(batch_size: Any, k: Any) -> str:
-    """What distinguishes the measurements of a facet: batch size and number of eigenpairs."""
-    size = f"batch {integer(batch_size)}"
-    return size if pd.isna(k) else f"{size}\nk = {integer(k)}"
+def _size(row: pd.Series) -> str:
+    """What distinguishes the measurements of a facet: batch size and task."""
+    size = f"batch {integer(row['batch_size'])}"
+    if row["suite"] == "leading":
+        return f"{size}\nk = {integer(row['k'])}"
+    return size if row["task"] == row["column"] else f"{size}\n{row['task']}"
 
 
 def _suites(rows: pd.DataFrame) -> list[str]:

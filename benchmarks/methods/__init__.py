@@ -1,6 +1,6 @@
 """Methods that are compared: ours, what people would use instead, and a yardstick."""
 
-from benchmarks.methods.base import Method, NotApplicableError, Outcome, Task
+from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
 from benchmarks.methods.naive_gram import NaiveGram
@@ -9,4 +9,4 @@ from benchmarks.registry import Registry
 
 METHODS: Registry[Method] = Registry("method", [Gram(), NaiveGram(), PowerIteration(), Gradient()])
 
-__all__ = ["METHODS", "Method", "NotApplicableError", "Outcome", "Task"]
+__all__ = ["METHODS", "Method", "NotApplicableError"]
