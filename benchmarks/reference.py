@@ -16,6 +16,9 @@ from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Grouping, 
 LARGEST_RESIDUAL = 1e-9
 """Of an eigenpair, relative to the largest eigenvalue, in float64."""
 
+DRAWS = 16
+"""Monte-Carlo approximations from which the deviation of their trace is estimated."""
+
 
 def make_reference(instance: Instance, task: Task) -> tuple[Reference, dict[str, Any]]:
     """The result of a task in double precision.
@@ -148,14 +151,18 @@ def largest_residual(
 
 
 def _monte_carlo_reference(instance: Instance) -> tuple[Reference, dict[str, Any]]:
-    """Spectrum with the draws of our own library, and the trace that all draws have on average."""
+    """Spectrum with the draws of our own library; mean and deviation of the trace of all draws."""
     from vivit import MonteCarlo
 
     values = _ggn(instance, approximation=MonteCarlo(samples=1, seed=0)).eigvalsh()
+    traces = [
+        _ggn(instance, approximation=MonteCarlo(samples=1, seed=seed)).gram().trace()
+        for seed in range(1, 1 + DRAWS)
+    ]
     exact, residual = reference_spectrum(instance)
-    trace = float(exact.sum())
-    facts = {"residual": residual, "exact_trace": trace}
-    return Reference(values, (len(values),), trace), facts
+    trace, deviation = float(exact.sum()), float(torch.stack(traces).std())
+    facts = {"residual": residual, "exact_trace": trace, "trace_deviation": deviation}
+    return Reference(values, (len(values),), trace, deviation), facts
 
 
 def _ggn(instance: Instance, **options: Any) -> Any:

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
-from benchmarks.process import WorkerProcess
+from benchmarks.methods import METHODS
+from benchmarks.process import WorkerProcess, open_worker
 from benchmarks.records import Quantity, Record, RecordStore, Status, cell_key
 from benchmarks.suites import Comparison
 from benchmarks.tasks import Computed
@@ -50,6 +52,7 @@ class Runner:
         patience: Seconds after which a method is not timed again, once it has three samples.
         memory_limit: Bytes that a worker may allocate; None for no limit.
         progress: Is told what happens.
+        peer_python: The interpreter of peers.
         made: Records of this run.
     """
 
@@ -59,6 +62,7 @@ class Runner:
     patience: float
     memory_limit: int | None
     progress: Progress
+    peer_python: Path
     made: list[Record] = field(default_factory=list, init=False)
     _done: dict[str, Record] = field(init=False)
 
@@ -67,7 +71,7 @@ class Runner:
         self._done = {
             record.key: record
             for record in self.store.read()
-            if record.status in FINAL and self._same_place(record)
+            if self._is_final(record) and self._same_place(record)
         }
 
     def run(self, comparisons: list[Comparison]) -> None:
@@ -146,7 +150,10 @@ class Runner:
         )
 
     def _time_in_turns(
-        self, comparison: Comparison, live: dict[str, WorkerProcess], timed: list[str]
+        self,
+        comparison: Comparison,
+        live: dict[str, WorkerProcess],
+        timed: list[str],
     ) -> dict[str, Answer]:
         """One sample of each method after the other, so that all see the same disturbances."""
         answers: dict[str, Answer] = {
@@ -195,7 +202,7 @@ class Runner:
         return answer
 
     def _worker(self, comparison: Comparison, method: str) -> WorkerProcess:
-        return WorkerProcess(comparison, method, self.memory_limit)
+        return open_worker(comparison, method, self.memory_limit, self.peer_python)
 
     def _record(
         self, comparison: Comparison, method: str, quantity: Quantity, answer: Answer
@@ -240,6 +247,12 @@ class Runner:
             comparison.suite, comparison.problem, method, quantity.value, comparison.parameters
         )
         return key in self._done
+
+    def _is_final(self, record: Record) -> bool:
+        """Whether not to try again; a peer that was skipped may have got its environment."""
+        if record.status is Status.SKIPPED and record.method in METHODS:
+            return not (METHODS[record.method].is_peer and self.peer_python.exists())
+        return record.status in FINAL
 
     def _same_place(self, record: Record) -> bool:
         return all(

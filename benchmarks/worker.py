@@ -103,6 +103,7 @@ class Worker:
             torch.tensor(reference, dtype=torch.float64),
             tuple(facts.get("blocks", [len(reference)])),
             facts.get("exact_trace"),
+            facts.get("trace_deviation"),
         )
         error, details = self._checked(outcome, instance, exact)
         del outcome

@@ -4,9 +4,20 @@ from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
 from benchmarks.methods.naive_gram import NaiveGram
+from benchmarks.methods.original import Original
 from benchmarks.methods.power_iteration import PowerIteration
 from benchmarks.registry import Registry
 
-METHODS: Registry[Method] = Registry("method", [Gram(), NaiveGram(), PowerIteration(), Gradient()])
+METHODS: Registry[Method] = Registry(
+    "method",
+    [
+        Gram(),
+        Original(lean=False),
+        Original(lean=True),
+        NaiveGram(),
+        PowerIteration(),
+        Gradient(),
+    ],
+)
 
 __all__ = ["METHODS", "Method", "NotApplicableError"]

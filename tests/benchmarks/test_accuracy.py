@@ -8,7 +8,7 @@ from benchmark_cases import TASKS, small_problem
 from benchmarks import reference as reference_module
 from benchmarks.accuracy import (
     STEP_TOLERANCE,
-    TRACE_TOLERANCE,
+    TRACE_DEVIATIONS,
     Outcome,
     Reference,
     check,
@@ -18,7 +18,13 @@ from benchmarks.accuracy import (
 )
 from benchmarks.reference import layers, make_reference
 from benchmarks.tasks import NEWTON_CUTOFF, Approximation, Computed, Grouping, Subset, Task
-from vivit import GGN
+from vivit import GGN, MonteCarlo
+
+
+def sampled(problem, seed):
+    approximation = MonteCarlo(samples=1, seed=seed)
+    data = (problem.inputs, problem.targets)
+    return GGN(problem.model, problem.loss_func, data, approximation=approximation).eigvalsh()
 
 
 def dense(problem, names=None):
@@ -67,6 +73,9 @@ def test_monte_carlo_knows_the_exact_trace():
     assert len(reference.values) == 6
     assert reference.exact_trace == facts["exact_trace"]
     assert reference.exact_trace == pytest.approx(float(dense(problem).trace()), rel=1e-10)
+    other = Outcome(sampled(problem, seed=99))
+    assert check_trace(other, reference).error < check_trace(other, reference).tolerance < 2
+    assert facts["trace_deviation"] == reference.trace_deviation
 
 
 @pytest.mark.parametrize(
@@ -121,11 +130,11 @@ def test_step_is_compared_by_projections():
 
 
 def test_trace():
-    reference = Reference(torch.zeros(2, dtype=torch.float64), (2,), exact_trace=4.0)
+    reference = Reference(torch.zeros(2, dtype=torch.float64), (2,), 4.0, 0.5)
     found = check_trace(Outcome(torch.tensor([2.0, 3.0])), reference)
-    assert (found.error, found.tolerance) == (0.25, TRACE_TOLERANCE)
+    assert (found.error, found.tolerance) == (0.25, TRACE_DEVIATIONS * 0.125)
     assert "draws differ" in found.against
-    with pytest.raises(ValueError, match="compared with the exact trace, got None"):
+    with pytest.raises(ValueError, match="the exact trace and its standard deviation, got None"):
         check_trace(Outcome(torch.ones(2)), Reference.single(torch.ones(2)))
 
 

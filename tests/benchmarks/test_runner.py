@@ -21,7 +21,7 @@ class ScriptedWorker:
     log: list
     script: dict
 
-    def __init__(self, comparison, method, memory_limit):
+    def __init__(self, comparison, method, memory_limit, peer_python):
         self.method, self.closed = method, False
 
     def __enter__(self):
@@ -56,10 +56,18 @@ def make(tmp_path, monkeypatch):
             pass
 
         Worker.log, Worker.script = [], script or {}
-        monkeypatch.setattr(runner_module, "WorkerProcess", Worker)
+        monkeypatch.setattr(runner_module, "open_worker", Worker)
         store = RecordStore(tmp_path / "records.jsonl")
         told = []
-        runner = Runner(store, place, 10, patience, 1000, lambda what, n: told.append((what, n)))
+        runner = Runner(
+            store,
+            place,
+            10,
+            patience,
+            1000,
+            lambda what, n: told.append((what, n)),
+            tmp_path / "python",
+        )
         return runner, Worker.log, told
 
     return make
@@ -223,6 +231,21 @@ def test_errors_are_tried_again_other_failures_are_not(make):
     again.run([COMPARISON])
     assert {r.method for r in again.made} == {"gram"}
     assert len(again.made) == 3
+
+
+def test_skipped_peers_are_tried_again_once_they_can_run(make, tmp_path):
+    comparison = replace(COMPARISON, methods=("gram", "original"))
+    skipped = {"status": "skipped", "reason": "no interpreter"}
+    script = {(method, "accuracy"): skipped for method in ("gram", "original")}
+    make(script)[0].run([comparison])
+    same, _, _ = make()
+    same.run([comparison])
+    assert same.made == []
+    (tmp_path / "python").touch()
+    again, _, _ = make()
+    again.run([comparison])
+    assert {r.method for r in again.made} == {"original"}
+    assert {r.status for r in again.made} == {Status.OK}
 
 
 def test_select():
