@@ -173,6 +173,34 @@ def digits_cnn() -> nn.Sequential:
     )
 
 
+def scaled_cnn(classes: int, width: int) -> nn.Sequential:
+    """A CNN for inputs ``3 x 16 x 16`` whose output and width can be chosen.
+
+    Args:
+        classes: Outputs.
+        width: Channels of the first convolution; the second has twice as many.
+
+    Returns:
+        Two convolutions with pooling, two linear layers.
+    """
+    return nn.Sequential(
+        *_conv_relu(3, width, 3, padding=1),
+        nn.MaxPool2d(2),
+        *_conv_relu(width, 2 * width, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * width, 8 * width),
+        nn.ReLU(),
+        nn.Linear(8 * width, classes),
+    )
+
+
+def scaled_cnn_parameters(classes: int, width: int) -> int:
+    """Number of parameters of `scaled_cnn`."""
+    convolutions = 28 * width + (9 * width + 1) * 2 * width
+    return convolutions + (32 * width + 1) * 8 * width + (8 * width + 1) * classes
+
+
 def digits_mlp() -> nn.Sequential:
     """A small fully-connected network for inputs ``1 x 8 x 8``: 6,570 parameters."""
     return nn.Sequential(

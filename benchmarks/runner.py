@@ -280,9 +280,10 @@ def _reference_quantity(comparison: Comparison) -> Quantity:
 
 
 def _reference_parameters(comparison: Comparison) -> dict[str, Any]:
-    kept = ("batch_size", "device", "seed", "threads", "data")
-    variant = ("approximation", "subset", "grouping")
-    return {name: comparison.parameters[name] for name in (*kept, *variant)} | {"dtype": "float64"}
+    """All but what does not matter for it."""
+    dropped = ("computed", "k", "repeats")
+    kept = {name: v for name, v in comparison.parameters.items() if name not in dropped}
+    return kept | {"dtype": "float64"}
 
 
 def failures(records: list[Record]) -> Iterator[str]:

@@ -49,6 +49,7 @@ class Comparison:
             "threads": self.threads,
             "seed": self.seed,
             "data": PROBLEMS[self.problem].data,
+            **PROBLEMS[self.problem].sizes,
         }
 
     @property

@@ -53,10 +53,30 @@ METHODS = {
         "repeated products of the matrix-free GGN with a vector, one eigenpair after the other, "
         "until they converge",
     ),
+    "lanczos": Entry(
+        "Lanczos (scipy, curvlinops)",
+        "Lanczos",
+        "scipy's eigsh with a tolerance of 1e-3 on curvlinops' matrix-free GGN",
+    ),
+    "original": Entry(
+        "vivit-for-pytorch 1.0.0",
+        "original",
+        "the package that this library succeeds, as shipped but for what current PyTorch needs",
+    ),
+    "original_lean": Entry(
+        "vivit-for-pytorch 1.0.0, lean",
+        "original, lean",
+        "the same inside BackPACK's weight_jac_t_save_memory(True)",
+    ),
     YARDSTICK: Entry(
         "gradient",
         "gradient",
         "one plain mini-batch gradient; computes no curvature and serves as the yardstick",
+    ),
+    "backpropagation": Entry(
+        "backpropagation of S",
+        "backpropagation",
+        "yardstick: the columns of the loss Hessian's factor sent back, and nothing else",
     ),
     REFERENCE: Entry(
         "float64 reference", "reference", "all eigenvalues in double precision, the ground truth"
@@ -68,6 +88,9 @@ PROBLEMS = {
     "digits_cnn": "digits CNN",
     "fmnist_2c2d": "Fashion-MNIST 2c2d",
     "cifar10_3c3d": "CIFAR-10 3c3d",
+    "cifar10_resnet32": "CIFAR-10 ResNet-32",
+    "cifar100_allcnnc": "CIFAR-100 All-CNN-C",
+    "mlp_linear": "MLP of linear layers",
 }
 
 SUITES = {
@@ -214,8 +237,10 @@ def method_colors(methods: Iterable[str]) -> dict[str, str]:
     """
     palette = list(sns.color_palette("colorblind").as_hex())
     colors = {OURS: palette[0], "naive_gram": palette[1], "power_iteration": palette[2]}
+    colors |= {"lanczos": palette[4], "original": palette[3], "original_lean": palette[6]}
+    colors |= {"backpropagation": "#a0a0a0"}
     colors |= {YARDSTICK: "#6b6b6b", REFERENCE: "#000000"}
-    spare = [palette[index] for index in (4, 8, 9, 5, 6, 3)]
+    spare = [palette[index] for index in (8, 9, 5)]
     unknown = [method for method in sorted_methods(methods) if method not in colors]
     return colors | {name: spare[i % len(spare)] for i, name in enumerate(unknown)}
 
@@ -229,7 +254,7 @@ def method_markers(methods: Iterable[str]) -> dict[str, str]:
     Returns:
         Method -> matplotlib marker.
     """
-    shapes = "osD^vPX*<>"
+    shapes = "osD^vPX*<>phd"
     ordered = [*METHODS, *(name for name in sorted_methods(methods) if name not in METHODS)]
     return {name: shapes[i % len(shapes)] for i, name in enumerate(ordered)}
 

@@ -32,3 +32,12 @@ def small_problem(dtype=torch.float64, batch_size=6):
     x = torch.randn(batch_size, 1, 4, 4, generator=generator)
     y = torch.randint(4, (batch_size,), generator=generator)
     return Instance(model.to(dtype), nn.CrossEntropyLoss(), x.to(dtype), y)
+
+
+def regression_problem(dtype=torch.float64):
+    """Linear layers and a square loss."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)).to(dtype)
+    x, y = (torch.randn(4, size, generator=generator, dtype=dtype) for size in (3, 2))
+    return Instance(model, nn.MSELoss(), x, y)

@@ -1,8 +1,10 @@
-"""Methods that are compared: ours, what people would use instead, and a yardstick."""
+"""Methods that are compared: ours, what people would use instead, and yardsticks."""
 
+from benchmarks.methods.backpropagation import Backpropagation
 from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
+from benchmarks.methods.lanczos import Lanczos
 from benchmarks.methods.naive_gram import NaiveGram
 from benchmarks.methods.original import Original
 from benchmarks.methods.power_iteration import PowerIteration
@@ -16,7 +18,9 @@ METHODS: Registry[Method] = Registry(
         Original(lean=True),
         NaiveGram(),
         PowerIteration(),
+        Lanczos(),
         Gradient(),
+        Backpropagation(),
     ],
 )
 

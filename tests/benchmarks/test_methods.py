@@ -5,7 +5,7 @@ import copy
 import oracle
 import pytest
 import torch
-from benchmark_cases import TASKS, small_problem
+from benchmark_cases import TASKS, regression_problem, small_problem
 
 from benchmarks.accuracy import Outcome, Reference
 from benchmarks.measure import peak_bytes, runs_per_sample, seconds_per_run
@@ -13,7 +13,7 @@ from benchmarks.methods import METHODS, NotApplicableError
 from benchmarks.methods.power_iteration import MAX_ITERATIONS, power_iteration
 from benchmarks.reference import largest_residual, make_reference
 from benchmarks.suites import SUITES
-from benchmarks.tasks import Task
+from benchmarks.tasks import Computed, Task
 from vivit import GGN
 
 EMPTY = Reference.single(torch.empty(0))
@@ -21,22 +21,24 @@ DONE_BY = {
     "gram": set(TASKS),
     "naive_gram": {"all eigenvalues", "Gram matrix"},
     "power_iteration": {"1 leading", "3 leading"},
+    "lanczos": {"1 leading", "3 leading"},
 }
-TOLERANCES = {"power_iteration": 2e-2}
+TOLERANCES = {"power_iteration": 2e-2, "lanczos": 1e-3}
 
 
 @pytest.mark.parametrize("title", TASKS)
 @pytest.mark.parametrize("name", DONE_BY)
 def test_methods_agree_with_the_reference(name, title):
     """Or refuse, in words; a second run is not disturbed by the first."""
-    problem, task = small_problem(batch_size=16), TASKS[title]
+    dtype = torch.float32 if name == "lanczos" else torch.float64
+    problem, task = small_problem(dtype, batch_size=16), TASKS[title]
     if title not in DONE_BY[name]:
         with pytest.raises(
             NotApplicableError, match=f"{name} is measured for .*, not for: {title}"
         ):
             METHODS[name].prepare(problem, task)
         return
-    reference, _ = make_reference(problem, task)
+    reference, _ = make_reference(problem.double(), task)
     run = METHODS[name].prepare(problem, task)
     for _ in range(2):
         check = METHODS[name].check(run(), problem, task, reference)
@@ -45,13 +47,52 @@ def test_methods_agree_with_the_reference(name, title):
     assert all(p.grad is None for p in problem.model.parameters())
 
 
-@pytest.mark.parametrize("name", ["gram", "power_iteration"])
+@pytest.mark.parametrize("name", ["gram", "power_iteration", "lanczos"])
 def test_eigenvectors(name):
-    problem = small_problem()
+    problem = small_problem(torch.float32 if name == "lanczos" else torch.float64)
     outcome = METHODS[name].prepare(problem, Task.leading(3))()
     assert outcome.vectors.shape == (3, problem.num_parameters)
     residual = largest_residual(problem, outcome.values, outcome.vectors)
     assert residual < (1e-12 if name == "gram" else 0.1)
+
+
+def test_lanczos_counts_its_products():
+    problem = small_problem(torch.float32)
+    outcome = METHODS["lanczos"].prepare(problem, Task.leading(2))()
+    assert outcome.values.dtype is torch.float32
+    assert (outcome.values.diff() > 0).all()
+    assert outcome.details["products"] >= 4
+
+
+def test_backpropagation_gives_the_factor_at_the_first_layer():
+    problem = regression_problem(torch.float32)
+    method, task = METHODS["backpropagation"], Task(Computed.GRAM)
+    outcome = method.prepare(problem, task)()
+    linear, _, last = problem.model
+    active = (linear(problem.inputs) > 0).float()
+    expected = 0.5 * last.weight[:, None, :] * active  # sqrt(2 / (N C)) = 1 / 2
+    assert torch.allclose(outcome.values, expected, atol=1e-6)
+    assert method.check(outcome, problem, task, EMPTY).error < 1e-6
+    wrong = method.check(Outcome(1.5 * outcome.values), problem, task, EMPTY)
+    assert wrong.error == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("problem", "task"),
+    [(regression_problem(), Task()), (small_problem(), Task(Computed.GRAM))],
+    ids=["another task", "another loss"],
+)
+def test_backpropagation_is_for_gram_matrices_of_square_losses(problem, task):
+    with pytest.raises(NotApplicableError, match=f"square losses, not of: {task.title}, "):
+        METHODS["backpropagation"].prepare(problem, task)
+
+
+@pytest.mark.parametrize("name", ["gram", "naive_gram"])
+def test_square_losses(name):
+    problem, task = regression_problem(), Task(Computed.GRAM)
+    reference, _ = make_reference(problem, task)
+    outcome = METHODS[name].prepare(problem, task)()
+    assert METHODS[name].check(outcome, problem, task, reference).error < 1e-12
 
 
 def test_power_iteration_follows_the_protocol():
