@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
             help=f"only this {what} of the profile; may be repeated",
         )
     run.add_argument("--device", type=_device, default="cpu", help="cpu (default) or cuda")
-    run.add_argument("--threads", type=_positive, help="of torch; default: all cores")
+    run.add_argument(
+        "--threads", type=_positive, help="of torch; default: the profile's, or all cores"
+    )
     run.add_argument("--repeats", type=_positive, help="timed runs; default: the profile's")
     run.add_argument(
         "--peer-python",
@@ -105,7 +107,7 @@ def _run(options: argparse.Namespace) -> int:
         options.method,
         device=options.device,
         repeats=options.repeats,
-        threads=options.threads or torch.get_num_threads(),
+        threads=options.threads or profile.threads or torch.get_num_threads(),
     )
     if not comparisons:
         print("error: nothing in the profile matches the selection.", file=sys.stderr)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.problems import PROBLEMS
+from benchmarks.problems import BASE_CLASSES, BASE_WIDTH, CLASSES, PROBLEMS, WIDTHS
 from benchmarks.registry import Registry
+from benchmarks.targets import methods_by_cell
 from benchmarks.tasks import Task
 
 
@@ -58,6 +59,10 @@ class Comparison:
         return f"{self.problem} N={self.batch_size} {self.task.title}"
 
 
+SCALED = ("gram", "naive_gram", "original", "original_lean", "lanczos")
+"""Methods of the scaling suites: all eigenvalues, but leading pairs for the last."""
+
+
 @dataclass(frozen=True)
 class Suite:
     """A question that comparisons answer.
@@ -85,6 +90,19 @@ SUITES = Registry(
             "leading",
             "k leading eigenpairs of the exact GGN",
             ("gram", "power_iteration", "gradient"),
+        ),
+        Suite(
+            "engine",
+            "the library's targets: ratios to the original, to Lanczos and to power iteration",
+            tuple(dict.fromkeys(name for names in methods_by_cell().values() for name in names)),
+        ),
+        *(
+            Suite(f"scaling_{what}", f"time and memory over the {words}", SCALED)
+            for what, words in (
+                ("batch", "batch size"),
+                ("classes", "number of classes"),
+                ("width", "width of the network"),
+            )
         ),
     ],
 )
@@ -132,6 +150,7 @@ class Profile:
         repeats: Timed runs of each method.
         timeout: Seconds that a single step of a measurement may take.
         patience: Seconds after which a slow method is not timed again.
+        threads: Of torch; None for all cores.
     """
 
     name: str
@@ -140,10 +159,35 @@ class Profile:
     repeats: int
     timeout: float
     patience: float
+    threads: int | None = None
 
     def comparisons(self) -> list[Comparison]:
         """The grid as comparisons."""
         return [cell.comparison(self.repeats) for cell in self.grid]
+
+
+def _engine_grid() -> tuple[Cell, ...]:
+    return tuple(
+        Cell("engine", problem, batch_size, task, methods)
+        for (problem, batch_size, task), methods in methods_by_cell().items()
+    )
+
+
+BASE_BATCH = 32
+BATCHES = (16, 32, 64, 128, 256)
+
+
+def _scaling_grid() -> tuple[Cell, ...]:
+    """Batch size, classes and width, one at a time."""
+    base = (BASE_CLASSES, BASE_WIDTH)
+    points = [("batch", base, batch_size) for batch_size in BATCHES]
+    points += [("classes", (classes, BASE_WIDTH), BASE_BATCH) for classes in CLASSES]
+    points += [("width", (BASE_CLASSES, width), BASE_BATCH) for width in WIDTHS]
+    return tuple(
+        Cell(f"scaling_{what}", f"cnn_c{classes}_w{width}", batch_size, task, methods)
+        for what, (classes, width), batch_size in points
+        for task, methods in ((Task(), SCALED[:-1]), (Task.leading(10), SCALED[-1:]))
+    )
 
 
 PROFILES = Registry(
@@ -177,6 +221,24 @@ PROFILES = Registry(
             repeats=5,
             timeout=120,
             patience=20,
+        ),
+        Profile(
+            "engine",
+            "the targets of the engine, against the original and others: an hour on 2 cores",
+            _engine_grid(),
+            repeats=5,
+            timeout=1800,
+            patience=60,
+            threads=2,
+        ),
+        Profile(
+            "scaling",
+            "time and memory over batch size, classes and width, in at most 15 minutes",
+            _scaling_grid(),
+            repeats=3,
+            timeout=120,
+            patience=10,
+            threads=2,
         ),
     ],
 )

@@ -12,6 +12,9 @@ from benchmarks.records import Quantity, Status
 from reports import labels, units
 from reports.loading import TASK
 from reports.plots import Palette, comparison
+from reports.scaling import FITTED, exponents, name_of
+from reports.scaling import SUITES as SCALING_SUITES
+from reports.scaling_plot import scaling
 from reports.spectra import ROUND_OFF, spectra
 from reports.tables import slug
 
@@ -35,6 +38,11 @@ SPECTRA = (
     "after the first few separates the outliers from the bulk. Right: how the same eigenvalues "
     f"are distributed; each counts 1/D, and those below {ROUND_OFF:.0e} of the largest, "
     "numerically zero, are left out of both panels."
+)
+SCALING = (
+    "Lower is better; a straight line is a power law, and its exponent, fitted to the "
+    f"{FITTED} largest sizes, stands in the legend. One size varies in each column of panels, the "
+    "others stay. All eigenvalues, but for Lanczos, which computes the 10 leading eigenpairs."
 )
 
 
@@ -64,17 +72,18 @@ def plots(frame: pd.DataFrame) -> list[Plot]:
         frame: All measurements.
 
     Returns:
-        A figure per quantity and setting, then the spectra per environment.
+        A figure per quantity and setting, then the scaling, then the spectra per environment.
     """
     palette = Palette.of(list(frame["method"]))
     comparisons = [
         plot for quantity in HOW_TO_READ for plot in _comparisons(frame, quantity, palette)
     ]
-    return comparisons + list(_spectra(frame))
+    return comparisons + list(_scaling(frame, palette)) + list(_spectra(frame))
 
 
 def _comparisons(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Iterator[Plot]:
     rows = frame[(frame["quantity"] == quantity.value) & (frame["method"] != labels.REFERENCE)]
+    rows = rows[~rows["suite"].isin(SCALING_SUITES)]
     entry = labels.QUANTITIES[quantity.value]
     for setting, group in rows.groupby("setting", sort=False):
         title = f"{entry.short} by method" + (f": {setting}" if setting else "")
@@ -101,6 +110,24 @@ def _in_words(rows: pd.DataFrame, quantity: Quantity) -> str:
         done = f"{text(values.min())} to {text(values.max())}" if len(values) else "no result"
         parts.append(f"{label}: {done}")
     return "; ".join(parts) + "."
+
+
+def _scaling(frame: pd.DataFrame, palette: Palette) -> Iterator[Plot]:
+    rows = frame[frame["suite"].isin(SCALING_SUITES) & (frame["status"] == Status.OK.value)]
+    for setting, group in rows.groupby("setting", sort=False):
+        title = "Scaling" + (f": {setting}" if setting else "")
+        fitted = [
+            f"{name_of(row['method'])}, {row['quantity']} over {row['symbol']}: "
+            f"{row['exponent']:.1f}"
+            for _, row in exponents(group).dropna().iterrows()
+        ]
+        yield Plot(
+            name=slug(f"scaling {setting}"),
+            title=title,
+            caption=SCALING,
+            alt=f"{title}: time and memory over size; exponents: {'; '.join(fitted)}.",
+            draw=lambda group=group: scaling(group, palette),  # type: ignore[misc]
+        )
 
 
 def _spectra(frame: pd.DataFrame) -> Iterator[Plot]:

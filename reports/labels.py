@@ -100,6 +100,20 @@ SUITES = {
         "leading eigenpairs",
         "the k largest eigenvalues together with their eigenvectors",
     ),
+    "engine": Entry(
+        "engine targets",
+        "engine",
+        "the library's targets: ratios to the original, to Lanczos and to power iteration",
+    ),
+    "scaling_batch": Entry(
+        "scaling over the batch size", "scaling", "a small CNN, 10 classes, width 16"
+    ),
+    "scaling_classes": Entry(
+        "scaling over the classes", "scaling", "a small CNN, width 16, batch of 32"
+    ),
+    "scaling_width": Entry(
+        "scaling over the width", "scaling", "a small CNN, 10 classes, batch of 32"
+    ),
     REFERENCE: Entry(
         "float64 reference",
         "float64 reference",
