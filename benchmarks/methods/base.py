@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from benchmarks.accuracy import Check, Outcome, Reference, check
 from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.tasks import Computed, Grouping, Task
 
 
 class NotApplicableError(Exception):
@@ -78,4 +78,23 @@ def refuse_others(method: Method, task: Task, computed: tuple[Computed, ...]) ->
         raise NotApplicableError(
             f"{method.name} is measured for {choices} of the exact GGN of all samples and the "
             f"whole network, not for: {task.title}."
+        )
+
+
+def refuse_combinations(method: Method, task: Task) -> None:
+    """Refuse what has no reference: variants of steps, and blocks of anything but eigenvalues.
+
+    Args:
+        method: Who refuses.
+        task: What is asked for.
+
+    Raises:
+        NotApplicableError: The task is such a combination.
+    """
+    variant_of_step = task.computed is Computed.NEWTON_STEP and not task.is_plain
+    in_blocks = task.grouping is Grouping.LAYER and task.computed is not Computed.EIGENVALUES
+    if variant_of_step or in_blocks:
+        raise NotApplicableError(
+            f"{method.name} is measured for eigenvalues of blocks and for steps without "
+            f"approximation, not for: {task.title}."
         )

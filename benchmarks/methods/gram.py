@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracy import Outcome
-from benchmarks.methods.base import Method
+from benchmarks.methods.base import Method, refuse_combinations
 from benchmarks.problems import Instance
 from benchmarks.tasks import (
     NEWTON_CUTOFF,
@@ -31,6 +31,7 @@ class Gram(Method):
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Import only: the forward pass belongs to the measured work."""
+        refuse_combinations(self, task)
         import vivit  # here, since the name is the original's in the environment of peers
 
         options = _options(vivit, instance, task)

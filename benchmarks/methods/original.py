@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy import Check, Outcome, Reference, check_trace
 from benchmarks.methods.backpack_form import backpack_form
-from benchmarks.methods.base import Method, NotApplicableError
+from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
 from benchmarks.methods.gram import above_cutoff, flat_vectors
 from benchmarks.problems import Instance
 from benchmarks.reference import layers
@@ -52,7 +52,9 @@ class Original(Method):
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Extend model and loss by BackPACK."""
-        _refuse(task)
+        refuse_combinations(self, task)
+        if task.computed is Computed.GRAM:
+            raise NotApplicableError("The original does not give its Gram matrix away.")
         package = original_package()
         torch.Tensor.symeig = symeig  # type: ignore[method-assign]
         torch.manual_seed(0)  # of the only generator that its Monte-Carlo samples come from
@@ -125,13 +127,6 @@ def symeig(self: Tensor, eigenvectors: bool = False, upper: bool = True) -> tupl
         return torch.linalg.eigvalsh(self, UPLO=triangle), self.new_empty(0)
     values, vectors = torch.linalg.eigh(self, UPLO=triangle)
     return values, vectors
-
-
-def _refuse(task: Task) -> None:
-    variant_of_step = task.computed is Computed.NEWTON_STEP and not task.is_plain
-    pairs_of_blocks = task.computed is Computed.PAIRS and task.grouping is Grouping.LAYER
-    if task.computed is Computed.GRAM or variant_of_step or pairs_of_blocks:
-        raise NotApplicableError(f"The original is not measured for: {task.title}.")
 
 
 def _computation(package: Any, task: Task, batch_size: int) -> Any:

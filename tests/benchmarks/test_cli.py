@@ -13,7 +13,7 @@ import pytest
 from benchmarks import cli
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
-from benchmarks.process import WorkerProcess
+from benchmarks.process import PEER_PYTHON, WorkerProcess
 from benchmarks.records import Quantity, RecordStore, Status
 from benchmarks.suites import PROFILES, SUITES, Comparison
 from benchmarks.tasks import Task
@@ -70,6 +70,31 @@ def test_wrong_arguments(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["run", *arguments])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "python", "threads"),
+    [
+        ([], PEER_PYTHON, 2),
+        (["--peer-python", "elsewhere/python"], Path.cwd() / "elsewhere" / "python", 2),
+        (["--threads", "1"], PEER_PYTHON, 1),
+    ],
+    ids=["defaults", "interpreter of peers", "threads"],
+)
+def test_settings_reach_the_runner(monkeypatch, tmp_path, given, python, threads):
+    class FakeRunner:
+        made = ()
+
+        def __init__(self, *arguments):
+            assert arguments[-1] == python
+
+        def run(self, comparisons):
+            assert {c.threads for c in comparisons} == {threads}
+            assert {c.repeats for c in comparisons} == {PROFILES["engine"].repeats}
+
+    monkeypatch.setattr(cli, "Runner", FakeRunner)
+    output = str(tmp_path / "records.jsonl")
+    assert cli.main(["run", "--profile", "engine", *given, "--output", output]) == 0
 
 
 def test_nothing_selected(capsys):

@@ -13,7 +13,7 @@ from benchmarks.methods import METHODS, NotApplicableError
 from benchmarks.methods.power_iteration import MAX_ITERATIONS, power_iteration
 from benchmarks.reference import largest_residual, make_reference
 from benchmarks.suites import SUITES
-from benchmarks.tasks import Computed, Task
+from benchmarks.tasks import Computed, Grouping, Subset, Task
 from vivit import GGN
 
 EMPTY = Reference.single(torch.empty(0))
@@ -45,6 +45,21 @@ def test_methods_agree_with_the_reference(name, title):
         assert check.error < TOLERANCES.get(name, 1e-10)
         assert check.tolerance >= 1e-4
     assert all(p.grad is None for p in problem.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["gram", "original", "original_lean"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task(Computed.NEWTON_STEP, subset=Subset.EIGHTH),
+        Task.leading(3, grouping=Grouping.LAYER),
+        Task(Computed.GRAM, grouping=Grouping.LAYER),
+    ],
+    ids=lambda task: task.title,
+)
+def test_combinations_without_a_reference_are_refused(name, task):
+    with pytest.raises(NotApplicableError, match=f"{name} is measured .*, not for: {task.title}"):
+        METHODS[name].prepare(small_problem(), task)
 
 
 @pytest.mark.parametrize("name", ["gram", "power_iteration", "lanczos"])

@@ -16,7 +16,9 @@ from benchmarks.methods.backpack_form import NOTE, backpack_form
 from benchmarks.methods.original import SHIM, symeig
 from benchmarks.networks import PadChannels, Residual
 from benchmarks.process import PEER_PYTHON, PEER_WORKER, ROOT, open_worker
+from benchmarks.records import Quantity, RecordStore, Status
 from benchmarks.reference import make_reference
+from benchmarks.runner import Runner
 from benchmarks.suites import Comparison
 from benchmarks.tasks import Approximation, Task
 from vivit import GGN
@@ -99,7 +101,9 @@ def package(monkeypatch):
 def test_every_task(package, name, title):
     problem, task, method = small_problem(batch_size=16), TASKS[title], METHODS[name]
     if title in REFUSED:
-        with pytest.raises(NotApplicableError, match=f"original is not measured for: {title}"):
+        with pytest.raises(
+            NotApplicableError, match="original does not give its Gram matrix away"
+        ):
             method.prepare(problem, task)
         return
     reference, _ = make_reference(problem, task)
@@ -168,6 +172,17 @@ def test_without_its_environment_a_peer_is_skipped(tmp_path):
     assert {answer["status"] for answer in answers} == {"skipped"}
     assert all("tox run -e peer --notest" in answer["reason"] for answer in answers)
     assert str(tmp_path) not in answers[0]["reason"]
+
+
+def test_a_skipped_peer_leaves_records(tmp_path):
+    store = RecordStore(tmp_path / "records.jsonl")
+    runner = Runner(store, {}, 60, 10, None, lambda what, count: None, tmp_path / "python")
+    runner.run([COMPARISON])
+    reference, *records = store.read()
+    assert reference.status is Status.OK
+    assert {r.quantity for r in records} == {Quantity.ACCURACY, Quantity.TIME, Quantity.MEMORY}
+    assert {r.status for r in records} == {Status.SKIPPED}
+    assert all("tox run -e peer --notest" in r.reason for r in records)
 
 
 def test_the_usual_place_is_named():
