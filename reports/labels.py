@@ -122,7 +122,9 @@ SUITES = {
 }
 
 COMPUTED = {
+    "": "not recorded",
     "eigenvalues": "all eigenvalues",
+    "eigenpairs": "leading eigenpairs",
     "newton_step": "damped Newton step",
     "gram_matrix": "Gram matrix",
 }
@@ -209,8 +211,8 @@ def task_label(suite: str, k: int | None, parameters: Mapping[str, Any] | None =
     variants = [text for (name, value), text in VARIANTS.items() if parameters.get(name) == value]
     if k is not None and (suite == "leading" or computed == "eigenpairs"):
         base = "leading eigenpair (k = 1)" if k == 1 else f"{k} leading eigenpairs"
-    elif computed in COMPUTED:
-        base = COMPUTED[computed]
+    elif computed:
+        base = COMPUTED.get(computed, _readable(computed))
     else:
         base = suite_label(suite) if k is None else f"{suite_label(suite)}, k = {k}"
     return ", ".join([base, *variants])

@@ -39,14 +39,10 @@ class Figure:
     failure: str
 
     @property
-    def target_text(self) -> str:
-        """What is asked for."""
-        return units.NOTHING if self.asked is None else f"≥ {units.significant(self.asked, 2)}x"
-
-    @property
     def text(self) -> str:
-        """What was measured."""
-        return self.failure or f"{units.significant(self.ratio)}x"
+        """What was measured and, in brackets, what is asked for."""
+        measured = self.failure or f"{units.significant(self.ratio)}x"
+        return measured + (f" (≥ {units.significant(self.asked, 2)}x)" if self.asked else "")
 
     @property
     def reached(self) -> bool | None:
@@ -74,13 +70,11 @@ def target_table(frame: pd.DataFrame) -> Table:
     shown = identity(what, []).assign(
         **{
             "Against": [_rivals(target) for target, _ in cells],
+            "Reached": reached,
+            "Time (target)": [f.text for f in times],
+            "Memory (target)": [f.text for f in sizes],
             "vivit: time": [_own(rows, Quantity.TIME) for _, rows in cells],
             "vivit: memory": [_own(rows, Quantity.MEMORY) for _, rows in cells],
-            "Time: target": [f.target_text for f in times],
-            "Time: measured": [f.text for f in times],
-            "Memory: target": [f.target_text for f in sizes],
-            "Memory: measured": [f.text for f in sizes],
-            "Reached": reached,
         }
     )
     setting = str(frame["setting"].iloc[0])
@@ -92,7 +86,7 @@ def target_table(frame: pd.DataFrame) -> Table:
         raw=pd.DataFrame(
             {"time ratio": [f.ratio for f in times], "memory ratio": [f.ratio for f in sizes]}
         ),
-        measured=tuple(shown.columns[4:-1]),
+        measured=tuple(shown.columns[5:]),
         kinds={
             (i, "Reached"): {"yes": "better", "no": "worse"}.get(word, "failed")
             for i, word in enumerate(reached)

@@ -25,9 +25,10 @@ class PowerIteration(Method):
 
     At most 100 iterations per pair, until ``|new - old| / (|old| + 1e-6) < 1e-3``; uniform random
     start; orthogonal to the pairs already found in every iteration, and so is what is kept.
-    (PyHessian keeps the last product as it is. Then the projection on the others is not exact, and
-    after the ``C - 1`` outliers of a spectrum it finds them again instead of the next, much smaller
-    pair.) The products ``G v`` come from `vivit.GGN`, whose set-up is part of the measured time.
+    (PyHessian keeps the last product as it is. Then the projection on the others is not exact,
+    and after the ``C - 1`` outliers of a spectrum it finds them again instead of the next, much
+    smaller pair.) The products ``G v`` come from `vivit.GGN`, whose set-up is part of the measured
+    time.
     """
 
     name = "power_iteration"
