@@ -12,7 +12,7 @@ from benchmarks.records import Quantity, Status
 from reports import labels, units
 from reports.loading import TASK
 from reports.plots import Palette, comparison
-from reports.scaling import FITTED, exponents, name_of
+from reports.scaling import FITTED, exponents, name_of, rounded
 from reports.scaling import SUITES as SCALING_SUITES
 from reports.scaling_plot import scaling
 from reports.spectra import ROUND_OFF, spectra
@@ -118,7 +118,7 @@ def _scaling(frame: pd.DataFrame, palette: Palette) -> Iterator[Plot]:
         title = "Scaling" + (f": {setting}" if setting else "")
         fitted = [
             f"{name_of(row['method'])}, {row['quantity']} over {row['symbol']}: "
-            f"{row['exponent']:.1f}"
+            f"{rounded(row['exponent'])}"
             for _, row in exponents(group).dropna().iterrows()
         ]
         yield Plot(

@@ -158,5 +158,12 @@ def name_of(method: str) -> str:
     return labels.short_method_label(method) + (", 10 leading" if method == "lanczos" else "")
 
 
+def rounded(exponent: float) -> str:
+    """An exponent with one decimal; zero has no sign."""
+    return f"{round(exponent, 1) + 0.0:.1f}"
+
+
 def _power(symbol: str, exponent: float) -> str:
-    return labels.STATUSES[labels.MISSING] if np.isnan(exponent) else f"{symbol}^{exponent:.1f}"
+    if np.isnan(exponent):
+        return labels.STATUSES[labels.MISSING]
+    return f"{symbol}^{rounded(exponent)}"

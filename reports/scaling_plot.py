@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -12,7 +14,17 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from benchmarks.records import Quantity
 from benchmarks.targets import ORIGINAL
 from reports.plots import SCALES, STYLE, Palette
-from reports.scaling import AXES, BETTER, QUANTITIES, Axis, exponent, name_of, ordered, series
+from reports.scaling import (
+    AXES,
+    BETTER,
+    QUANTITIES,
+    Axis,
+    exponent,
+    name_of,
+    ordered,
+    rounded,
+    series,
+)
 
 
 def scaling(frame: pd.DataFrame, palette: Palette) -> Figure:
@@ -25,7 +37,7 @@ def scaling(frame: pd.DataFrame, palette: Palette) -> Figure:
     Returns:
         The figure; the legend of each panel gives the fitted exponents.
     """
-    axes_drawn = [axis for axis in AXES if (frame["suite"] == axis.suite).any()]
+    axes_drawn = [axis for axis in AXES if any(len(series(frame, axis, q)) for q in QUANTITIES)]
     with sns.axes_style(STYLE), sns.plotting_context("notebook", font_scale=0.85):
         figure = Figure(figsize=(1.0 + 4.2 * len(axes_drawn), 9.0), layout="constrained")
         panels = figure.subplots(len(QUANTITIES), len(axes_drawn), squeeze=False, sharey="row")
@@ -39,6 +51,10 @@ def scaling(frame: pd.DataFrame, palette: Palette) -> Figure:
 def _panel(
     panel: Axes, points: pd.DataFrame, axis: Axis, quantity: Quantity, palette: Palette
 ) -> None:
+    panel.set_title(f"{SCALES[quantity].title} over {axis.title}", fontsize="medium")
+    if not len(points):
+        panel.text(0.5, 0.5, "not measured", transform=panel.transAxes, ha="center", color="0.4")
+        return
     handles = [
         _curve(panel, points[points["method"] == method], method, axis, palette)
         for method in ordered(points["method"])
@@ -54,14 +70,19 @@ def _panel(
         side.set_minor_locator(NullLocator())
         side.set_minor_formatter(NullFormatter())
     panel.set_xlabel(f"{axis.title} (log scale)")
-    panel.set_title(f"{scale.title} over {axis.title}", fontsize="medium")
-    panel.legend(handles=handles, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.08))
+    panel.legend(
+        handles=handles,
+        fontsize="small",
+        frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.15),
+    )
 
 
 def _curve(panel: Axes, curve: pd.DataFrame, method: str, axis: Axis, palette: Palette) -> Line2D:
     shown = ORIGINAL[0] if method == BETTER else method
     slope = exponent(curve["size"].to_numpy(), curve["value"].to_numpy())
-    fitted = "" if slope != slope else f": ${axis.symbol}^{{{slope:.1f}}}$"
+    fitted = "" if math.isnan(slope) else f": ${axis.symbol}^{{{rounded(slope)}}}$"
     (line,) = panel.plot(
         curve["size"],
         curve["value"],

@@ -146,5 +146,5 @@ def test_tasks_stay_apart_in_figures(make, tabulate):
     rows = [make(), make(grouping="layer"), make(**spectrum), make(**spectrum, grouping="layer")]
     plots = {plot.name: plot for plot in figures.plots(tabulate(*rows))}
     labels = [tick.get_text() for tick in plots["time"].draw().axes[0].get_yticklabels()]
-    assert labels == ["batch 32", "batch 32\nall eigenvalues, per layer"]
+    assert labels == ["batch 32", "batch 32\nall eigenvalues,\nper layer"]
     assert plots["spectra"].alt.count("largest eigenvalue") == 1

@@ -63,7 +63,13 @@ def test_figure(frame):
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert "vivit: $N^{2.0}$" in texts
     assert "original (better setting): $N^{3.0}$" in texts
-    assert {ax.get_xscale() for ax in figure.axes} == {"log"}
+    assert {ax.get_xscale() for ax in figure.axes[:3]} == {"log"}
+    assert figure.axes[3].texts[0].get_text() == "not measured"  # memory over width
+
+
+@pytest.mark.parametrize(("value", "text"), [(-0.04, "0.0"), (1.96, "2.0"), (-0.5, "-0.5")])
+def test_zero_has_no_sign(value, text):
+    assert scaling.rounded(value) == text
 
 
 def test_scaling_has_a_figure_of_its_own(frame):
