@@ -224,10 +224,10 @@ PROFILES = Registry(
         ),
         Profile(
             "engine",
-            "the targets of the engine, against the original and others: an hour on 2 cores",
+            "the targets of the engine, against the original and others: hours on 2 cores",
             _engine_grid(),
             repeats=5,
-            timeout=1800,
+            timeout=3600,
             patience=60,
             threads=2,
         ),
