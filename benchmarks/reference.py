@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from curvlinops import GGNLinearOperator
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.accuracy import Reference, sketch
-from benchmarks.methods.gram import above_cutoff, flat_vectors
+from benchmarks.conventions import above_cutoff, flat_vectors, layers
 from benchmarks.problems import Instance
 from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Grouping, Task
 
@@ -49,21 +49,6 @@ def make_reference(instance: Instance, task: Task) -> tuple[Reference, dict[str,
     values = torch.cat([values for values, _ in spectra])
     blocks = tuple(len(values) for values, _ in spectra)
     return Reference(values, blocks), {"residual": max(residual for _, residual in spectra)}
-
-
-def layers(model: nn.Module) -> dict[str, list[str]]:
-    """The parameters of each module that owns some.
-
-    Args:
-        model: The model.
-
-    Returns:
-        Names of parameters by name of the module, in the model's order.
-    """
-    found: dict[str, list[str]] = {}
-    for name, _ in model.named_parameters():
-        found.setdefault(name.rpartition(".")[0], []).append(name)
-    return found
 
 
 def reference_spectrum(instance: Instance, names: list[str] | None = None) -> tuple[Tensor, float]:

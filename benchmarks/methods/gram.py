@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.accuracy import Outcome
+from benchmarks.conventions import above_cutoff, flat_vectors
 from benchmarks.methods.base import Method, refuse_combinations
 from benchmarks.problems import Instance
 from benchmarks.tasks import (
-    NEWTON_CUTOFF,
     NEWTON_DAMPING,
     Approximation,
     Computed,
@@ -72,13 +71,3 @@ def _compute(ggn: Any, task: Task) -> Outcome:
         return Outcome(torch.cat([s.flatten() for s in step.values()]), details=details)
     pairs = ggn.eigh(k=task.k)
     return Outcome(pairs.values, flat_vectors(pairs.vectors.values()), details=details)
-
-
-def above_cutoff(values: Tensor) -> Tensor:
-    """Which eigenvalues have directions that a Newton step uses: a mask."""
-    return values > NEWTON_CUTOFF
-
-
-def flat_vectors(vectors: Iterable[Tensor]) -> Tensor:
-    """Eigenvectors in pieces of shape ``[K, *shape]`` as one matrix ``[K, D]``."""
-    return torch.cat([v.flatten(start_dim=1) for v in vectors], dim=1)

@@ -15,11 +15,10 @@ from backpack.core.derivatives.convnd import weight_jac_t_save_memory
 from torch import Tensor, nn
 
 from benchmarks.accuracy import Check, Outcome, Reference, check_trace
+from benchmarks.conventions import above_cutoff, flat_vectors, layers
 from benchmarks.methods.backpack_form import backpack_form
 from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
-from benchmarks.methods.gram import above_cutoff, flat_vectors
 from benchmarks.problems import Instance
-from benchmarks.reference import layers
 from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Grouping, Subset, Task
 
 PACKAGE, VERSION = "vivit-for-pytorch", "1.0.0"

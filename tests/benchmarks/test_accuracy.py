@@ -16,7 +16,8 @@ from benchmarks.accuracy import (
     sketch,
     spectral_error,
 )
-from benchmarks.reference import layers, make_reference
+from benchmarks.conventions import layers
+from benchmarks.reference import make_reference
 from benchmarks.tasks import NEWTON_CUTOFF, Approximation, Computed, Grouping, Subset, Task
 from vivit import GGN, MonteCarlo
 
