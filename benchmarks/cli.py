@@ -15,6 +15,7 @@ from tqdm import tqdm
 from benchmarks.environment import command_line, environment, machine
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
+from benchmarks.process import PEER_PYTHON
 from benchmarks.records import RecordError, RecordStore
 from benchmarks.runner import Runner, failures, num_cells
 from benchmarks.suites import PROFILES, SUITES, select
@@ -72,8 +73,16 @@ def _parser() -> argparse.ArgumentParser:
             help=f"only this {what} of the profile; may be repeated",
         )
     run.add_argument("--device", type=_device, default="cpu", help="cpu (default) or cuda")
-    run.add_argument("--threads", type=_positive, help="of torch; default: all cores")
+    run.add_argument(
+        "--threads", type=_positive, help="of torch; default: the profile's, or all cores"
+    )
     run.add_argument("--repeats", type=_positive, help="timed runs; default: the profile's")
+    run.add_argument(
+        "--peer-python",
+        type=Path,
+        default=PEER_PYTHON,
+        help="interpreter with the original package; default: that of tox's environment peer",
+    )
     run.add_argument(
         "--output",
         type=Path,
@@ -98,7 +107,7 @@ def _run(options: argparse.Namespace) -> int:
         options.method,
         device=options.device,
         repeats=options.repeats,
-        threads=options.threads or torch.get_num_threads(),
+        threads=options.threads or profile.threads or torch.get_num_threads(),
     )
     if not comparisons:
         print("error: nothing in the profile matches the selection.", file=sys.stderr)
@@ -114,7 +123,15 @@ def _run(options: argparse.Namespace) -> int:
 
         limit = int(MEMORY_FRACTION * machine()["memory_bytes"])
         place = environment(command_line())
-        runner = Runner(store, place, profile.timeout, profile.patience, limit, progress)
+        runner = Runner(
+            store,
+            place,
+            profile.timeout,
+            profile.patience,
+            limit,
+            progress,
+            options.peer_python.absolute(),
+        )
         runner.run(comparisons)
         bar.set_description_str("done")
     _summarise(output, failures(runner.made))

@@ -2,7 +2,121 @@
 
 from __future__ import annotations
 
-from torch import nn
+import itertools
+
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+
+class Residual(nn.Module):
+    """``main(x) + shortcut(x)``.
+
+    Attributes:
+        main: The layers.
+        shortcut: What goes past them.
+    """
+
+    def __init__(self, main: nn.Module, shortcut: nn.Module) -> None:
+        """Join two branches."""
+        super().__init__()
+        self.main, self.shortcut = main, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum of both branches."""
+        return self.main(x) + self.shortcut(x)
+
+
+class PadChannels(nn.Module):
+    """Zero channels before and after those of images ``[N, channels, height, width]``.
+
+    Attributes:
+        before: How many to put first.
+        after: How many to append.
+    """
+
+    def __init__(self, before: int, after: int) -> None:
+        """Choose the numbers of channels."""
+        super().__init__()
+        self.before, self.after = before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape ``[N, before + channels + after, height, width]``."""
+        return pad(x, (0, 0, 0, 0, self.before, self.after))
+
+
+def cifar10_resnet32() -> nn.Sequential:
+    """ResNet-32 for inputs ``3 x 32 x 32``: 464,154 parameters.
+
+    He et al., "Deep residual learning for image recognition" (2016), section 4.2. Its number of
+    parameters decides for shortcuts of kind A: every other pixel, padded by zero channels.
+    """
+    layers = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    channels = 16
+    for width in (16, 32, 64):
+        for _ in range(5):
+            layers += _residual_block(channels, width)
+            channels = width
+    return nn.Sequential(*layers, nn.AvgPool2d(8), nn.Flatten(), nn.Linear(64, 10))
+
+
+def _residual_block(channels_in: int, channels_out: int) -> list[nn.Module]:
+    stride = channels_out // channels_in
+    main = nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+        nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+    )
+    shortcut: nn.Module = nn.Identity()
+    if stride > 1:
+        added = (channels_out - channels_in) // 2
+        shortcut = nn.Sequential(nn.AvgPool2d(1, stride), PadChannels(added, added))
+    return [Residual(main, shortcut), nn.ReLU()]
+
+
+def cifar100_allcnnc() -> nn.Sequential:
+    """All-CNN-C for inputs ``3 x 32 x 32`` and 100 classes: 1,387,108 parameters.
+
+    Springenberg et al., "Striving for simplicity: the all convolutional net" (2015), with the
+    "same" padding of TensorFlow.
+    """
+    return nn.Sequential(
+        nn.Dropout(0.2),
+        *_conv_relu(3, 96, 3, padding=1),
+        *_conv_relu(96, 96, 3, padding=1),
+        *_halving(96, 96),
+        nn.Dropout(0.5),
+        *_conv_relu(96, 192, 3, padding=1),
+        *_conv_relu(192, 192, 3, padding=1),
+        *_halving(192, 192),
+        nn.Dropout(0.5),
+        *_conv_relu(192, 192, 3),
+        *_conv_relu(192, 192, 1),
+        *_conv_relu(192, 100, 1),
+        nn.AvgPool2d(6),
+        nn.Flatten(),
+    )
+
+
+def _conv_relu(
+    channels_in: int, channels_out: int, kernel: int, padding: int = 0, stride: int = 1
+) -> list[nn.Module]:
+    return [nn.Conv2d(channels_in, channels_out, kernel, stride, padding), nn.ReLU()]
+
+
+def _halving(channels_in: int, channels_out: int) -> list[nn.Module]:
+    # An even side is padded at its end only.
+    return [nn.ZeroPad2d((0, 1, 0, 1)), *_conv_relu(channels_in, channels_out, 3, stride=2)]
+
+
+def mlp_linear() -> nn.Sequential:
+    """The MLP 1024-512-256-128-64-32-10 with ReLUs: 699,690 parameters."""
+    sizes = (1024, 512, 256, 128, 64, 32, 10)
+    layers: list[nn.Module] = []
+    for size_in, size_out in itertools.pairwise(sizes):
+        layers += [nn.Linear(size_in, size_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def cifar10_3c3d() -> nn.Sequential:
@@ -57,6 +171,34 @@ def digits_cnn() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(64, 10),
     )
+
+
+def scaled_cnn(classes: int, width: int) -> nn.Sequential:
+    """A CNN for inputs ``3 x 16 x 16`` whose output and width can be chosen.
+
+    Args:
+        classes: Outputs.
+        width: Channels of the first convolution; the second has twice as many.
+
+    Returns:
+        Two convolutions with pooling, two linear layers.
+    """
+    return nn.Sequential(
+        *_conv_relu(3, width, 3, padding=1),
+        nn.MaxPool2d(2),
+        *_conv_relu(width, 2 * width, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * width, 8 * width),
+        nn.ReLU(),
+        nn.Linear(8 * width, classes),
+    )
+
+
+def scaled_cnn_parameters(classes: int, width: int) -> int:
+    """Number of parameters of `scaled_cnn`."""
+    convolutions = 28 * width + (9 * width + 1) * 2 * width
+    return convolutions + (32 * width + 1) * 8 * width + (8 * width + 1) * classes
 
 
 def digits_mlp() -> nn.Sequential:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,9 +22,9 @@ class Instance:
 
     Attributes:
         model: In evaluation mode, on the device and of the dtype asked for.
-        loss_func: Mean cross-entropy.
+        loss_func: A mean over the samples.
         inputs: Shape ``[N, *in]``.
-        targets: Class indices, shape ``[N]``.
+        targets: Class indices, shape ``[N]``; for a square loss, values of shape ``[N, C]``.
     """
 
     model: nn.Module
@@ -34,6 +36,23 @@ class Instance:
     def num_parameters(self) -> int:
         """``D``, the number of parameters."""
         return sum(p.numel() for p in self.model.parameters())
+
+    def first(self, count: int) -> Instance:
+        """The same problem on its first samples only.
+
+        Args:
+            count: How many.
+
+        Returns:
+            An instance that shares the model.
+        """
+        return replace(self, inputs=self.inputs[:count], targets=self.targets[:count])
+
+    def double(self) -> Instance:
+        """A copy in double precision."""
+        model = copy.deepcopy(self.model).double()
+        targets = self.targets.double() if self.targets.is_floating_point() else self.targets
+        return replace(self, model=model, inputs=self.inputs.double(), targets=targets)
 
 
 Maker = Callable[[int, int], tuple[nn.Module, Tensor, Tensor]]
@@ -50,6 +69,8 @@ class Problem:
         data: ``"real"`` or ``"synthetic"``.
         num_parameters: ``D``, asserted on every instance.
         maker: Makes model, inputs and targets.
+        loss: Makes the loss.
+        sizes: Other numbers that a family of problems varies, for records.
     """
 
     name: str
@@ -57,6 +78,8 @@ class Problem:
     data: str
     num_parameters: int
     maker: Maker
+    loss: Callable[[], nn.Module] = nn.CrossEntropyLoss
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def make(self, batch_size: int, device: str, dtype: torch.dtype, seed: int) -> Instance:
         """Make an instance; the same arguments give the same one.
@@ -77,9 +100,8 @@ class Problem:
             torch.manual_seed(seed)
             model, inputs, targets = self.maker(batch_size, seed)
         to: dict[str, Any] = {"device": device, "dtype": dtype}
-        instance = Instance(
-            model.eval().to(**to), nn.CrossEntropyLoss(), inputs.to(**to), targets.to(device)
-        )
+        targets = targets.to(**to) if targets.is_floating_point() else targets.to(device)
+        instance = Instance(model.eval().to(**to), self.loss(), inputs.to(**to), targets)
         if instance.num_parameters != self.num_parameters:
             raise ValueError(
                 f"Problem {self.name!r} has {instance.num_parameters} parameters, expected "
@@ -100,6 +122,47 @@ def _synthetic(network: Callable[[], nn.Module], shape: tuple[int, ...], classes
     return make
 
 
+STATISTICS_PASSES = 5
+"""Forward passes that fill the running statistics of BatchNorm, as in the published runs."""
+
+
+def _with_statistics(maker: Maker) -> Maker:
+    """Fill running statistics from the batch itself."""
+
+    def make(batch_size: int, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
+        model, inputs, targets = maker(batch_size, seed)
+        with torch.no_grad():
+            for _ in range(STATISTICS_PASSES):
+                model.train()(inputs)
+        return model, inputs, targets
+
+    return make
+
+
+def _regression(network: Callable[[], nn.Module], features: int, outputs: int) -> Maker:
+    """Untrained network on normal inputs and targets."""
+
+    def make(batch_size: int, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        inputs = torch.randn(batch_size, features, generator=generator)
+        return network(), inputs, torch.randn(batch_size, outputs, generator=generator)
+
+    return make
+
+
+def _family(classes: int, width: int) -> Problem:
+    """A small CNN of a family that varies in its number of classes and its width."""
+    network = partial(networks.scaled_cnn, classes, width)
+    return Problem(
+        f"cnn_c{classes}_w{width}",
+        f"small CNN, untrained, synthetic noise: {classes} classes, width {width}",
+        "synthetic",
+        networks.scaled_cnn_parameters(classes, width),
+        _synthetic(network, (3, 16, 16), classes),
+        sizes={"classes": classes, "width": width},
+    )
+
+
 def _digits(network: Callable[[], nn.Module], accuracy: float) -> Maker:
     """Network trained on the handwritten digits that ship with scikit-learn."""
 
@@ -108,6 +171,14 @@ def _digits(network: Callable[[], nn.Module], accuracy: float) -> Maker:
 
     return make
 
+
+CLASSES, WIDTHS = (5, 10, 20, 40), (8, 16, 32, 64)
+BASE_CLASSES, BASE_WIDTH = 10, 16
+
+FAMILY = sorted(
+    {(classes, BASE_WIDTH) for classes in CLASSES} | {(BASE_CLASSES, width) for width in WIDTHS}
+)
+"""Number of classes and width of each network of the family: one varies, the other stays."""
 
 PROBLEMS = Registry(
     "problem",
@@ -140,5 +211,28 @@ PROBLEMS = Registry(
             3_274_634,
             _synthetic(networks.fmnist_2c2d, (1, 28, 28), 10),
         ),
+        Problem(
+            "cifar10_resnet32",
+            "ResNet-32 (eval mode), untrained, on synthetic noise of CIFAR-10's shape",
+            "synthetic",
+            464_154,
+            _with_statistics(_synthetic(networks.cifar10_resnet32, (3, 32, 32), 10)),
+        ),
+        Problem(
+            "cifar100_allcnnc",
+            "All-CNN-C (eval mode), untrained, on synthetic noise of CIFAR-100's shape",
+            "synthetic",
+            1_387_108,
+            _synthetic(networks.cifar100_allcnnc, (3, 32, 32), 100),
+        ),
+        Problem(
+            "mlp_linear",
+            "MLP 1024-512-256-128-64-32-10, square loss, untrained, on normal data",
+            "synthetic",
+            699_690,
+            _regression(networks.mlp_linear, 1024, 10),
+            loss=nn.MSELoss,
+        ),
+        *(_family(classes, width) for classes, width in FAMILY),
     ],
 )

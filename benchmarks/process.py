@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it."""
+"""A worker process as its parent sees it, and which interpreter runs it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.methods import METHODS
 from benchmarks.records import Status
 from benchmarks.suites import Comparison
 
@@ -21,21 +22,56 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER = [sys.executable, "-m", "benchmarks.worker"]
 """The command of a worker."""
 
+PEER_PYTHON = ROOT / ".tox" / "peer" / "bin" / "python"
+"""The interpreter of peers, where tox puts it."""
+
+PEER_WORKER = ["-I", str(ROOT / "benchmarks" / "peer_worker.py")]
+"""Arguments of that interpreter. Isolated, for our library has the original's name."""
+
+
+def open_worker(
+    comparison: Comparison, method: str, memory_limit: int | None, peer_python: Path
+) -> WorkerProcess:
+    """Start a worker in the environment of its method.
+
+    Args:
+        comparison: What is measured.
+        method: Name of the method.
+        memory_limit: Bytes of data that it may allocate; None for no limit.
+        peer_python: The interpreter of peers.
+
+    Returns:
+        The worker, or what stands for one whose environment does not exist.
+    """
+    if not METHODS[method].is_peer:
+        return WorkerProcess(comparison, method, memory_limit)
+    if not peer_python.exists():
+        return AbsentWorker(peer_python)
+    command = [str(peer_python), *PEER_WORKER]
+    return WorkerProcess(comparison, method, memory_limit, command)
+
 
 class WorkerProcess:
     """Runs `benchmarks.worker` and asks it; every question has a time limit."""
 
-    def __init__(self, comparison: Comparison, method: str, memory_limit: int | None) -> None:
+    def __init__(
+        self,
+        comparison: Comparison,
+        method: str,
+        memory_limit: int | None,
+        command: list[str] | None = None,
+    ) -> None:
         """Start the process.
 
         Args:
             comparison: What is measured.
             method: Name of the method.
             memory_limit: Bytes of data that it may allocate; None for no limit.
+            command: Of the process; by default this interpreter's worker.
         """
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            WORKER,
+            command or WORKER,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -45,7 +81,7 @@ class WorkerProcess:
             "problem": comparison.problem,
             "method": method,
             "batch_size": comparison.batch_size,
-            "k": comparison.k,
+            "task": comparison.task.parameters,
             "device": comparison.device,
             "threads": comparison.threads,
             "seed": comparison.seed,
@@ -132,3 +168,40 @@ class WorkerProcess:
         if status is Status.OUT_OF_MEMORY:
             reason += " (as the system does when memory runs out)"
         return {"status": status.value, "reason": reason}
+
+
+class AbsentWorker(WorkerProcess):
+    """Says of each step that it was skipped, and how to get what is lacking."""
+
+    def __init__(self, python: Path) -> None:
+        """Remember the interpreter that does not exist; no process is started."""
+        self._python = python
+
+    def ask(self, command: str, timeout: float, **arguments: Any) -> dict[str, Any]:
+        """Skip.
+
+        Args:
+            command: Is not run.
+            timeout: Is not needed.
+            **arguments: Are not used.
+
+        Returns:
+            ``status`` and ``reason``.
+        """
+        reason = (
+            f"there is no interpreter for peers at {_shown(self._python)}; make it by: "
+            "tox run -e peer --notest (or name another one with --peer-python)"
+        )
+        return {"status": Status.SKIPPED.value, "reason": reason}
+
+    def start(self, timeout: float) -> dict[str, Any]:
+        """As `ask`."""
+        return self.ask("start", timeout)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def _shown(path: Path) -> Path:
+    """A path as records may tell it: within the repository, if it is."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path(path.name)

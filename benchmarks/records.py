@@ -37,6 +37,7 @@ class Quantity(str, Enum):
     MEMORY = "memory"
     ACCURACY = "accuracy"
     SPECTRUM = "spectrum"
+    STEP = "step"
 
     @property
     def unit(self) -> str:
@@ -46,6 +47,7 @@ class Quantity(str, Enum):
             Quantity.MEMORY: "bytes",
             Quantity.ACCURACY: "1",
             Quantity.SPECTRUM: "loss / parameter^2",
+            Quantity.STEP: "parameter",
         }
         return units[self]
 
@@ -63,8 +65,8 @@ class Record:
         problem: Name of the problem.
         method: Name of the method; ``"reference"`` for a float64 reference.
         quantity: What was measured.
-        parameters: Everything the measurement depends on: batch size, device, dtype, number of
-            eigenpairs, seed, threads, repeats, and whether the data is real or synthetic.
+        parameters: Everything the measurement depends on: batch size, task, device, dtype, seed,
+            threads, repeats, and whether the data is real or synthetic.
         status: The outcome.
         samples: Raw values; empty unless the status is ok.
         unit: Unit of the samples.

@@ -6,11 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
-from benchmarks.process import WorkerProcess
+from benchmarks.methods import METHODS
+from benchmarks.process import WorkerProcess, open_worker
 from benchmarks.records import Quantity, Record, RecordStore, Status, cell_key
 from benchmarks.suites import Comparison
+from benchmarks.tasks import Computed
 
 FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
 """Outcomes that a second run does not try again; an error may have been mended."""
@@ -49,6 +52,7 @@ class Runner:
         patience: Seconds after which a method is not timed again, once it has three samples.
         memory_limit: Bytes that a worker may allocate; None for no limit.
         progress: Is told what happens.
+        peer_python: The interpreter of peers.
         made: Records of this run.
     """
 
@@ -58,6 +62,7 @@ class Runner:
     patience: float
     memory_limit: int | None
     progress: Progress
+    peer_python: Path
     made: list[Record] = field(default_factory=list, init=False)
     _done: dict[str, Record] = field(init=False)
 
@@ -66,7 +71,7 @@ class Runner:
         self._done = {
             record.key: record
             for record in self.store.read()
-            if record.status in FINAL and self._same_place(record)
+            if self._is_final(record) and self._same_place(record)
         }
 
     def run(self, comparisons: list[Comparison]) -> None:
@@ -137,10 +142,18 @@ class Runner:
         started = worker.start(self.timeout)
         if started["status"] != Status.OK.value:
             return started
-        return worker.ask("accuracy", self.timeout, reference=reference["samples"])
+        return worker.ask(
+            "accuracy",
+            self.timeout,
+            reference=reference["samples"],
+            facts=reference.get("details", {}),
+        )
 
     def _time_in_turns(
-        self, comparison: Comparison, live: dict[str, WorkerProcess], timed: list[str]
+        self,
+        comparison: Comparison,
+        live: dict[str, WorkerProcess],
+        timed: list[str],
     ) -> dict[str, Answer]:
         """One sample of each method after the other, so that all see the same disturbances."""
         answers: dict[str, Answer] = {
@@ -173,13 +186,14 @@ class Runner:
             return worker.ask("memory", self.timeout)
 
     def _reference(self, comparison: Comparison) -> Answer:
-        """The float64 spectrum of a problem, computed once and kept as a record."""
-        parameters = _reference_parameters(comparison)
-        who = ("reference", comparison.problem, "reference", Quantity.SPECTRUM)
+        """The float64 result of a problem, computed once and kept as a record."""
+        parameters, quantity = _reference_parameters(comparison), _reference_quantity(comparison)
+        who = ("reference", comparison.problem, "reference", quantity)
         key = cell_key(*who, parameters)
         if key in self._done and self._done[key].status is Status.OK:
-            return {"status": Status.OK.value, "samples": self._done[key].samples}
-        self._tell(comparison, "reference", Quantity.SPECTRUM)
+            known = self._done[key]
+            return {"status": Status.OK.value, "samples": known.samples, "details": known.details}
+        self._tell(comparison, "reference", quantity)
         with self._worker(comparison, "gram") as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
@@ -188,7 +202,7 @@ class Runner:
         return answer
 
     def _worker(self, comparison: Comparison, method: str) -> WorkerProcess:
-        return WorkerProcess(comparison, method, self.memory_limit)
+        return open_worker(comparison, method, self.memory_limit, self.peer_python)
 
     def _record(
         self, comparison: Comparison, method: str, quantity: Quantity, answer: Answer
@@ -234,6 +248,12 @@ class Runner:
         )
         return key in self._done
 
+    def _is_final(self, record: Record) -> bool:
+        """Whether not to try again; a peer that was skipped may have got its environment."""
+        if record.status is Status.SKIPPED and record.method in METHODS:
+            return not (METHODS[record.method].is_peer and self.peer_python.exists())
+        return record.status in FINAL
+
     def _same_place(self, record: Record) -> bool:
         return all(
             record.environment.get(what) == self.environment.get(what)
@@ -253,9 +273,17 @@ def _rotated(answers: dict[str, Answer], by: int) -> list[tuple[str, Answer]]:
     return items[by:] + items[:by]
 
 
+def _reference_quantity(comparison: Comparison) -> Quantity:
+    """A step has a reference of its own; all else is checked against a spectrum."""
+    is_step = comparison.task.computed is Computed.NEWTON_STEP
+    return Quantity.STEP if is_step else Quantity.SPECTRUM
+
+
 def _reference_parameters(comparison: Comparison) -> dict[str, Any]:
-    kept = ("batch_size", "device", "seed", "threads", "data")
-    return {name: comparison.parameters[name] for name in kept} | {"dtype": "float64"}
+    """All but what does not matter for it."""
+    dropped = ("computed", "k", "repeats")
+    kept = {name: v for name, v in comparison.parameters.items() if name not in dropped}
+    return kept | {"dtype": "float64"}
 
 
 def failures(records: list[Record]) -> Iterator[str]:

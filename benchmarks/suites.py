@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.problems import PROBLEMS
+from benchmarks.problems import BASE_CLASSES, BASE_WIDTH, CLASSES, PROBLEMS, WIDTHS
 from benchmarks.registry import Registry
+from benchmarks.targets import methods_by_cell
+from benchmarks.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Comparison:
         problem: Name of the problem.
         methods: Names of the methods.
         batch_size: ``N``.
-        k: Number of leading eigenpairs; None for all eigenvalues.
+        task: What they compute.
         repeats: Timed runs of each method.
         device: As torch names it.
         threads: For torch's operations.
@@ -30,7 +32,7 @@ class Comparison:
     problem: str
     methods: tuple[str, ...]
     batch_size: int
-    k: int | None
+    task: Task
     repeats: int
     device: str = "cpu"
     threads: int = 1
@@ -41,20 +43,24 @@ class Comparison:
         """What a record of it depends on."""
         return {
             "batch_size": self.batch_size,
-            "k": self.k,
+            **self.task.parameters,
             "repeats": self.repeats,
             "device": self.device,
             "dtype": "float32",
             "threads": self.threads,
             "seed": self.seed,
             "data": PROBLEMS[self.problem].data,
+            **PROBLEMS[self.problem].sizes,
         }
 
     @property
     def title(self) -> str:
         """For the progress bar."""
-        what = "all eigenvalues" if self.k is None else f"{self.k} leading"
-        return f"{self.problem} N={self.batch_size} {what}"
+        return f"{self.problem} N={self.batch_size} {self.task.title}"
+
+
+SCALED = ("gram", "naive_gram", "original", "original_lean", "lanczos")
+"""Methods of the scaling suites: all eigenvalues, but leading pairs for the last."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,52 @@ SUITES = Registry(
             "k leading eigenpairs of the exact GGN",
             ("gram", "power_iteration", "gradient"),
         ),
+        Suite(
+            "engine",
+            "the library's targets: ratios to the original, to Lanczos and to power iteration",
+            tuple(dict.fromkeys(name for names in methods_by_cell().values() for name in names)),
+        ),
+        *(
+            Suite(f"scaling_{what}", f"time and memory over the {words}", SCALED)
+            for what, words in (
+                ("batch", "batch size"),
+                ("classes", "number of classes"),
+                ("width", "width of the network"),
+            )
+        ),
     ],
 )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A point of a grid.
+
+    Attributes:
+        suite: Name of the suite.
+        problem: Name of the problem.
+        batch_size: ``N``.
+        task: What is computed.
+        methods: Names of the methods; None for all of the suite.
+    """
+
+    suite: str
+    problem: str
+    batch_size: int
+    task: Task = field(default_factory=Task)
+    methods: tuple[str, ...] | None = None
+
+    def comparison(self, repeats: int) -> Comparison:
+        """What is measured at this point.
+
+        Args:
+            repeats: Timed runs of each method.
+
+        Returns:
+            The comparison.
+        """
+        methods = self.methods or SUITES[self.suite].methods
+        return Comparison(self.suite, self.problem, methods, self.batch_size, self.task, repeats)
 
 
 @dataclass(frozen=True)
@@ -96,25 +146,48 @@ class Profile:
     Attributes:
         name: Short name.
         description: One line for people.
-        grid: ``(suite, problem, batch size, k)`` of each comparison.
+        grid: The points to measure.
         repeats: Timed runs of each method.
         timeout: Seconds that a single step of a measurement may take.
         patience: Seconds after which a slow method is not timed again.
+        threads: Of torch; None for all cores.
     """
 
     name: str
     description: str
-    grid: tuple[tuple[str, str, int, int | None], ...]
+    grid: tuple[Cell, ...]
     repeats: int
     timeout: float
     patience: float
+    threads: int | None = None
 
     def comparisons(self) -> list[Comparison]:
-        """The grid as comparisons of all methods of each suite."""
-        return [
-            Comparison(suite, problem, SUITES[suite].methods, batch_size, k, self.repeats)
-            for suite, problem, batch_size, k in self.grid
-        ]
+        """The grid as comparisons."""
+        return [cell.comparison(self.repeats) for cell in self.grid]
+
+
+def _engine_grid() -> tuple[Cell, ...]:
+    return tuple(
+        Cell("engine", problem, batch_size, task, methods)
+        for (problem, batch_size, task), methods in methods_by_cell().items()
+    )
+
+
+BASE_BATCH = 32
+BATCHES = (16, 32, 64, 128, 256)
+
+
+def _scaling_grid() -> tuple[Cell, ...]:
+    """Batch size, classes and width, one at a time."""
+    base = (BASE_CLASSES, BASE_WIDTH)
+    points = [("batch", base, batch_size) for batch_size in BATCHES]
+    points += [("classes", (classes, BASE_WIDTH), BASE_BATCH) for classes in CLASSES]
+    points += [("width", (BASE_CLASSES, width), BASE_BATCH) for width in WIDTHS]
+    return tuple(
+        Cell(f"scaling_{what}", f"cnn_c{classes}_w{width}", batch_size, task, methods)
+        for what, (classes, width), batch_size in points
+        for task, methods in ((Task(), SCALED[:-1]), (Task.leading(10), SCALED[-1:]))
+    )
 
 
 PROFILES = Registry(
@@ -123,7 +196,10 @@ PROFILES = Registry(
         Profile(
             "smoke",
             "one small real problem, in at most 90 seconds: does everything work?",
-            (("eigenvalues", "digits_mlp", 32, None), ("leading", "digits_mlp", 32, 1)),
+            (
+                Cell("eigenvalues", "digits_mlp", 32),
+                Cell("leading", "digits_mlp", 32, Task.leading(1)),
+            ),
             repeats=3,
             timeout=60,
             patience=10,
@@ -132,19 +208,37 @@ PROFILES = Registry(
             "quick",
             "real and published problems, in at most 10 minutes on 2 cores",
             (
-                ("eigenvalues", "digits_mlp", 128, None),
-                ("eigenvalues", "digits_cnn", 128, None),
-                ("eigenvalues", "cifar10_3c3d", 128, None),
-                ("eigenvalues", "fmnist_2c2d", 32, None),
-                ("eigenvalues", "fmnist_2c2d", 128, None),
-                ("leading", "digits_mlp", 128, 10),
-                ("leading", "digits_cnn", 128, 10),
-                ("leading", "cifar10_3c3d", 128, 1),
-                ("leading", "fmnist_2c2d", 128, 1),
+                Cell("eigenvalues", "digits_mlp", 128),
+                Cell("eigenvalues", "digits_cnn", 128),
+                Cell("eigenvalues", "cifar10_3c3d", 128),
+                Cell("eigenvalues", "fmnist_2c2d", 32),
+                Cell("eigenvalues", "fmnist_2c2d", 128),
+                Cell("leading", "digits_mlp", 128, Task.leading(10)),
+                Cell("leading", "digits_cnn", 128, Task.leading(10)),
+                Cell("leading", "cifar10_3c3d", 128, Task.leading(1)),
+                Cell("leading", "fmnist_2c2d", 128, Task.leading(1)),
             ),
             repeats=5,
             timeout=120,
             patience=20,
+        ),
+        Profile(
+            "engine",
+            "the targets of the engine, against the original and others: hours on 2 cores",
+            _engine_grid(),
+            repeats=5,
+            timeout=3600,
+            patience=60,
+            threads=2,
+        ),
+        Profile(
+            "scaling",
+            "time and memory over batch size, classes and width, in at most 15 minutes",
+            _scaling_grid(),
+            repeats=3,
+            timeout=120,
+            patience=10,
+            threads=2,
         ),
     ],
 )

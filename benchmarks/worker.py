@@ -14,16 +14,19 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, TextIO
 
 import torch
 
+from benchmarks.accuracy import Outcome, Reference
 from benchmarks.measure import SHORTEST_SAMPLE, peak_bytes, runs_per_sample, seconds_per_run
-from benchmarks.methods import METHODS, NotApplicableError, Outcome, Task
-from benchmarks.problems import PROBLEMS
+from benchmarks.methods import METHODS, NotApplicableError
+from benchmarks.problems import PROBLEMS, Instance
 from benchmarks.records import Status
-from benchmarks.reference import largest_residual, reference_spectrum
+from benchmarks.reference import largest_residual, make_reference
+from benchmarks.tasks import Approximation, Task
 
 PR_SET_PDEATHSIG = 1
 
@@ -42,7 +45,7 @@ class Worker:
         problem: str,
         method: str,
         batch_size: int,
-        k: int | None,
+        task: dict[str, Any],
         device: str,
         threads: int,
         seed: int,
@@ -53,7 +56,7 @@ class Worker:
             problem: Name of the problem.
             method: Name of the method.
             batch_size: ``N``.
-            k: Number of leading eigenpairs; None for all eigenvalues.
+            task: What is computed, as `Task.parameters` gives it.
             device: As torch names it.
             threads: For torch's operations.
             seed: For weights and data.
@@ -61,48 +64,71 @@ class Worker:
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-        self._problem, self._method, self._task = PROBLEMS[problem], METHODS[method], Task(k)
+        self._problem, self._method = PROBLEMS[problem], METHODS[method]
+        self._task = Task.from_parameters(task)
         self._batch_size, self._device, self._seed = batch_size, device, seed
         self._run: Callable[[], Outcome] | None = None
         self._number = 1
 
     def reference(self) -> dict[str, Any]:
-        """All eigenvalues in float64, certified by an independent implementation."""
-        instance = self._problem.make(self._batch_size, self._device, torch.float64, self._seed)
-        values, residual = reference_spectrum(instance)
-        details = {"residual": residual, "num_parameters": instance.num_parameters}
-        return {"samples": values.tolist(), "details": details}
+        """The result in float64, certified by an independent implementation."""
+        instance = self._instance(self._batch_size, torch.float64)
+        reference, facts = make_reference(instance, self._task)
+        details = {
+            **facts,
+            "blocks": list(reference.blocks),
+            "num_parameters": instance.num_parameters,
+        }
+        return {"samples": reference.values.tolist(), "details": details}
 
-    def accuracy(self, reference: list[float]) -> dict[str, Any]:
+    def accuracy(self, reference: list[float], facts: dict[str, Any]) -> dict[str, Any]:
         """Warm up, and compare the result with the reference.
 
         Args:
-            reference: All eigenvalues in float64, ascending.
+            reference: The result in float64.
+            facts: What `reference` said about it.
 
         Returns:
             The relative error.
+
+        Raises:
+            ArithmeticError: The error is too large.
         """
-        instance = self._problem.make(self._batch_size, self._device, torch.float32, self._seed)
+        instance = self._instance(self._batch_size, torch.float32)
         self._run = run = self._method.prepare(instance, self._task)
         begin = perf_counter()
         outcome = run()
         first = perf_counter() - begin
-        exact = torch.tensor(reference, dtype=torch.float64)
-        error = self._method.error(outcome, instance, exact)
-        details = {**outcome.details, "num_parameters": instance.num_parameters}
-        if outcome.vectors is not None:
-            residual = largest_residual(instance, outcome.values, outcome.vectors)
-            details["residual"], error = residual, max(error, residual)
-        if not error <= self._method.tolerance:
-            raise ArithmeticError(
-                f"relative error {error:.1e} exceeds the method's tolerance "
-                f"{self._method.tolerance:.0e}; its time does not count"
-            )
+        exact = Reference(
+            torch.tensor(reference, dtype=torch.float64),
+            tuple(facts.get("blocks", [len(reference)])),
+            facts.get("exact_trace"),
+            facts.get("trace_deviation"),
+        )
+        error, details = self._checked(outcome, instance, exact)
         del outcome
         if first < SHORTEST_SAMPLE:
             first = seconds_per_run(run)
         self._number = runs_per_sample(first)
         return {"samples": [error], "details": details}
+
+    def _checked(
+        self, outcome: Outcome, instance: Instance, reference: Reference
+    ) -> tuple[float, dict[str, Any]]:
+        """Relative error of a result that is accurate enough, and facts about it."""
+        check = self._method.check(outcome, instance, self._task, reference)
+        error, details = check.error, {**outcome.details, "checked": check.against}
+        details["num_parameters"] = instance.num_parameters
+        if outcome.vectors is not None and self._task.approximation is Approximation.EXACT:
+            carrying = instance.first(self._task.num_samples(len(instance.inputs)))
+            residual = largest_residual(carrying, outcome.values, outcome.vectors)
+            details["residual"], error = residual, max(error, residual)
+        if not error <= check.tolerance:
+            raise ArithmeticError(
+                f"relative error {error:.1e} exceeds the method's tolerance "
+                f"{check.tolerance:.0e} ({check.against}); its time does not count"
+            )
+        return error, details
 
     def time(self) -> dict[str, Any]:
         """One sample of the run time; `accuracy` goes first."""
@@ -113,16 +139,16 @@ class Worker:
 
     def memory(self) -> dict[str, Any]:
         """Peak memory of one run, in this fresh process, warmed up on a batch of two."""
-        small, instance = (
-            self._problem.make(n, self._device, torch.float32, self._seed)
-            for n in (2, self._batch_size)
-        )
-        warm_up = Task(None if self._task.k is None else 1)
+        small, instance = (self._instance(n, torch.float32) for n in (2, self._batch_size))
+        warm_up = replace(self._task, k=None if self._task.k is None else 1)
         self._method.prepare(small, warm_up)()
         del small
         run = self._method.prepare(instance, self._task)
         peak = peak_bytes(run, self._device)
         return {"samples": [peak], "details": {"num_parameters": instance.num_parameters}}
+
+    def _instance(self, batch_size: int, dtype: torch.dtype) -> Instance:
+        return self._problem.make(batch_size, self._device, dtype, self._seed)
 
 
 def main() -> None:

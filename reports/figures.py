@@ -10,7 +10,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.records import Quantity, Status
 from reports import labels, units
+from reports.loading import TASK
 from reports.plots import Palette, comparison
+from reports.scaling import FITTED, exponents, name_of, rounded
+from reports.scaling import SUITES as SCALING_SUITES
+from reports.scaling_plot import scaling
 from reports.spectra import ROUND_OFF, spectra
 from reports.tables import slug
 
@@ -34,6 +38,11 @@ SPECTRA = (
     "after the first few separates the outliers from the bulk. Right: how the same eigenvalues "
     f"are distributed; each counts 1/D, and those below {ROUND_OFF:.0e} of the largest, "
     "numerically zero, are left out of both panels."
+)
+SCALING = (
+    "Lower is better; a straight line is a power law, and its exponent, fitted to the "
+    f"{FITTED} largest sizes, stands in the legend. One size varies in each column of panels, the "
+    "others stay. All eigenvalues, but for Lanczos, which computes the 10 leading eigenpairs."
 )
 
 
@@ -63,17 +72,18 @@ def plots(frame: pd.DataFrame) -> list[Plot]:
         frame: All measurements.
 
     Returns:
-        A figure per quantity and setting, then the spectra per environment.
+        A figure per quantity and setting, then the scaling, then the spectra per environment.
     """
     palette = Palette.of(list(frame["method"]))
     comparisons = [
         plot for quantity in HOW_TO_READ for plot in _comparisons(frame, quantity, palette)
     ]
-    return comparisons + list(_spectra(frame))
+    return comparisons + list(_scaling(frame, palette)) + list(_spectra(frame))
 
 
 def _comparisons(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Iterator[Plot]:
     rows = frame[(frame["quantity"] == quantity.value) & (frame["method"] != labels.REFERENCE)]
+    rows = rows[~rows["suite"].isin(SCALING_SUITES)]
     entry = labels.QUANTITIES[quantity.value]
     for setting, group in rows.groupby("setting", sort=False):
         title = f"{entry.short} by method" + (f": {setting}" if setting else "")
@@ -102,11 +112,31 @@ def _in_words(rows: pd.DataFrame, quantity: Quantity) -> str:
     return "; ".join(parts) + "."
 
 
+def _scaling(frame: pd.DataFrame, palette: Palette) -> Iterator[Plot]:
+    rows = frame[frame["suite"].isin(SCALING_SUITES) & (frame["status"] == Status.OK.value)]
+    for setting, group in rows.groupby("setting", sort=False):
+        title = "Scaling" + (f": {setting}" if setting else "")
+        fitted = [
+            f"{name_of(row['method'])}, {row['quantity']} over {row['symbol']}: "
+            f"{rounded(row['exponent'])}"
+            for _, row in exponents(group).dropna().iterrows()
+        ]
+        yield Plot(
+            name=slug(f"scaling {setting}"),
+            title=title,
+            caption=SCALING,
+            alt=f"{title}: time and memory over size; exponents: {'; '.join(fitted)}.",
+            draw=lambda group=group: scaling(group, palette),  # type: ignore[misc]
+        )
+
+
 def _spectra(frame: pd.DataFrame) -> Iterator[Plot]:
     rows = frame[
         (frame["quantity"] == Quantity.SPECTRUM.value) & (frame["status"] == Status.OK.value)
     ]
     rows = rows[rows["samples"].map(max, na_action="ignore") > 0]
+    plain = ["approximation", "subset", "grouping"]
+    rows = rows[(rows[plain] == [TASK[name] for name in plain]).all(axis=1)]
     several = frame["environment"].nunique() > 1
     for environment, group in rows.groupby("environment", sort=False):
         setting = str(environment) if several else ""

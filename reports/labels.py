@@ -5,8 +5,9 @@ An identifier that is not listed appears under a name made from the identifier i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import seaborn as sns
 
@@ -52,10 +53,30 @@ METHODS = {
         "repeated products of the matrix-free GGN with a vector, one eigenpair after the other, "
         "until they converge",
     ),
+    "lanczos": Entry(
+        "Lanczos (scipy, curvlinops)",
+        "Lanczos",
+        "scipy's eigsh with a tolerance of 1e-3 on curvlinops' matrix-free GGN",
+    ),
+    "original": Entry(
+        "vivit-for-pytorch 1.0.0",
+        "original",
+        "the package that this library succeeds, as shipped but for what current PyTorch needs",
+    ),
+    "original_lean": Entry(
+        "vivit-for-pytorch 1.0.0, lean",
+        "original, lean",
+        "the same inside BackPACK's weight_jac_t_save_memory(True)",
+    ),
     YARDSTICK: Entry(
         "gradient",
         "gradient",
         "one plain mini-batch gradient; computes no curvature and serves as the yardstick",
+    ),
+    "backpropagation": Entry(
+        "backpropagation of S",
+        "backpropagation",
+        "yardstick: the columns of the loss Hessian's factor sent back, and nothing else",
     ),
     REFERENCE: Entry(
         "float64 reference", "reference", "all eigenvalues in double precision, the ground truth"
@@ -67,6 +88,9 @@ PROBLEMS = {
     "digits_cnn": "digits CNN",
     "fmnist_2c2d": "Fashion-MNIST 2c2d",
     "cifar10_3c3d": "CIFAR-10 3c3d",
+    "cifar10_resnet32": "CIFAR-10 ResNet-32",
+    "cifar100_allcnnc": "CIFAR-100 All-CNN-C",
+    "mlp_linear": "MLP of linear layers",
 }
 
 SUITES = {
@@ -76,12 +100,41 @@ SUITES = {
         "leading eigenpairs",
         "the k largest eigenvalues together with their eigenvectors",
     ),
+    "engine": Entry(
+        "engine targets",
+        "engine",
+        "the library's targets: ratios to the original, to Lanczos and to power iteration",
+    ),
+    "scaling_batch": Entry(
+        "scaling over the batch size", "scaling", "a small CNN, 10 classes, width 16"
+    ),
+    "scaling_classes": Entry(
+        "scaling over the classes", "scaling", "a small CNN, width 16, batch of 32"
+    ),
+    "scaling_width": Entry(
+        "scaling over the width", "scaling", "a small CNN, 10 classes, batch of 32"
+    ),
     REFERENCE: Entry(
         "float64 reference",
         "float64 reference",
         "spectra in double precision that the accuracies refer to",
     ),
 }
+
+COMPUTED = {
+    "": "not recorded",
+    "eigenvalues": "all eigenvalues",
+    "eigenpairs": "leading eigenpairs",
+    "newton_step": "damped Newton step",
+    "gram_matrix": "Gram matrix",
+}
+
+VARIANTS = {
+    ("approximation", "monte_carlo"): "Monte-Carlo (1 sample)",
+    ("subset", "eighth"): "first N/8 samples",
+    ("grouping", "layer"): "per layer",
+}
+"""Parameters of a record that change what is computed, where they are not the default."""
 
 QUANTITIES = {
     Quantity.TIME.value: Entry("Time", "Time", "wall-clock time of one computation"),
@@ -97,6 +150,9 @@ QUANTITIES = {
         "(for the gradient: relative to its norm)",
     ),
     Quantity.SPECTRUM.value: Entry("Spectrum", "Spectrum", "the GGN's eigenvalues"),
+    Quantity.STEP.value: Entry(
+        "Step", "Step", "random projections of the damped Newton step, to compare others with"
+    ),
 }
 
 STATUSES = {
@@ -139,21 +195,27 @@ def suite_label(suite: str) -> str:
     return SUITES[suite].label if suite in SUITES else _readable(suite)
 
 
-def task_label(suite: str, k: int | None) -> str:
+def task_label(suite: str, k: int | None, parameters: Mapping[str, Any] | None = None) -> str:
     """What was computed.
 
     Args:
         suite: Identifier of the suite.
         k: Number of eigenpairs; None where it has no meaning.
+        parameters: Of the record; older ones lack the quantity, which the suite then tells.
 
     Returns:
-        For example "10 leading eigenpairs".
+        For example "10 leading eigenpairs" or "all eigenvalues, per layer".
     """
-    if k is None:
-        return suite_label(suite)
-    if suite == "leading":
-        return "leading eigenpair (k = 1)" if k == 1 else f"{k} leading eigenpairs"
-    return f"{suite_label(suite)}, k = {k}"
+    parameters = parameters or {}
+    computed = parameters.get("computed")
+    variants = [text for (name, value), text in VARIANTS.items() if parameters.get(name) == value]
+    if k is not None and (suite == "leading" or computed == "eigenpairs"):
+        base = "leading eigenpair (k = 1)" if k == 1 else f"{k} leading eigenpairs"
+    elif computed:
+        base = COMPUTED.get(computed, _readable(computed))
+    else:
+        base = suite_label(suite) if k is None else f"{suite_label(suite)}, k = {k}"
+    return ", ".join([base, *variants])
 
 
 def status_label(status: str) -> str:
@@ -191,8 +253,10 @@ def method_colors(methods: Iterable[str]) -> dict[str, str]:
     """
     palette = list(sns.color_palette("colorblind").as_hex())
     colors = {OURS: palette[0], "naive_gram": palette[1], "power_iteration": palette[2]}
+    colors |= {"lanczos": palette[4], "original": palette[3], "original_lean": palette[6]}
+    colors |= {"backpropagation": "#a0a0a0"}
     colors |= {YARDSTICK: "#6b6b6b", REFERENCE: "#000000"}
-    spare = [palette[index] for index in (4, 8, 9, 5, 6, 3)]
+    spare = [palette[index] for index in (8, 9, 5)]
     unknown = [method for method in sorted_methods(methods) if method not in colors]
     return colors | {name: spare[i % len(spare)] for i, name in enumerate(unknown)}
 
@@ -206,7 +270,7 @@ def method_markers(methods: Iterable[str]) -> dict[str, str]:
     Returns:
         Method -> matplotlib marker.
     """
-    shapes = "osD^vPX*<>"
+    shapes = "osD^vPX*<>phd"
     ordered = [*METHODS, *(name for name in sorted_methods(methods) if name not in METHODS)]
     return {name: shapes[i % len(shapes)] for i, name in enumerate(ordered)}
 

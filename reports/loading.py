@@ -19,7 +19,19 @@ from reports.errors import ReportError
 
 SUFFIX = ".jsonl"
 MAKE_RECORDS = "python -m benchmarks run --profile quick"
-KNOWN_PARAMETERS = ("batch_size", "device", "dtype", "k", "seed", "threads", "data", "repeats")
+TASK = {
+    "computed": "",
+    "approximation": "exact",
+    "subset": "whole",
+    "grouping": "network",
+}
+"""Parameters that say what was computed, with what older records mean that lack them."""
+
+KNOWN_PARAMETERS = (
+    *("batch_size", "device", "dtype", "k", "seed", "threads", "data", "repeats"),
+    *TASK,
+    *("classes", "width"),
+)
 SETTING = ("environment", "device", "dtype", "threads", "seed", "other")
 """Columns that hold what measurements must share before any comparison makes sense."""
 
@@ -146,7 +158,8 @@ def to_frame(records: Sequence[Record], known: dict[str, Environment]) -> pd.Dat
         between groups of measurements that must not be compared.
     """
     frame = pd.DataFrame([_row(record, known) for record in records])
-    frame = frame.astype({"batch_size": "Int64", "k": "Int64", "threads": "Int64"})
+    whole = ("batch_size", "k", "threads", "classes", "width")
+    frame = frame.astype(dict.fromkeys(whole, "Int64"))
     order = sorted(range(len(frame)), key=lambda index: _order(frame.iloc[index]))
     frame = frame.iloc[order].reset_index(drop=True)
     return frame.assign(setting=_settings(frame))
@@ -187,7 +200,9 @@ def _row(record: Record, known: dict[str, Environment]) -> dict[str, Any]:
         "value": _value(record.quantity, samples) if status == Status.OK.value else math.nan,
         "batch_size": _integer(parameters.get("batch_size")),
         "k": _integer(parameters.get("k")),
-        "threads": _integer(parameters.get("threads")),
+        **{name: _integer(parameters.get(name)) for name in ("threads", "classes", "width")},
+        **{name: str(parameters.get(name) or default) for name, default in TASK.items()},
+        "task": labels.task_label(record.suite, _integer(parameters.get("k")), parameters),
         "device": str(parameters.get("device") or ""),
         "dtype": str(parameters.get("dtype") or ""),
         "seed": str(parameters.get("seed", "")),
@@ -225,10 +240,15 @@ def _order(row: pd.Series) -> tuple[Any, ...]:
         _natural(row["environment"]),
         row["device"],
         row["dtype"],
-        labels.rank(row["problem"], labels.PROBLEMS),
+        labels.rank(row["problem"], labels.PROBLEMS)[0],
+        _or_zero(row["classes"]),
+        _or_zero(row["width"]),
+        row["problem"],
         row["data"],
         _or_zero(row["batch_size"]),
+        labels.rank(row["computed"], labels.COMPUTED),
         _or_zero(row["k"]),
+        *(row[name] != TASK[name] for name in ("approximation", "subset", "grouping")),
         _or_zero(row["threads"]),
         row["seed"],
         row["other"],

@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 
 from benchmarks.records import Quantity, Status
-from reports import labels, ratios, tables, units
+from reports import labels, ratios, scaling, tables, targets, units
 from reports.environments import Environment
 from reports.figures import Plot
 from reports.headline import headline_table
@@ -70,12 +70,22 @@ def headlines(frame: pd.DataFrame) -> list[Headline]:
     """
     speed = frame["quantity"].isin([Quantity.TIME.value, Quantity.MEMORY.value])
     compared = frame[frame["quantity"].isin(labels.COMPARED)]
-    groups = compared.groupby(["suite", "setting"], sort=False)
+    # the suites of the scaling share a table, under the name of the first
+    suites = compared["suite"].where(~compared["suite"].isin(scaling.SUITES), scaling.SUITES[0])
+    groups = compared.groupby([suites, "setting"], sort=False)
     return [
-        Headline(ratios.summary(group), headline_table(group))
-        for _, group in groups
+        _headline(str(suite), group)
+        for (suite, _), group in groups
         if speed.loc[group.index].any()
     ]
+
+
+def _headline(suite: str, group: pd.DataFrame) -> Headline:
+    if suite == targets.SUITE:
+        return Headline(targets.remarks(group), targets.target_table(group))
+    if suite in scaling.SUITES:
+        return Headline([], scaling.scaling_table(group))
+    return Headline(ratios.summary(group), headline_table(group))
 
 
 def detail_tables(frame: pd.DataFrame) -> list[Table]:

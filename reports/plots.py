@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -23,6 +22,10 @@ WIDTH = 0.8
 NARROW = 30
 """Below this ratio of the ends of an axis, powers of ten alone are too few ticks."""
 STYLE = "whitegrid"
+NARROWEST = 8.0
+"""Width of a figure of a single suite, in inches."""
+LEGEND = 3
+"""Columns of the legend for each suite."""
 
 
 @dataclass(frozen=True)
@@ -78,28 +81,31 @@ def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Fig
             labels.problem_label(p, d) for p, d in zip(rows["problem"], rows["data"], strict=True)
         ],
         column=[labels.suite_label(suite) for suite in rows["suite"]],
-        batch=[_size(n, k) for n, k in zip(rows["batch_size"], rows["k"], strict=True)],
     )
-    methods = labels.sorted_methods(rows["method"])
+    rows["batch"] = [_size(row) for _, row in rows.iterrows()]
     names, suites = list(dict.fromkeys(rows["row"])), _suites(rows)
     with sns.axes_style(STYLE), sns.plotting_context("notebook", font_scale=0.85):
-        figure, axes = _grid(rows, names, suites, len(methods))
+        figure, axes = _grid(rows, names, suites)
         for i, name in enumerate(names):
             drawn = rows.loc[rows["row"] == name, "samples"].explode().dropna().astype(float)
+            methods = labels.sorted_methods(rows.loc[rows["row"] == name, "method"])
             _prepare_row(axes[i], drawn[drawn > 0], SCALES[quantity])
             for j, column in enumerate(suites):
                 facet = rows[(rows["row"] == name) & (rows["column"] == column)]
                 _draw(axes[i][j], facet, methods, palette)
                 axes[i][j].set_title(f"{name}\n{column}", fontsize="medium")
                 axes[i][j].set_xlabel(f"{SCALES[quantity].title} (log scale)")
-        _legend(figure, methods, palette)
+        _legend(figure, labels.sorted_methods(rows["method"]), LEGEND * len(suites), palette)
     return figure
 
 
-def _size(batch_size: Any, k: Any) -> str:
-    """What distinguishes the measurements of a facet: batch size and number of eigenpairs."""
-    size = f"batch {integer(batch_size)}"
-    return size if pd.isna(k) else f"{size}\nk = {integer(k)}"
+def _size(row: pd.Series) -> str:
+    """What distinguishes the measurements of a facet: batch size and task."""
+    size = f"batch {integer(row['batch_size'])}"
+    if row["suite"] == "leading":
+        return f"{size}\nk = {integer(row['k'])}"
+    task = row["task"].replace(", ", ",\n")
+    return size if row["task"] == row["column"] else f"{size}\n{task}"
 
 
 def _suites(rows: pd.DataFrame) -> list[str]:
@@ -109,14 +115,19 @@ def _suites(rows: pd.DataFrame) -> list[str]:
 
 
 def _grid(
-    rows: pd.DataFrame, names: list[str], suites: list[str], methods: int
+    rows: pd.DataFrame, names: list[str], suites: list[str]
 ) -> tuple[Figure, list[list[Axes]]]:
-    batches = max(rows.groupby(["row", "column"])["batch"].nunique())
-    height = 1.1 + 0.24 * batches * (methods + 1)
-    figure = Figure(
-        figsize=(1.0 + 5.0 * len(suites), 0.6 + height * len(names)), layout="constrained"
+    """Axes as high as what a problem has to show."""
+    heights = []
+    for name in names:
+        shown = rows[rows["row"] == name]
+        batches = max(shown.groupby("column")["batch"].nunique())
+        heights.append(1.1 + 0.24 * batches * (shown["method"].nunique() + 1))
+    width = max(1.0 + 5.0 * len(suites), NARROWEST)
+    figure = Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
+    axes = figure.subplots(
+        len(names), len(suites), sharex="row", squeeze=False, height_ratios=heights
     )
-    axes = figure.subplots(len(names), len(suites), sharex="row", squeeze=False)
     return figure, [list(row) for row in axes]
 
 
@@ -135,7 +146,7 @@ def _prepare_row(axes: list[Axes], values: pd.Series, scale: Scale) -> None:
 
 def _draw(axes: Axes, facet: pd.DataFrame, methods: list[str], palette: Palette) -> None:
     """One facet: batch sizes from top to bottom, methods side by side within each."""
-    batches = list(dict.fromkeys(facet.sort_values(["batch_size", "k"])["batch"]))
+    batches = list(dict.fromkeys(facet["batch"]))  # in the order of the report
     samples = facet[["batch", "method", "samples"]].explode("samples").dropna()
     samples = samples.assign(samples=samples["samples"].astype(float))
     positive = samples[samples["samples"] > 0]
@@ -215,7 +226,7 @@ def _locator(scale: Scale, spread: float) -> LogLocator:
     return LogLocator(base=scale.base, subs=subdivisions, numticks=6)
 
 
-def _legend(figure: Figure, methods: list[str], palette: Palette) -> None:
+def _legend(figure: Figure, methods: list[str], columns: int, palette: Palette) -> None:
     handles = [
         Line2D(
             [],
@@ -227,4 +238,4 @@ def _legend(figure: Figure, methods: list[str], palette: Palette) -> None:
         )
         for name in methods
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(methods), frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)

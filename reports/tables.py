@@ -73,16 +73,11 @@ def identity(frame: pd.DataFrame, context: list[str]) -> pd.DataFrame:
             labels.problem_label(p, d)
             for p, d in zip(frame["problem"], frame["data"], strict=True)
         ],
-        "Computed": [task(s, k) for s, k in zip(frame["suite"], frame["k"], strict=True)],
+        "Computed": list(frame["task"]),
         "Batch": [integer(size) for size in frame["batch_size"]],
     }
     columns |= {SETTING_TITLES[name]: [_plain(v) for v in frame[name]] for name in context}
     return pd.DataFrame(columns, index=frame.index, dtype=object).reset_index(drop=True)
-
-
-def task(suite: str, k: object) -> str:
-    """What was computed, for a `k` that may be missing."""
-    return labels.task_label(suite, None if pd.isna(k) else int(str(k)))
 
 
 def integer(value: object) -> str:

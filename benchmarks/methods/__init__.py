@@ -1,12 +1,27 @@
-"""Methods that are compared: ours, what people would use instead, and a yardstick."""
+"""Methods that are compared: ours, what people would use instead, and yardsticks."""
 
-from benchmarks.methods.base import Method, NotApplicableError, Outcome, Task
+from benchmarks.methods.backpropagation import Backpropagation
+from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
+from benchmarks.methods.lanczos import Lanczos
 from benchmarks.methods.naive_gram import NaiveGram
+from benchmarks.methods.original import Original
 from benchmarks.methods.power_iteration import PowerIteration
 from benchmarks.registry import Registry
 
-METHODS: Registry[Method] = Registry("method", [Gram(), NaiveGram(), PowerIteration(), Gradient()])
+METHODS: Registry[Method] = Registry(
+    "method",
+    [
+        Gram(),
+        Original(lean=False),
+        Original(lean=True),
+        NaiveGram(),
+        PowerIteration(),
+        Lanczos(),
+        Gradient(),
+        Backpropagation(),
+    ],
+)
 
-__all__ = ["METHODS", "Method", "NotApplicableError", "Outcome", "Task"]
+__all__ = ["METHODS", "Method", "NotApplicableError"]

@@ -2,64 +2,35 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
+from benchmarks.accuracy import Check, Outcome, Reference, check
 from benchmarks.problems import Instance
+from benchmarks.tasks import Computed, Grouping, Task
 
 
 class NotApplicableError(Exception):
     """The method does not do this task."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is to be computed.
+class Method(ABC):
+    """A way to compute curvature, or a yardstick.
 
     Attributes:
-        k: Number of leading eigenpairs; None for all eigenvalues without vectors.
+        name: Short name.
+        description: One line for people: what it computes, and how.
+        tolerance: Largest relative error of eigenvalues in single precision at which its time
+            counts.
+        is_peer: Whether it runs in the environment of the original package.
     """
 
-    k: int | None
+    name: str
+    description: str
+    tolerance: float
+    is_peer: bool = False
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run computed.
-
-    Attributes:
-        values: Eigenvalues in ascending order; for the gradient, its flat entries.
-        vectors: Eigenvectors to the values, shape ``[K, D]``, if they were asked for.
-        details: Facts worth recording, such as numbers of iterations.
-    """
-
-    values: Tensor
-    vectors: Tensor | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-class Method(Protocol):
-    """A way to compute curvature, or a yardstick."""
-
-    @property
-    def name(self) -> str:
-        """Short name."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """One line for people: what it computes, and how."""
-        ...
-
-    @property
-    def tolerance(self) -> float:
-        """Largest relative error in single precision at which its time counts."""
-        ...
-
+    @abstractmethod
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Do everything that is not to be measured.
 
@@ -69,33 +40,61 @@ class Method(Protocol):
 
         Returns:
             The function to be measured; it can be called many times.
-        """
-        ...
 
-    def error(self, outcome: Outcome, instance: Instance, reference: Tensor) -> float:
-        """Relative error of a result.
+        Raises:
+            NotApplicableError: The method does not do this task.
+        """
+
+    def check(
+        self, outcome: Outcome, instance: Instance, task: Task, reference: Reference
+    ) -> Check:
+        """Compare a result with the reference.
 
         Args:
             outcome: What a run gave.
             instance: The problem that it ran on.
-            reference: All eigenvalues in float64, ascending.
+            task: What it was to compute.
+            reference: The result in float64.
 
         Returns:
-            The error, computed in float64.
+            The error, and how large it may be.
         """
-        ...
+        return check(outcome, task, reference, self.tolerance)
 
 
-def spectral_error(values: Tensor, reference: Tensor) -> float:
-    """Largest error of the leading eigenvalues, relative to the largest one.
+def refuse_others(method: Method, task: Task, computed: tuple[Computed, ...]) -> None:
+    """Refuse all tasks but some quantities of the exact GGN.
 
     Args:
-        values: Eigenvalues in ascending order, shape ``[K]``.
-        reference: Eigenvalues in float64, ascending; those that it lacks are zero.
+        method: Who refuses.
+        task: What is asked for.
+        computed: What the method is measured for.
 
-    Returns:
-        ``max_k |lambda_k - ref_k| / ref_max``.
+    Raises:
+        NotApplicableError: The task is another one.
     """
-    zeros = reference.new_zeros(max(len(values) - len(reference), 0))
-    expected = torch.cat([zeros, reference])[-len(values) :]
-    return float((values.double().cpu() - expected).abs().max() / reference[-1])
+    if task.computed not in computed or not task.is_plain:
+        choices = " and ".join(c.value for c in computed)
+        raise NotApplicableError(
+            f"{method.name} is measured for {choices} of the exact GGN of all samples and the "
+            f"whole network, not for: {task.title}."
+        )
+
+
+def refuse_combinations(method: Method, task: Task) -> None:
+    """Refuse what has no reference: variants of steps, and blocks of anything but eigenvalues.
+
+    Args:
+        method: Who refuses.
+        task: What is asked for.
+
+    Raises:
+        NotApplicableError: The task is such a combination.
+    """
+    variant_of_step = task.computed is Computed.NEWTON_STEP and not task.is_plain
+    in_blocks = task.grouping is Grouping.LAYER and task.computed is not Computed.EIGENVALUES
+    if variant_of_step or in_blocks:
+        raise NotApplicableError(
+            f"{method.name} is measured for eigenvalues of blocks and for steps without "
+            f"approximation, not for: {task.title}."
+        )

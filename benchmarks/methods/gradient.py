@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from benchmarks.methods.base import Outcome, Task
+from benchmarks.accuracy import Check, Outcome, Reference
+from benchmarks.methods.base import Method
 from benchmarks.problems import Instance
+from benchmarks.tasks import Task
 
 
-class Gradient:
+class Gradient(Method):
     """Forward and backward pass of the mini-batch loss; computes no curvature."""
 
     name = "gradient"
@@ -25,17 +26,13 @@ class Gradient:
         """Nothing to prepare."""
         return lambda: Outcome(_gradient(instance))
 
-    def error(self, outcome: Outcome, instance: Instance, reference: Tensor) -> float:
+    def check(
+        self, outcome: Outcome, instance: Instance, task: Task, reference: Reference
+    ) -> Check:
         """Norm of the error relative to the norm of the gradient in float64."""
-        exact = _gradient(
-            Instance(
-                copy.deepcopy(instance.model).double(),
-                instance.loss_func,
-                instance.inputs.double(),
-                instance.targets,
-            )
-        )
-        return float((outcome.values.double() - exact).norm() / exact.norm())
+        exact = _gradient(instance.double())
+        error = float((outcome.values.double() - exact).norm() / exact.norm())
+        return Check(error, self.tolerance, "gradient in float64")
 
 
 def _gradient(instance: Instance) -> Tensor:

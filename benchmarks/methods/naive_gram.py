@@ -10,11 +10,13 @@ from backpack.core.derivatives.convnd import weight_jac_t_save_memory
 from backpack.extensions import SqrtGGNExact
 from torch import Tensor, nn
 
-from benchmarks.methods.base import NotApplicableError, Outcome, Task, spectral_error
+from benchmarks.accuracy import Outcome
+from benchmarks.methods.base import Method, refuse_others
 from benchmarks.problems import Instance
+from benchmarks.tasks import Computed, Task
 
 
-class NaiveGram:
+class NaiveGram(Method):
     """The Gram matrix of the stored ``D x NC`` matrix V, one einsum per parameter."""
 
     name = "naive_gram"
@@ -25,34 +27,32 @@ class NaiveGram:
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Extend model and loss by BackPACK."""
-        if task.k is not None:
-            raise NotApplicableError("The naive Gram matrix is measured for all eigenvalues.")
+        refuse_others(self, task, (Computed.EIGENVALUES, Computed.GRAM))
         model, loss_func = extend(instance.model), extend(instance.loss_func)
 
         def run() -> Outcome:
             loss = loss_func(model(instance.inputs), instance.targets)
             with backpack(SqrtGGNExact()), weight_jac_t_save_memory(True):  # the faster setting
                 loss.backward()
-            outcome = _spectrum(model)
+            gram = _gram(model)
             _clear(model)
-            return outcome
+            details = {"num_columns": len(gram)}
+            if task.computed is Computed.GRAM:
+                return Outcome(gram, details=details)
+            kept = min(instance.num_parameters, len(gram))
+            return Outcome(torch.linalg.eigvalsh(gram)[-kept:], details=details)
 
         return run
 
-    def error(self, outcome: Outcome, instance: Instance, reference: Tensor) -> float:
-        """Error of the eigenvalues."""
-        return spectral_error(outcome.values, reference)
 
-
-def _spectrum(model: nn.Module) -> Outcome:
+def _gram(model: nn.Module) -> Tensor:
     factors = [_factor(p) for p in model.parameters()]  # [c, n, *shape] each, V in pieces
-    columns, size = factors[0].shape[:2].numel(), sum(p.numel() for p in model.parameters())
+    columns = factors[0].shape[:2].numel()
     gram = factors[0].new_zeros(columns, columns)
     for v in factors:
         v = v.flatten(start_dim=2)
         gram += torch.einsum("cnp,dmp->cndm", v, v).reshape(columns, columns)
-    values = torch.linalg.eigvalsh(gram)[-min(size, columns) :]
-    return Outcome(values, details={"num_columns": columns})
+    return gram
 
 
 def _factor(p: nn.Parameter) -> Tensor:

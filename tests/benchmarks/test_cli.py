@@ -13,13 +13,14 @@ import pytest
 from benchmarks import cli
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
-from benchmarks.process import WorkerProcess
+from benchmarks.process import PEER_PYTHON, WorkerProcess
 from benchmarks.records import Quantity, RecordStore, Status
 from benchmarks.suites import PROFILES, SUITES, Comparison
+from benchmarks.tasks import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--profile", "smoke", "--suite", "eigenvalues", "--repeats", "2"]
-COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram",), 8, None, repeats=1)
+COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram",), 8, Task(), repeats=1)
 
 
 def test_list(capsys):
@@ -46,7 +47,7 @@ def test_run(tmp_path, capsys):
     assert cli.main(arguments) == 0
     records = RecordStore(output).read()
     assert [r.status for r in records] == [Status.OK] * 7
-    assert {r.quantity for r in records} == set(Quantity)
+    assert {r.quantity for r in records} == set(Quantity) - {Quantity.STEP}
     times = [r for r in records if r.quantity is Quantity.TIME]
     assert all(len(r.samples) == 2 and min(r.samples) > 0 for r in times)
     assert all(r.details["interleaved_with"] == ["gram", "gradient"] for r in times)
@@ -69,6 +70,31 @@ def test_wrong_arguments(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["run", *arguments])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "python", "threads"),
+    [
+        ([], PEER_PYTHON, 2),
+        (["--peer-python", "elsewhere/python"], Path.cwd() / "elsewhere" / "python", 2),
+        (["--threads", "1"], PEER_PYTHON, 1),
+    ],
+    ids=["defaults", "interpreter of peers", "threads"],
+)
+def test_settings_reach_the_runner(monkeypatch, tmp_path, given, python, threads):
+    class FakeRunner:
+        made = ()
+
+        def __init__(self, *arguments):
+            assert arguments[-1] == python
+
+        def run(self, comparisons):
+            assert {c.threads for c in comparisons} == {threads}
+            assert {c.repeats for c in comparisons} == {PROFILES["engine"].repeats}
+
+    monkeypatch.setattr(cli, "Runner", FakeRunner)
+    output = str(tmp_path / "records.jsonl")
+    assert cli.main(["run", "--profile", "engine", *given, "--output", output]) == 0
 
 
 def test_nothing_selected(capsys):
@@ -157,7 +183,7 @@ def test_worker_tells_out_of_memory_from_errors():
     assert answer["status"] == "oom", answer
     with WorkerProcess(COMPARISON, "gram", None) as worker:
         worker.start(60)
-        answer = worker.ask("accuracy", 60, reference=[1.0] * 72)
+        answer = worker.ask("accuracy", 60, reference=[1.0] * 72, facts={})
         early = worker.ask("nonsense", 60)
     assert answer["status"] == "error"
     assert "exceeds the method's tolerance" in answer["reason"]

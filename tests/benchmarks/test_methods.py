@@ -5,123 +5,142 @@ import copy
 import oracle
 import pytest
 import torch
-from torch import nn
+from benchmark_cases import TASKS, regression_problem, small_problem
 
+from benchmarks.accuracy import Outcome, Reference
 from benchmarks.measure import peak_bytes, runs_per_sample, seconds_per_run
-from benchmarks.methods import METHODS, NotApplicableError, Outcome, Task
-from benchmarks.methods.base import spectral_error
+from benchmarks.methods import METHODS, NotApplicableError
 from benchmarks.methods.power_iteration import MAX_ITERATIONS, power_iteration
-from benchmarks.problems import Instance
-from benchmarks.reference import largest_residual, reference_spectrum
+from benchmarks.reference import largest_residual, make_reference
 from benchmarks.suites import SUITES
+from benchmarks.tasks import Computed, Grouping, Subset, Task
 from vivit import GGN
 
-
-def instance(dtype=torch.float64):
-    generator = torch.Generator().manual_seed(0)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4))
-    x = torch.randn(6, 1, 4, 4, generator=generator)
-    y = torch.randint(4, (6,), generator=generator)
-    return Instance(model.to(dtype), nn.CrossEntropyLoss(), x.to(dtype), y)
-
-
-def exact_spectrum(problem):
-    names = [name for name, _ in problem.model.named_parameters()]
-    dense = oracle.ggn(problem.model, problem.loss_func, problem.inputs, problem.targets, names)
-    return torch.linalg.eigvalsh(dense)
+EMPTY = Reference.single(torch.empty(0))
+DONE_BY = {
+    "gram": set(TASKS),
+    "naive_gram": {"all eigenvalues", "Gram matrix"},
+    "power_iteration": {"1 leading", "3 leading"},
+    "lanczos": {"1 leading", "3 leading"},
+}
+TOLERANCES = {"power_iteration": 2e-2, "lanczos": 1e-3}
 
 
-@pytest.mark.parametrize("name", ["gram", "naive_gram"])
-def test_all_eigenvalues(name):
-    problem = instance()
-    run = METHODS[name].prepare(problem, Task(k=None))
-    for _ in range(2):  # a second run must not be disturbed by the first
-        values = run().values
-        assert spectral_error(values, exact_spectrum(problem)) < 1e-12
-    assert len(values) >= 18
+@pytest.mark.parametrize("title", TASKS)
+@pytest.mark.parametrize("name", DONE_BY)
+def test_methods_agree_with_the_reference(name, title):
+    """Or refuse, in words; a second run is not disturbed by the first."""
+    dtype = torch.float32 if name == "lanczos" else torch.float64
+    problem, task = small_problem(dtype, batch_size=16), TASKS[title]
+    if title not in DONE_BY[name]:
+        with pytest.raises(
+            NotApplicableError, match=f"{name} is measured for .*, not for: {title}"
+        ):
+            METHODS[name].prepare(problem, task)
+        return
+    reference, _ = make_reference(problem.double(), task)
+    run = METHODS[name].prepare(problem, task)
+    for _ in range(2):
+        check = METHODS[name].check(run(), problem, task, reference)
+        assert check.error < TOLERANCES.get(name, 1e-10)
+        assert check.tolerance >= 1e-4
     assert all(p.grad is None for p in problem.model.parameters())
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("gram", 1e-12), ("power_iteration", 2e-2)])
-@pytest.mark.parametrize("k", [1, 3])
-def test_leading_eigenvalues(name, tolerance, k):
-    problem = instance()
-    outcome = METHODS[name].prepare(problem, Task(k))()
-    assert len(outcome.values) == k
-    assert METHODS[name].error(outcome, problem, exact_spectrum(problem)) < tolerance
-    assert outcome.vectors.shape == (k, problem.num_parameters)
+@pytest.mark.parametrize("name", ["gram", "original", "original_lean"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task(Computed.NEWTON_STEP, subset=Subset.EIGHTH),
+        Task.leading(3, grouping=Grouping.LAYER),
+        Task(Computed.GRAM, grouping=Grouping.LAYER),
+    ],
+    ids=lambda task: task.title,
+)
+def test_combinations_without_a_reference_are_refused(name, task):
+    with pytest.raises(NotApplicableError, match=f"{name} is measured .*, not for: {task.title}"):
+        METHODS[name].prepare(small_problem(), task)
+
+
+@pytest.mark.parametrize("name", ["gram", "power_iteration", "lanczos"])
+def test_eigenvectors(name):
+    problem = small_problem(torch.float32 if name == "lanczos" else torch.float64)
+    outcome = METHODS[name].prepare(problem, Task.leading(3))()
+    assert outcome.vectors.shape == (3, problem.num_parameters)
     residual = largest_residual(problem, outcome.values, outcome.vectors)
-    assert residual < (tolerance if name == "gram" else 0.1)
+    assert residual < (1e-12 if name == "gram" else 0.1)
+
+
+def test_lanczos_counts_its_products():
+    problem = small_problem(torch.float32)
+    outcome = METHODS["lanczos"].prepare(problem, Task.leading(2))()
+    assert outcome.values.dtype is torch.float32
+    assert (outcome.values.diff() > 0).all()
+    assert outcome.details["products"] >= 4
+
+
+def test_backpropagation_gives_the_factor_at_the_first_layer():
+    problem = regression_problem(torch.float32)
+    method, task = METHODS["backpropagation"], Task(Computed.GRAM)
+    outcome = method.prepare(problem, task)()
+    linear, _, last = problem.model
+    active = (linear(problem.inputs) > 0).float()
+    expected = 0.5 * last.weight[:, None, :] * active  # sqrt(2 / (N C)) = 1 / 2
+    assert torch.allclose(outcome.values, expected, atol=1e-6)
+    assert method.check(outcome, problem, task, EMPTY).error < 1e-6
+    wrong = method.check(Outcome(1.5 * outcome.values), problem, task, EMPTY)
+    assert wrong.error == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("problem", "task"),
+    [(regression_problem(), Task()), (small_problem(), Task(Computed.GRAM))],
+    ids=["another task", "another loss"],
+)
+def test_backpropagation_is_for_gram_matrices_of_square_losses(problem, task):
+    with pytest.raises(NotApplicableError, match=f"square losses, not of: {task.title}, "):
+        METHODS["backpropagation"].prepare(problem, task)
+
+
+@pytest.mark.parametrize("name", ["gram", "naive_gram"])
+def test_square_losses(name):
+    problem, task = regression_problem(), Task(Computed.GRAM)
+    reference, _ = make_reference(problem, task)
+    outcome = METHODS[name].prepare(problem, task)()
+    assert METHODS[name].check(outcome, problem, task, reference).error < 1e-12
 
 
 def test_power_iteration_follows_the_protocol():
-    problem = instance()
+    problem = small_problem()
     ggn = GGN(problem.model, problem.loss_func, (problem.inputs, problem.targets))
     generator = torch.Generator().manual_seed(0)
     values, vectors, iterations = power_iteration(ggn, 3, generator, problem.inputs)
     assert max(iterations) <= MAX_ITERATIONS
     assert (vectors.norm(dim=1) - 1).abs().max() < 1e-12
     off_diagonal = (vectors @ vectors.T - torch.eye(3)).abs().max()
-    assert off_diagonal < 0.1  # orthogonal up to the last, unorthogonalised product
+    assert off_diagonal < 1e-10
     assert (values[:-1] >= 0.9 * values[1:]).all()
 
 
 def test_gradient():
-    problem = instance(torch.float32)
-    outcome = METHODS["gradient"].prepare(problem, Task(None))()
+    problem = small_problem(torch.float32)
+    outcome = METHODS["gradient"].prepare(problem, Task())()
     double = copy.deepcopy(problem.model).double()
     names = [name for name, _ in double.named_parameters()]
     exact = oracle.gradient(
         double, problem.loss_func, problem.inputs.double(), problem.targets, names
     )
-    error = METHODS["gradient"].error(outcome, problem, torch.empty(0))
+    error = METHODS["gradient"].check(outcome, problem, Task(), EMPTY).error
     assert error == pytest.approx(float((outcome.values - exact).norm() / exact.norm()), rel=1e-6)
     assert error < 1e-6
-    wrong = METHODS["gradient"].error(Outcome(1.5 * outcome.values), problem, torch.empty(0))
-    assert wrong == pytest.approx(0.5, rel=1e-4)
-
-
-@pytest.mark.parametrize(("name", "k"), [("power_iteration", None), ("naive_gram", 2)])
-def test_tasks_that_a_method_does_not_do(name, k):
-    with pytest.raises(NotApplicableError):
-        METHODS[name].prepare(instance(), Task(k))
+    wrong = METHODS["gradient"].check(Outcome(1.5 * outcome.values), problem, Task(), EMPTY)
+    assert wrong.error == pytest.approx(0.5, rel=1e-4)
 
 
 def test_suites_name_methods_that_exist():
     for suite in SUITES.values():
         for method in suite.methods:
             assert method in METHODS
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [([1.0, 2.0, 4.0], 0.0), ([2.0, 4.4], 0.1), ([0.2, 1.0, 2.0, 4.0], 0.05), ([4.0], 0.0)],
-)
-def test_spectral_error(values, expected):
-    reference = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
-    assert spectral_error(torch.tensor(values), reference) == pytest.approx(expected, rel=1e-6)
-
-
-def test_reference():
-    problem = instance()
-    values, residual = reference_spectrum(problem)
-    assert spectral_error(values, exact_spectrum(problem)) < 1e-12
-    assert residual < 1e-12
-
-
-def test_reference_is_put_to_the_test(monkeypatch):
-    """A wrong spectrum does not pass the independent check."""
-    eigh = GGN.eigh
-
-    def wrong(self, **options):
-        pairs = eigh(self, **options)
-        pairs.values.mul_(1.001)
-        return pairs
-
-    monkeypatch.setattr(GGN, "eigh", wrong)
-    with pytest.raises(ArithmeticError, match="relative residual of"):
-        reference_spectrum(instance())
 
 
 def test_time():

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.digits import TRAIN_SAMPLES, digits, digits_batch, trained_on_digits
 from benchmarks.networks import digits_mlp
-from benchmarks.problems import PROBLEMS, Problem
+from benchmarks.problems import FAMILY, PROBLEMS, Problem
 from benchmarks.registry import Registry
 
 
@@ -28,7 +28,14 @@ def test_instances_are_reproducible(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("cifar10_3c3d", 895_210), ("fmnist_2c2d", 3_274_634)]
+    ("name", "count"),
+    [
+        ("cifar10_3c3d", 895_210),
+        ("fmnist_2c2d", 3_274_634),
+        ("cifar10_resnet32", 464_154),
+        ("cifar100_allcnnc", 1_387_108),
+        ("mlp_linear", 699_690),
+    ],
 )
 def test_published_parameter_counts(name, count):
     assert PROBLEMS[name].num_parameters == count
@@ -57,6 +64,30 @@ def test_training_must_reach_its_accuracy():
 def test_digits_have_limits(size):
     with pytest.raises(ValueError, match=f"batches of 1 to {TRAIN_SAMPLES}, got {size}"):
         digits_batch(size)
+
+
+@pytest.mark.parametrize(("classes", "width"), FAMILY)
+def test_family_has_the_sizes_that_it_says(classes, width):
+    problem = PROBLEMS[f"cnn_c{classes}_w{width}"]
+    instance = problem.make(2, "cpu", torch.float32, seed=0)
+    assert problem.sizes == {"classes": classes, "width": width}
+    assert instance.model(instance.inputs).shape == (2, classes)
+    assert instance.model[0].out_channels == width
+
+
+def test_running_statistics_are_filled():
+    model = PROBLEMS["cifar10_resnet32"].make(4, "cpu", torch.float32, seed=0).model
+    assert model[1].num_batches_tracked == 5
+    assert model[1].running_mean.abs().max() > 0
+
+
+def test_instances_can_be_cut_and_copied():
+    instance = PROBLEMS["mlp_linear"].make(4, "cpu", torch.float32, seed=0)
+    first, double = instance.first(2), instance.double()
+    assert first.model is instance.model
+    assert (len(first.inputs), len(first.targets)) == (2, 2)
+    assert {t.dtype for t in (double.inputs, double.targets)} == {torch.float64}
+    assert next(instance.model.parameters()).dtype is torch.float32
 
 
 def test_wrong_parameter_count():

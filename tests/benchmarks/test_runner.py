@@ -1,6 +1,7 @@
 """The runner, on workers that follow a script instead of measuring."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,9 @@ from benchmarks import runner as runner_module
 from benchmarks.records import Quantity, RecordStore, Status
 from benchmarks.runner import Runner, failures, num_cells
 from benchmarks.suites import PROFILES, SUITES, Comparison, select
+from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
 
-COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram", "gradient"), 8, None, repeats=3)
+COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram", "gradient"), 8, Task(), repeats=3)
 PLACE = {"commit": "abc", "machine": {"cpu": "x"}, "versions": {}}
 
 
@@ -19,7 +21,7 @@ class ScriptedWorker:
     log: list
     script: dict
 
-    def __init__(self, comparison, method, memory_limit):
+    def __init__(self, comparison, method, memory_limit, peer_python):
         self.method, self.closed = method, False
 
     def __enter__(self):
@@ -54,10 +56,18 @@ def make(tmp_path, monkeypatch):
             pass
 
         Worker.log, Worker.script = [], script or {}
-        monkeypatch.setattr(runner_module, "WorkerProcess", Worker)
+        monkeypatch.setattr(runner_module, "open_worker", Worker)
         store = RecordStore(tmp_path / "records.jsonl")
         told = []
-        runner = Runner(store, place, 10, patience, 1000, lambda what, n: told.append((what, n)))
+        runner = Runner(
+            store,
+            place,
+            10,
+            patience,
+            1000,
+            lambda what, n: told.append((what, n)),
+            tmp_path / "python",
+        )
         return runner, Worker.log, told
 
     return make
@@ -96,7 +106,11 @@ def test_record_is_complete(make):
     record = next(r for r in runner.made if r.quantity is Quantity.TIME and r.method == "gram")
     assert record.parameters == {
         "batch_size": 8,
+        "computed": "eigenvalues",
         "k": None,
+        "approximation": "exact",
+        "subset": "whole",
+        "grouping": "network",
         "repeats": 3,
         "device": "cpu",
         "dtype": "float32",
@@ -145,8 +159,29 @@ def test_without_reference_nothing_is_timed(make):
 
 def test_slow_methods_get_three_samples(make):
     runner, _, _ = make(patience=2.0)
-    runner.run([Comparison("eigenvalues", "digits_mlp", ("gram",), 8, None, repeats=10)])
+    runner.run([Comparison("eigenvalues", "digits_mlp", ("gram",), 8, Task(), repeats=10)])
     assert outcomes(runner)["gram", "time"] == (Status.OK, [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("task", "quantity", "spectra"),
+    [
+        (Task.leading(3), Quantity.SPECTRUM, 1),
+        (Task(Computed.GRAM), Quantity.SPECTRUM, 1),
+        (Task(Computed.NEWTON_STEP), Quantity.STEP, 2),
+        (Task(approximation=Approximation.MONTE_CARLO), Quantity.SPECTRUM, 2),
+        (Task(subset=Subset.EIGHTH), Quantity.SPECTRUM, 2),
+        (Task(grouping=Grouping.LAYER), Quantity.SPECTRUM, 2),
+    ],
+    ids=lambda value: value.title if isinstance(value, Task) else None,
+)
+def test_tasks_share_a_reference_where_they_can(make, task, quantity, spectra):
+    """With all eigenvalues of the exact GGN, which is measured first."""
+    runner, log, _ = make()
+    runner.run([COMPARISON, replace(COMPARISON, task=task)])
+    references = [r for r in runner.made if r.method == "reference"]
+    assert len(references) == log.count(("gram", "reference")) == spectra
+    assert references[-1].quantity is quantity
 
 
 def test_second_run_goes_on_where_the_first_stopped(make):
@@ -198,12 +233,35 @@ def test_errors_are_tried_again_other_failures_are_not(make):
     assert len(again.made) == 3
 
 
+def test_skipped_peers_are_tried_again_once_they_can_run(make, tmp_path):
+    comparison = replace(COMPARISON, methods=("gram", "original"))
+    skipped = {"status": "skipped", "reason": "no interpreter"}
+    script = {(method, "accuracy"): skipped for method in ("gram", "original")}
+    make(script)[0].run([comparison])
+    same, _, _ = make()
+    same.run([comparison])
+    assert same.made == []
+    (tmp_path / "python").touch()
+    again, _, _ = make()
+    again.run([comparison])
+    assert {r.method for r in again.made} == {"original"}
+    assert {r.status for r in again.made} == {Status.OK}
+
+
 def test_select():
     grid = PROFILES["quick"].comparisons()
     assert select(grid) == grid
     chosen = select(grid, ["leading"], ["digits_cnn"], ["gram"], device="cuda", repeats=None)
     assert chosen == [
-        Comparison("leading", "digits_cnn", ("gram",), 128, 10, grid[0].repeats, device="cuda")
+        Comparison(
+            "leading",
+            "digits_cnn",
+            ("gram",),
+            128,
+            Task.leading(10),
+            grid[0].repeats,
+            device="cuda",
+        )
     ]
     assert select(grid, methods=["power_iteration"], suites=["eigenvalues"]) == []
 
@@ -211,5 +269,5 @@ def test_select():
 def test_profiles_use_suites_that_exist():
     for profile in PROFILES.values():
         for comparison in profile.comparisons():
-            assert comparison.methods == SUITES[comparison.suite].methods
+            assert set(comparison.methods) <= set(SUITES[comparison.suite].methods)
             assert comparison.parameters["data"] in ("real", "synthetic")

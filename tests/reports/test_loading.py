@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.records import RecordError, RecordStore
-from reports import environments, loading
+from reports import environments, figures, loading
 from reports.cli import main
 from reports.errors import ReportError
 
@@ -117,3 +117,34 @@ def test_parameters_that_are_no_object(tmp_path, make):
     RecordStore(tmp_path / "odd.jsonl").append([record])
     with pytest.raises(ReportError, match="record 1: expected parameters to be an object"):
         loading.load([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "task"),
+    [
+        ({}, "all eigenvalues"),
+        ({"suite": "leading", "k": 10}, "10 leading eigenpairs"),
+        ({"suite": "engine", "computed": "eigenpairs", "k": 10}, "10 leading eigenpairs"),
+        ({"suite": "engine", "computed": "newton_step"}, "damped Newton step"),
+        (
+            {"approximation": "monte_carlo", "subset": "eighth"},
+            "all eigenvalues, Monte-Carlo (1 sample), first N/8 samples",
+        ),
+        ({"grouping": "layer"}, "all eigenvalues, per layer"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_was_computed_is_said(make, tabulate, parameters, task):
+    frame = tabulate(make(**parameters))
+    assert list(frame["task"]) == [task]
+    assert list(frame["other"]) == [""]
+
+
+def test_tasks_stay_apart_in_figures(make, tabulate):
+    """Also in the spectra, of which those of the plain GGN are drawn."""
+    spectrum = {"method": "reference", "quantity": "spectrum", "suite": "reference"}
+    rows = [make(), make(grouping="layer"), make(**spectrum), make(**spectrum, grouping="layer")]
+    plots = {plot.name: plot for plot in figures.plots(tabulate(*rows))}
+    labels = [tick.get_text() for tick in plots["time"].draw().axes[0].get_yticklabels()]
+    assert labels == ["batch 32", "batch 32\nall eigenvalues,\nper layer"]
+    assert plots["spectra"].alt.count("largest eigenvalue") == 1

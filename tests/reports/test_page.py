@@ -164,3 +164,18 @@ def test_every_plot_has_caption_and_alternative_text(records, tabulate):
     for plot in figures.plots(tabulate(*records)):
         assert plot.caption
         assert plot.alt.startswith(plot.title)
+
+
+def test_a_problem_gets_the_height_that_it_needs(make, tabulate):
+    """The legend of many methods stays within the figure."""
+    methods = ("gram", "naive_gram", "original", "original_lean", "lanczos", "power_iteration")
+    rows = [make(method, batch_size=b) for method in methods for b in (1, 2, 3)]
+    rows.append(make(problem="digits_cnn"))
+    frame = tabulate(*rows)
+    figure = comparison(frame, Quantity.TIME, Palette.of(list(methods)))
+    figure.draw_without_rendering()
+    high, low = (axes.get_position().height for axes in figure.axes)
+    assert high > 3 * low
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.x1

@@ -1,0 +1,165 @@
+"""How far a result is from the float64 reference: checked before a time counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.tasks import Computed, Task
+
+STEP_TOLERANCE = 1e-2
+"""Of a Newton step. Single precision decides near-ties of a max pooling or ReLU otherwise than
+double, which changes the gradient by as much as 1e-3, and it may put an eigenvalue next to the
+cut-off on the other side, which adds or drops a direction."""
+
+TRACE_DEVIATIONS = 5
+"""Standard deviations that the trace of a Monte-Carlo GGN may be off the exact one."""
+
+PROJECTIONS = 64
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run computed.
+
+    Attributes:
+        values: Eigenvalues in ascending order, those of several blocks one after the other; the
+            Gram matrix; or the flat entries of a step or gradient.
+        vectors: Eigenvectors to the values, shape ``[K, D]``, if they were asked for.
+        blocks: Number of eigenvalues of each block; None if there is one block.
+        details: Facts worth recording, such as numbers of iterations.
+    """
+
+    values: Tensor
+    vectors: Tensor | None = None
+    blocks: tuple[int, ...] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The result in double precision.
+
+    Attributes:
+        values: Eigenvalues in ascending order, those of several blocks one after the other; or the
+            `sketch` of a step.
+        blocks: Number of eigenvalues of each block.
+        exact_trace: For a Monte-Carlo approximation, the trace of the GGN without it.
+        trace_deviation: Standard deviation of the trace of the approximation.
+    """
+
+    values: Tensor
+    blocks: tuple[int, ...]
+    exact_trace: float | None = None
+    trace_deviation: float | None = None
+
+    @classmethod
+    def single(cls, values: Tensor) -> Reference:
+        """Of a single block."""
+        return cls(values, (len(values),))
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far a result is from what it should be.
+
+    Attributes:
+        error: Relative error.
+        tolerance: Error up to which its time counts.
+        against: What it was compared with.
+    """
+
+    error: float
+    tolerance: float
+    against: str
+
+
+def check(outcome: Outcome, task: Task, reference: Reference, tolerance: float) -> Check:
+    """Compare a result with the reference.
+
+    Args:
+        outcome: What a run gave.
+        task: What it was to compute.
+        reference: The same in float64.
+        tolerance: Of eigenvalues; that of a step is `STEP_TOLERANCE`.
+
+    Returns:
+        The error, relative to the largest eigenvalue of the block or to the norm of the step.
+    """
+    if task.computed is Computed.NEWTON_STEP:
+        projected = sketch(outcome.values)
+        error = float((projected - reference.values).norm() / reference.values.norm())
+        return Check(error, STEP_TOLERANCE, f"{PROJECTIONS} projections of the float64 step")
+    values = outcome.values
+    if task.computed is Computed.GRAM:
+        values = torch.linalg.eigvalsh(values.double())
+    parts = values.split(outcome.blocks or len(values))
+    exact = reference.values.split(reference.blocks)
+    error = max(spectral_error(v, r) for v, r in zip(parts, exact, strict=True))
+    return Check(error, tolerance, "eigenvalues in float64")
+
+
+def check_trace(outcome: Outcome, reference: Reference) -> Check:
+    """Compare a Monte-Carlo result, whose draws are its own, with the exact trace.
+
+    Args:
+        outcome: What a run gave; all its eigenvalues.
+        reference: With the exact trace.
+
+    Returns:
+        The error relative to the exact trace.
+
+    Raises:
+        ValueError: The reference knows no exact trace, or not how far draws are from it.
+    """
+    exact, deviation = reference.exact_trace, reference.trace_deviation
+    if exact is None or deviation is None:
+        raise ValueError(
+            "A Monte-Carlo result is compared with the exact trace and its standard deviation, "
+            f"got {exact} and {deviation}."
+        )
+    error = abs(float(outcome.values.double().sum()) - exact) / exact
+    against = (
+        f"trace of the exact GGN, within {TRACE_DEVIATIONS} standard deviations, since draws "
+        "differ between programs"
+    )
+    return Check(error, TRACE_DEVIATIONS * deviation / exact, against)
+
+
+def spectral_error(values: Tensor, reference: Tensor) -> float:
+    """Largest error of the leading eigenvalues, relative to the largest one.
+
+    Args:
+        values: Eigenvalues in ascending order, shape ``[K]``.
+        reference: Eigenvalues in float64, ascending; those that it lacks are zero.
+
+    Returns:
+        ``max_k |lambda_k - ref_k| / ref_max``.
+    """
+    zeros = reference.new_zeros(max(len(values) - len(reference), 0))
+    expected = torch.cat([zeros, reference])[-len(values) :]
+    return float((values.double().cpu() - expected).abs().max() / reference[-1])
+
+
+def sketch(vector: Tensor) -> Tensor:
+    """Random projections that keep distances: a long vector in few numbers.
+
+    The norm of a sketch, or of the difference of two, has the right square in expectation, with a
+    standard deviation of about 9% of the norm.
+
+    Args:
+        vector: Shape ``[D]``.
+
+    Returns:
+        Shape ``[64]``, float64, on the CPU.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vector = vector.detach().double().cpu()
+    projections = [
+        torch.randn(len(vector), generator=generator, dtype=torch.float64) @ vector
+        for _ in range(PROJECTIONS)
+    ]
+    return torch.stack(projections) / PROJECTIONS**0.5

@@ -1,0 +1,75 @@
+"""Baseline: scipy's Lanczos solver on curvlinops' matrix-free GGN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from curvlinops import GGNLinearOperator
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from benchmarks.accuracy import Outcome
+from benchmarks.methods.base import Method, refuse_others
+from benchmarks.problems import Instance
+from benchmarks.tasks import Computed, Task
+
+TOLERANCE = 1e-3
+"""Of ARPACK: relative accuracy of each eigenvalue."""
+
+
+class Lanczos(Method):
+    """Leading eigenpairs by ARPACK's implicitly restarted Lanczos iteration.
+
+    The largest in the algebraic sense are asked for, which is the same as in magnitude for a
+    positive semi-definite matrix. Vectors are single precision, as the model's.
+    """
+
+    name = "lanczos"
+    description = "scipy's eigsh (ARPACK, tol 1e-3) on curvlinops' matrix-free GGN"
+    tolerance = 1e-2
+
+    def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
+        """Draw the first vector."""
+        refuse_others(self, task, (Computed.PAIRS,))
+        start = np.random.default_rng(0).standard_normal(instance.num_parameters, np.float32)
+
+        def run() -> Outcome:
+            products = Counted(_operator(instance))
+            values, vectors = eigsh(products, k=task.k, which="LA", tol=TOLERANCE, v0=start)
+            order = np.argsort(values)
+            return Outcome(
+                torch.from_numpy(values[order]),
+                torch.from_numpy(vectors[:, order].T.copy()),
+                details={"products": products.count},
+            )
+
+        return run
+
+
+class Counted(LinearOperator):
+    """An operator that counts its products with vectors.
+
+    Attributes:
+        count: How many there were.
+    """
+
+    def __init__(self, operator: LinearOperator) -> None:
+        """Wrap an operator."""
+        super().__init__(operator.dtype, operator.shape)
+        self.count, self._operator = 0, operator
+
+    def _matvec(self, v: np.ndarray) -> np.ndarray:
+        self.count += 1
+        return self._operator.matvec(v)
+
+
+def _operator(instance: Instance) -> LinearOperator:
+    operator = GGNLinearOperator(
+        instance.model,
+        instance.loss_func,
+        list(instance.model.parameters()),
+        [(instance.inputs, instance.targets)],
+        check_deterministic=False,
+    )
+    return operator.to_scipy(dtype=np.float32)

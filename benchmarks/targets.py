@@ -1,0 +1,82 @@
+"""The ratios that the library is to reach, from which the engine suite's grid is made.
+
+Targets of another kind than ratios of two methods on one problem (critical batch sizes, shares of
+the roofline) get a table of their own beside this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
+
+ORIGINAL = ("original", "original_lean")
+"""The settings of the original; the better one counts, for each figure by itself."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the library is to reach on one problem and task.
+
+    Attributes:
+        problem: Name of the problem.
+        batch_size: ``N``.
+        task: What is computed.
+        rivals: Methods to compare with: the best of them, for each figure by itself.
+        speed: The rival's time over ours, at least; None if time does not matter.
+        memory: The rival's peak memory over ours, at least; None if memory does not matter.
+        others: Methods that are measured beside, for orientation.
+    """
+
+    problem: str
+    batch_size: int
+    task: Task
+    rivals: tuple[str, ...]
+    speed: float | None
+    memory: float | None = None
+    others: tuple[str, ...] = ()
+
+
+MONTE_CARLO = Approximation.MONTE_CARLO
+LEADING = Task.leading(10)
+
+TARGETS = (
+    Target("cifar10_3c3d", 128, Task(), ORIGINAL, 3.0, 4.0, ("naive_gram", "gradient")),
+    Target("fmnist_2c2d", 128, Task(), ORIGINAL, 2.5, 4.0, ("gradient",)),
+    Target("cifar10_resnet32", 128, Task(), ORIGINAL, 2.5, 4.0, ("gradient",)),
+    Target("cifar100_allcnnc", 16, Task(), ORIGINAL, 2.5, 4.0, ("gradient",)),
+    Target("cifar10_3c3d", 128, Task(grouping=Grouping.LAYER), ORIGINAL, 2.0, 2.0),
+    Target("cifar10_3c3d", 128, Task(approximation=MONTE_CARLO), ORIGINAL, 1.0),
+    Target("cifar10_3c3d", 128, Task(subset=Subset.EIGHTH), ORIGINAL, 1.0),
+    Target(
+        "cifar10_3c3d",
+        128,
+        Task(approximation=MONTE_CARLO, subset=Subset.EIGHTH),
+        ORIGINAL,
+        1.0,
+    ),
+    Target("cifar10_3c3d", 128, LEADING, ("power_iteration",), 30.0),
+    Target("cifar10_3c3d", 128, LEADING, ("lanczos",), 3.0),
+    Target("fmnist_2c2d", 128, LEADING, ("power_iteration",), 30.0),
+    Target("fmnist_2c2d", 128, LEADING, ("lanczos",), 3.0),
+    Target("cifar100_allcnnc", 64, LEADING, ("lanczos",), 1.5),
+    Target("cifar10_3c3d", 128, Task(Computed.NEWTON_STEP), ORIGINAL, 5.0, 8.0),
+    # "Close to" the yardstick means at most twice its time.
+    Target(
+        "mlp_linear", 128, Task(Computed.GRAM), ("backpropagation",), 0.5, None, ("naive_gram",)
+    ),
+)
+
+
+def methods_by_cell() -> dict[tuple[str, int, Task], tuple[str, ...]]:
+    """What has to be measured for all targets.
+
+    Returns:
+        Problem, batch size and task -> names of methods, ours first, each once.
+    """
+    found: dict[tuple[str, int, Task], tuple[str, ...]] = {}
+    for target in TARGETS:
+        cell = (target.problem, target.batch_size, target.task)
+        names = (*found.get(cell, ("gram",)), *target.rivals, *target.others)
+        found[cell] = tuple(dict.fromkeys(names))
+    return found

@@ -1,0 +1,161 @@
+"""References are right, and checks find what is wrong."""
+
+import oracle
+import pytest
+import torch
+from benchmark_cases import TASKS, small_problem
+
+from benchmarks import reference as reference_module
+from benchmarks.accuracy import (
+    STEP_TOLERANCE,
+    TRACE_DEVIATIONS,
+    Outcome,
+    Reference,
+    check,
+    check_trace,
+    sketch,
+    spectral_error,
+)
+from benchmarks.conventions import layers
+from benchmarks.reference import make_reference
+from benchmarks.tasks import NEWTON_CUTOFF, Approximation, Computed, Grouping, Subset, Task
+from vivit import GGN, MonteCarlo
+
+
+def sampled(problem, seed):
+    approximation = MonteCarlo(samples=1, seed=seed)
+    data = (problem.inputs, problem.targets)
+    return GGN(problem.model, problem.loss_func, data, approximation=approximation).eigvalsh()
+
+
+def dense(problem, names=None):
+    names = names or [name for name, _ in problem.model.named_parameters()]
+    return oracle.ggn(problem.model, problem.loss_func, problem.inputs, problem.targets, names)
+
+
+@pytest.mark.parametrize("count", [16, 2], ids=["whole", "eighth"])
+def test_spectrum(count):
+    problem = small_problem(batch_size=16)
+    task = Task(subset=Subset.WHOLE if count == 16 else Subset.EIGHTH)
+    reference, facts = make_reference(problem, task)
+    exact = torch.linalg.eigvalsh(dense(problem.first(count)))
+    assert spectral_error(reference.values, exact) < 1e-12
+    assert facts["residual"] < 1e-12
+
+
+def test_blocks():
+    problem = small_problem()
+    reference, _ = make_reference(problem, Task(grouping=Grouping.LAYER))
+    names = layers(problem.model)
+    assert names == {"0": ["0.weight", "0.bias"], "3": ["3.weight", "3.bias"]}
+    parts = reference.values.split(reference.blocks)
+    for part, block in zip(parts, names.values(), strict=True):
+        assert spectral_error(part, torch.linalg.eigvalsh(dense(problem, block))) < 1e-12
+
+
+def test_newton_step():
+    problem = small_problem()
+    reference, facts = make_reference(problem, Task(Computed.NEWTON_STEP))
+    names = [name for name, _ in problem.model.named_parameters()]
+    gradient = oracle.gradient(
+        problem.model, problem.loss_func, problem.inputs, problem.targets, names
+    )
+    values, vectors = torch.linalg.eigh(dense(problem))
+    vectors = vectors[:, values > NEWTON_CUTOFF]
+    damped = values[values > NEWTON_CUTOFF] + 1.0
+    step = -vectors @ ((vectors.T @ gradient) / damped)
+    assert (reference.values - sketch(step)).norm() < 1e-10 * step.norm()
+    assert facts["residual"] < 1e-10
+
+
+def test_monte_carlo_knows_the_exact_trace():
+    problem = small_problem()
+    reference, facts = make_reference(problem, Task(approximation=Approximation.MONTE_CARLO))
+    assert len(reference.values) == 6
+    assert reference.exact_trace == facts["exact_trace"]
+    assert reference.exact_trace == pytest.approx(float(dense(problem).trace()), rel=1e-10)
+    other = Outcome(sampled(problem, seed=99))
+    assert check_trace(other, reference).error < check_trace(other, reference).tolerance < 2
+    assert facts["trace_deviation"] == reference.trace_deviation
+
+
+@pytest.mark.parametrize(
+    ("task", "what"), [(Task(), "spectrum"), (Task(Computed.NEWTON_STEP), "eigenpairs")]
+)
+def test_a_wrong_spectrum_does_not_pass(monkeypatch, task, what):
+    eigh = GGN.eigh
+
+    def wrong(self, **options):
+        pairs = eigh(self, **options)
+        pairs.values.mul_(1.001)
+        return pairs
+
+    monkeypatch.setattr(GGN, "eigh", wrong)
+    with pytest.raises(ArithmeticError, match=f"reference's {what} has a relative residual of"):
+        make_reference(small_problem(), task)
+
+
+def test_a_wrong_step_does_not_pass(monkeypatch):
+    monkeypatch.setattr(reference_module, "NEWTON_DAMPING", 1.001)
+    step = GGN.newton_step
+    monkeypatch.setattr(
+        GGN, "newton_step", lambda self, _, criterion: step(self, 1.0, None, criterion)
+    )
+    with pytest.raises(ArithmeticError, match="reference's Newton step has a relative residual"):
+        make_reference(small_problem(), Task(Computed.NEWTON_STEP))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1.0, 2.0, 4.0], 0.0), ([2.0, 4.4], 0.1), ([0.2, 1.0, 2.0, 4.0], 0.05), ([4.0], 0.0)],
+)
+def test_spectral_error(values, expected):
+    reference = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    assert spectral_error(torch.tensor(values), reference) == pytest.approx(expected, rel=1e-6)
+
+
+def test_each_block_is_relative_to_its_own_largest_eigenvalue():
+    reference = Reference(torch.tensor([1.0, 2.0, 0.1], dtype=torch.float64), (2, 1))
+    outcome = Outcome(torch.tensor([1.0, 2.0, 0.0, 0.11]), blocks=(2, 2))
+    found = check(outcome, Task(grouping=Grouping.LAYER), reference, 1e-4)
+    assert (found.error, found.tolerance) == (pytest.approx(0.1, rel=1e-5), 1e-4)
+
+
+def test_step_is_compared_by_projections():
+    step = torch.randn(1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    reference = Reference.single(sketch(step))
+    found = check(Outcome(1.5 * step), Task(Computed.NEWTON_STEP), reference, 1e-4)
+    assert (found.error, found.tolerance) == (pytest.approx(0.5), STEP_TOLERANCE)
+    assert "64 projections" in found.against
+    assert float(sketch(step).norm() / step.norm()) == pytest.approx(1, abs=0.3)
+
+
+def test_trace():
+    reference = Reference(torch.zeros(2, dtype=torch.float64), (2,), 4.0, 0.5)
+    found = check_trace(Outcome(torch.tensor([2.0, 3.0])), reference)
+    assert (found.error, found.tolerance) == (0.25, TRACE_DEVIATIONS * 0.125)
+    assert "draws differ" in found.against
+    with pytest.raises(ValueError, match="the exact trace and its standard deviation, got None"):
+        check_trace(Outcome(torch.ones(2)), Reference.single(torch.ones(2)))
+
+
+@pytest.mark.parametrize("title", TASKS)
+def test_tasks_survive_a_record(title):
+    assert Task.from_parameters(TASKS[title].parameters) == TASKS[title]
+
+
+@pytest.mark.parametrize(("k", "computed"), [(None, Computed.EIGENVALUES), (10, Computed.PAIRS)])
+def test_older_records_know_only_k(k, computed):
+    assert Task.from_parameters({"batch_size": 8, "k": k}) == Task(computed, k)
+
+
+@pytest.mark.parametrize(("computed", "k"), [(Computed.PAIRS, None), (Computed.EIGENVALUES, 3)])
+def test_pairs_need_their_number(computed, k):
+    with pytest.raises(ValueError, match=f"need their number k; got k = {k} for {computed.value}"):
+        Task(computed, k)
+
+
+@pytest.mark.parametrize(("batch_size", "count"), [(128, 16), (16, 2), (8, 1), (2, 1)])
+def test_an_eighth_is_at_least_one(batch_size, count):
+    assert Task(subset=Subset.EIGHTH).num_samples(batch_size) == count
+    assert Task().num_samples(batch_size) == batch_size
