@@ -126,10 +126,7 @@ def _stores(
     with linearization.restricted(samples):
         layers = linearization.layers
         stores = [store_for(layer, num_columns, factor, workspace) for layer in layers]
-        for c, cotangents in enumerate(linearization.cotangents(factor)):
-            for store, s in zip(stores, cotangents, strict=True):
-                store.receive(c, s)
-            del s
+        linearization.send_back(factor, lambda i, c, s: stores[i].receive(c, s))
     whole = stores[: linearization.layout.num_whole]
     parts = [DenseStore(name, columns) for name, columns in _sums(linearization, stores)]
     columns = {

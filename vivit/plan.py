@@ -217,7 +217,7 @@ def _affine(
     if kept[0] == "factors":
         if not small:
             evaluation = cheapest_evaluation(shape, element_size)
-            working += workspace // element_size
+            working += min(workspace // element_size, _temporaries(evaluation, shape))
         if evaluation is Evaluation.PAIRWISE:
             working += (inputs + cotangents) // shape.groups  # in another order
     return LayerPlan(
@@ -229,6 +229,17 @@ def _affine(
         working * element_size,
         cotangents // shape.columns * element_size,
     )
+
+
+def _temporaries(evaluation: Evaluation, shape: AffineShape) -> int:
+    """Elements of an evaluation's temporaries in an unlimited workspace."""
+    total = shape.samples * shape.columns
+    if evaluation is Evaluation.HADAMARD:
+        return total**2
+    if evaluation is Evaluation.DIRECT:
+        return total * shape.inputs * shape.outputs
+    per_pair = shape.positions * (shape.positions + shape.outputs * shape.columns)
+    return shape.samples**2 * per_pair
 
 
 def _dense(name: str, total: int, size: int, element_size: int) -> LayerPlan:

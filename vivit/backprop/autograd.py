@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from vivit.backprop.checks import (
     refuse_renormalized_embeddings,
 )
 from vivit.backprop.forward import twice_differentiable, unfused_recurrence, untouched
-from vivit.backprop.graph import Operation, ParameterUses, find_uses, zeros_at
+from vivit.backprop.graph import Operation, ParameterUses, find_uses, last_of, zeros_at
 from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.sample_order import PROBE_SEED, sample_orders, take_samples
@@ -71,6 +72,7 @@ class Linearization:
         self._model, self._x, self._random_state = model, x, random_state
         self._generic = generic
         self._samples: Tensor | None = None
+        self._last: dict[frozenset[Node], set[Node]] = {}
         self._output = self._forward(x)
         check_output(self._output, parameters)
         self.output = self._output.detach()
@@ -116,7 +118,7 @@ class Linearization:
 
     def _orders(self, uses: ParameterUses) -> dict[Operation, tuple[SampleOrder, ...] | None]:
         operations = uses.all_operations
-        found = sample_orders(operations, self.output, self._pull, self._forward, self._x)
+        found = sample_orders(operations, self.output, self._visit, self._forward, self._x)
         return dict(zip(operations, found, strict=True))
 
     def _find_uses(self, misread: frozenset[Node] = frozenset()) -> ParameterUses:
@@ -197,29 +199,33 @@ class Linearization:
         finally:
             self._samples = None
 
-    def cotangents(self, factor: Tensor) -> Iterator[list[Tensor]]:
+    def send_back(self, factor: Tensor, receive: Callable[[int, int, Tensor], None]) -> None:
         """Backpropagate the columns of a loss-Hessian factor to the affine layers.
 
         Args:
             factor: Shape ``[N, C, *out]`` for the samples to which this is `restricted`.
-
-        Yields:
-            For each column, one tensor ``[N, T, g, o]`` per layer of `layers`.
+            receive: Takes the index of a layer in `layers`, that of a column, and the cotangent
+                ``[N, T, g, o]``, which does not live on; the columns of a layer come in order.
         """
         self.check_fresh()
         layers, groups = self.layers, self.layout.edges
         flat = [edge for edges in groups for edge in edges]
-        if not flat:
-            return
-        for column in factor.unbind(1):
-            s = iter(self._pull(self._embed(column), flat))
-            cotangents = [
-                layer.cotangents([next(s) for _ in edges])
-                for layer, edges in zip(layers, groups, strict=True)
-            ]
-            del s
-            yield cotangents
-            cotangents.clear()  # or they would live through the next pass
+        owners = [(i, place) for i, edges in enumerate(groups) for place in range(len(edges))]
+        for c, column in enumerate(factor.unbind(1)):
+            partial: dict[int, dict[int, Tensor]] = {}
+
+            def take(
+                edge: int, s: Tensor, c: int = c, partial: dict[int, dict[int, Tensor]] = partial
+            ) -> None:
+                i, place = owners[edge]
+                arrived = partial.setdefault(i, {})
+                arrived[place] = s
+                if len(arrived) == len(groups[i]):
+                    del partial[i]
+                    uses = [arrived[place] for place in range(len(groups[i]))]
+                    receive(i, c, layers[i].cotangents(uses))
+
+            self._visit(self._embed(column), flat, take)
 
     def sample_columns(
         self, factor: Tensor, samples: Tensor | None
@@ -361,6 +367,46 @@ class Linearization:
             zeros_at(x) if g is None else g.to_dense() if g.is_sparse else g
             for g, x in zip(grads, inputs, strict=True)
         ]
+
+    def _visit(
+        self, u: Tensor, edges: list[GradientEdge], receive: Callable[[int, Tensor], None]
+    ) -> None:
+        """Hand over the derivative at each edge when it is known, so that it need not live on.
+
+        Only those edges are asked for that have no other behind them: the engine passes the
+        others on its way there, and calls hooks.
+        """
+        waiting: dict[Node, list[int]] = defaultdict(list)
+        for i, edge in enumerate(edges):
+            waiting[edge.node].append(i)
+
+        def hand_over(node: Node, s: Tensor | None) -> None:
+            for i in waiting.pop(node, ()):
+                receive(i, zeros_at(edges[i]) if s is None else s)
+
+        last = self._last_of(set(waiting)) if self._output.requires_grad else set()
+        handles = [
+            node.register_prehook(lambda grads, node=node: hand_over(node, grads[0]))
+            for node in waiting
+            if node not in last
+        ]
+        ends = [GradientEdge(node, 0) for node in waiting if node in last]
+        try:
+            arrived = self._pull(u, ends) if ends else []
+        finally:
+            for handle in handles:
+                handle.remove()
+        while ends:
+            hand_over(ends.pop().node, arrived.pop())
+        for node in list(waiting):  # no derivative comes by
+            hand_over(node, None)
+
+    def _last_of(self, nodes: set[Node]) -> set[Node]:
+        """Those nodes behind which there is none of the others."""
+        key = frozenset(nodes)
+        if key not in self._last:
+            self._last[key] = last_of(self._output.grad_fn, nodes)
+        return self._last[key]
 
     def _embed(self, column: Tensor) -> Tensor:
         """A column of the samples to which this is restricted, as one of all samples."""

@@ -281,6 +281,36 @@ def _operations(found: dict[str, list[Role]]) -> list[Operation]:
     return operations
 
 
+def last_of(root: Node | None, nodes: set[Node]) -> set[Node]:
+    """Those of some nodes of a graph from which no other of them can be reached.
+
+    Args:
+        root: Where the graph begins.
+        nodes: The nodes of interest.
+
+    Returns:
+        The subset.
+    """
+    ahead: dict[Node, bool] = {}  # whether a node of interest lies at or behind a node
+    last: set[Node] = set()
+    todo = [] if root is None else [root]
+    while todo:  # depth first, children before parents
+        node = todo[-1]
+        children = [child for child, _ in node.next_functions if child is not None]
+        fresh = [child for child in children if child not in ahead]
+        if fresh:
+            todo += fresh
+            continue
+        todo.pop()
+        if node in ahead:
+            continue
+        behind = any(ahead[child] for child in children)
+        if node in nodes and not behind:
+            last.add(node)
+        ahead[node] = behind or node in nodes
+    return last
+
+
 def zeros_at(place: Tensor | GradientEdge) -> Tensor:
     """A zero derivative for a tensor, or for an output of a node of the graph."""
     if isinstance(place, Tensor):

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from vivit.backprop.graph import Operation
 from vivit.errors import InputError, UnsupportedError
-from vivit.layers.uses import SampleOrder
+from vivit.layers.uses import AffineUse, SampleOrder
 
 PROBE_SEED = 0
 """Seed of the random cotangents with which the sample axis of a tensor is found."""
@@ -26,30 +26,34 @@ Or by less, such that the powers lie around one.
 MIXING_TESTS = 8
 """Forward passes that look for samples that depend on others."""
 
-CHUNK = 2**18
-"""Numbers that are compared at once, to need little memory for it."""
+PROJECTIONS = 4
+"""Random projections by which the rows of two tensors are compared."""
 
-Pull = Callable[[Tensor, list[GradientEdge]], list[Tensor]]
-"""Maps a cotangent of the output to those at edges of the graph."""
+Receive = Callable[[int, Tensor], None]
+"""Takes the number of an edge and the cotangent that arrives there."""
+
+Visit = Callable[[Tensor, list[GradientEdge], Receive], None]
+"""Backpropagates a cotangent of the output, and hands over what arrives at each edge."""
 
 Forward = Callable[[Any], Tensor]
 """Maps inputs to the model output."""
 
 
 def sample_orders(
-    operations: list[Operation], output: Tensor, pull: Pull, forward: Forward, x: Any
+    operations: list[Operation], output: Tensor, visit: Visit, forward: Forward, x: Any
 ) -> Iterator[tuple[SampleOrder, ...] | None]:
     """Find how each operation lays out samples, by backpropagating marked cotangents.
 
     A random cotangent is sent back as it is, then with sample ``n`` scaled by two to the power of
     a digit of ``n``, for each digit. A row of an operation's cotangent that stems from sample
     ``n`` alone scales with it; any other mixes samples. So the rows of every sample are known,
-    and that the part of the model behind the operation does not mix them.
+    and that the part of the model behind the operation does not mix them. Rows are compared by
+    random projections, which scale as they do.
 
     Args:
         operations: The operations of the graph.
         output: Model output, shape ``[N, *out]``.
-        pull: Backpropagates to edges of the graph.
+        visit: Backpropagates to edges of the graph.
         forward: The model.
         x: Its inputs.
 
@@ -65,20 +69,60 @@ def sample_orders(
         return
     generator = torch.Generator().manual_seed(PROBE_SEED)
     noise = torch.randn(output.shape, generator=generator, dtype=output.dtype).to(output.device)
-    marks = _marks(len(output))
-    probes = [pull(noise, edges)]
-    probes += [pull(noise * _per_sample(mark, noise), edges) for mark in marks]
-    cotangents = iter(zip(*probes, strict=True))
+    places = [_Place(x, use, len(output)) for x in operations for use in x.uses]
+    visit(noise, edges, lambda i, s: places[i].remember(s))
+    for mark in _marks(len(output)):
+        marked = noise * _per_sample(mark, noise)
+        visit(marked, edges, lambda i, s, mark=mark: places[i].compare(s, mark))  # type: ignore[misc]
+    found = iter(places)
     for operation in operations:
-        orders = []
-        for use in operation.uses:
-            plain, *marked = (_rows(use.cotangents(s), operation) for s in next(cotangents))
-            orders.append(_sample_order(plain, marked, marks))
-        if None in orders:
+        orders = [next(found).orders for _ in operation.uses]
+        if not all(orders):
             _refuse_mixing(operation, output, forward, x)
             yield None
         else:
-            yield tuple(order for order in orders if order is not None)
+            yield tuple(possible[0] for possible in orders)
+
+
+class _Place:
+    """Where cotangents arrive, and the orders of samples that they allow."""
+
+    def __init__(self, operation: Operation, use: AffineUse, num_samples: int) -> None:
+        self._operation, self._num_rows, self._num_samples = operation, use.rows, num_samples
+        self.orders = [] if use.rows % num_samples else list(SampleOrder)
+
+    def remember(self, s: Tensor) -> None:
+        """Take the cotangent without marks."""
+        rows = s.reshape(self._num_rows, -1)
+        generator = torch.Generator().manual_seed(PROBE_SEED)
+        weights = torch.randn(rows.shape[1], PROJECTIONS, generator=generator, dtype=s.dtype)
+        self._weights = weights.to(s.device)
+        self._plain, self._norms = self._project(s), rows.norm(dim=1, keepdim=True)
+
+    def compare(self, s: Tensor, mark: Tensor) -> None:
+        """Keep those orders in which each row scales with the mark of its sample."""
+        marked = self._project(s)
+        self.orders = [order for order in self.orders if self._fits(order, marked, mark)]
+
+    def _fits(self, order: SampleOrder, marked: Tensor, mark: Tensor) -> bool:
+        plain, norms, rows = (
+            order.split(x, self._num_samples) for x in (self._plain, self._norms, marked)
+        )
+        info = torch.finfo(plain.dtype)
+        scale = _per_sample(mark, plain)
+        allowed = scale * (100 * info.eps * norms + info.tiny)
+        return bool(((rows - scale * plain).abs() <= allowed).all())
+
+    def _project(self, s: Tensor) -> Tensor:
+        """Random projections of the rows, if they are finite."""
+        projected = s.reshape(self._num_rows, -1) @ self._weights
+        if not projected.isfinite().all():
+            raise InputError(
+                "The derivative of the model output is NaN or infinite at the operation that uses "
+                f"{self._operation.parameters[0]!r}. Look for square roots, norms or divisions at "
+                "zero."
+            )
+        return projected
 
 
 def _marks(num_samples: int) -> list[Tensor]:
@@ -135,39 +179,3 @@ def take_samples(x: Any, index: Tensor, num_samples: int) -> Any:
 def _per_sample(x: Tensor, like: Tensor) -> Tensor:
     """Numbers ``[N]``, to be multiplied with a tensor of shape ``[N, ...]``."""
     return x.to(like).reshape(-1, *[1] * (like.ndim - 1))
-
-
-def _rows(s: Tensor, operation: Operation) -> Tensor:
-    """A cotangent ``[rows, positions, g, o]`` as a matrix, if it is finite."""
-    if not s.isfinite().all():
-        raise InputError(
-            "The derivative of the model output is NaN or infinite at the operation that uses "
-            f"{operation.parameters[0]!r}. Look for square roots, norms or divisions at zero."
-        )
-    return s.flatten(start_dim=1)
-
-
-def _sample_order(plain: Tensor, marked: list[Tensor], marks: list[Tensor]) -> SampleOrder | None:
-    """The order of samples in which each row scales with the marks of its sample."""
-    num_samples = len(marks[0])
-    if len(plain) % num_samples:
-        return None
-    for order in SampleOrder:
-        base = order.split(plain, num_samples)
-        scaled = [order.split(rows, num_samples) for rows in marked]
-        length = max(CHUNK // max(base[0].numel(), 1), 1)
-        if all(
-            _scales(base[i : i + length], rows[i : i + length], mark[i : i + length])
-            for rows, mark in zip(scaled, marks, strict=True)
-            for i in range(0, num_samples, length)
-        ):
-            return order
-    return None
-
-
-def _scales(base: Tensor, rows: Tensor, mark: Tensor) -> bool:
-    """Whether rows ``[n, t, ...]`` are those of ``base`` times the marks ``[n]``."""
-    info = torch.finfo(base.dtype)
-    allowed = 100 * info.eps * base.abs().amax(dim=-1, keepdim=True) + info.tiny
-    scale = _per_sample(mark, base)
-    return bool(((rows - scale * base).abs() <= scale * allowed).all())
