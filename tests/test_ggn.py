@@ -10,6 +10,7 @@ from scipy.sparse.linalg import eigsh
 from torch.utils.checkpoint import checkpoint
 
 import vivit
+from vivit.layers import store
 from vivit.parameters import select_parameters
 
 TOLERANCE = 1e-10
@@ -149,6 +150,17 @@ def test_blocks(problem, groups):
         vectors = flat(pairs.vectors)
         assert_close(dense[index][:, index] @ vectors.T, vectors.T * pairs.values, scale)
     assert sorted(covered) == sorted(names)
+
+
+def test_small_workspace(problem, case, monkeypatch):
+    """Everything in the smallest pieces that there are."""
+    ggn, _, (model, loss_func, x, y, _) = problem
+    monkeypatch.setattr(store, "WINDOWS", 1)
+    pieces = vivit.GGN(model, loss_func, (x, y), workspace=1)
+    assert_close(pieces.gram(), ggn.gram())
+    if not case.generic:  # some of those work on one batch size only
+        batches = list(zip(x.split(2), y.split(2), strict=True))
+        assert_close(vivit.GGN(model, loss_func, batches, workspace=1).gram(), ggn.gram())
 
 
 def test_single_precision(case):

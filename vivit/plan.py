@@ -14,8 +14,8 @@ from vivit.layers.cost import (
 )
 from vivit.layers.layer import LayerSizes
 
-LIVE_COTANGENTS = 2
-"""Tensors of the largest layer's size in a backward pass, beside the cotangents asked for."""
+LIVE_COTANGENTS = 3
+"""Tensors of the largest layer's size that live at once in a backward pass."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class LayerPlan:
         evaluation: The order of contraction.
         flops: Of the contraction, without backward passes.
         kept_bytes: Of what is kept.
-        working_bytes: Of temporaries while the Gram matrix is formed; or of the inputs that
-            columns are made with, during the backward passes.
+        working_bytes: Of temporaries while the Gram matrix is formed.
         output_bytes: Of the layer's output and of its cotangent.
     """
 
@@ -95,10 +94,8 @@ class Plan:
     @property
     def peak_bytes(self) -> int:
         """The most that lives at once: in backward passes, contractions or the eigensolver."""
-        outputs = [x.output_bytes for x in self.layers]
-        backward = sum(outputs) + LIVE_COTANGENTS * max(outputs, default=0)
-        backward += sum(x.working_bytes for x in self.layers if x.kept == "columns")
-        working = max((x.working_bytes for x in self.layers if x.kept != "columns"), default=0)
+        backward = LIVE_COTANGENTS * max((x.output_bytes for x in self.layers), default=0)
+        working = max((x.working_bytes for x in self.layers), default=0)
         return max(
             self.kept_bytes + max(backward, self.matrix_bytes + working),
             self.matrix_bytes + self.solver_bytes,
@@ -213,13 +210,15 @@ def _affine(
     """A layer's part of a group, which may be small enough for its ``D x D`` matrix."""
     inputs = shape.samples * shape.positions * shape.groups * shape.product
     cotangents = shape.samples * shape.columns * shape.positions * shape.groups * shape.outputs
-    evaluation, working = Evaluation.DIRECT, inputs
-    if kept[0] == "factors":
-        if not small:
-            evaluation = cheapest_evaluation(shape, element_size)
-            working += min(workspace // element_size, _temporaries(evaluation, shape))
-        if evaluation is Evaluation.PAIRWISE:
-            working += (inputs + cotangents) // shape.groups  # in another order
+    evaluation, working = Evaluation.DIRECT, 0
+    if kept[0] == "factors" and not small:
+        evaluation = cheapest_evaluation(shape, element_size)
+        space = workspace // element_size
+        working = min(space, _temporaries(evaluation, shape))
+        if evaluation is Evaluation.DIRECT:
+            working += min(space, inputs)  # in pieces
+        elif evaluation is Evaluation.PAIRWISE:
+            working += inputs + (inputs + cotangents) // shape.groups  # in another order
     return LayerPlan(
         names,
         kept[0],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,6 +49,16 @@ class ConvolutionUse(AffineUse):
     def positions(self) -> int:
         """Number of windows."""
         return math.prod(self.output_size)
+
+    def of_rows(self, rows: slice) -> ConvolutionUse:
+        """The same on some rows."""
+        return replace(self, input=self.input[rows])
+
+    def of_channels(self, channels: slice) -> ConvolutionUse:
+        """The same with some of the input channels of each group."""
+        x = self.input.unflatten(1, (self.groups, -1))[:, :, channels]
+        out, _, *kernel = self.weight_shape
+        return replace(self, input=x.flatten(1, 2), weight_shape=(out, x.shape[2], *kernel))
 
     def inputs(self) -> Tensor:
         """The windows, ``[rows, windows, groups, entries]``."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from vivit.layers.convolutions import ConvolutionUse
 from vivit.layers.cost import AffineShape
 from vivit.layers.uses import AffineUse, SampleOrder
 
@@ -125,6 +127,49 @@ class AffineLayer:
         if self.classes is not None:
             return a.squeeze(3)
         return (a[..., :0] if self.weight is None else a).to(dtype)
+
+    def inputs_by_samples(self, dtype: torch.dtype, size: int) -> Iterator[tuple[slice, Tensor]]:
+        """`inputs` of some samples after the other, where windows make them large.
+
+        Args:
+            dtype: Of the result.
+            size: Elements to make at a time.
+
+        Yields:
+            The samples and their inputs.
+        """
+        uses = [use for use in self.uses if isinstance(use, ConvolutionUse)]
+        by_rows = all(use.rows == self.batch_size for use in uses) and self.samples is None
+        if len(uses) < len(self.uses) or not by_rows or self.weight is None:
+            yield slice(0, self.num_samples), self.inputs(dtype)
+            return
+        groups, inputs, _ = self.features
+        step = max(size // max(self.positions * groups * inputs, 1), 1)
+        for start in range(0, self.batch_size, step):
+            rows = slice(start, min(start + step, self.batch_size))
+            a = [use.of_rows(rows).inputs() for use in uses]
+            yield rows, (a[0] if len(a) == 1 else torch.cat(a, dim=1)).to(dtype)
+
+    def inputs_by_channels(self, dtype: torch.dtype, size: int) -> Iterator[Tensor]:
+        """`inputs` of some channels after the other, where windows make them large.
+
+        Args:
+            dtype: Of the result.
+            size: Elements to make at a time.
+
+        Yields:
+            Shape ``[N, T, g, j]``, with ``j`` of the inputs.
+        """
+        uses = [use for use in self.uses if isinstance(use, ConvolutionUse)]
+        if len(uses) < len(self.uses) or self.weight is None:
+            yield self.inputs(dtype)
+            return
+        channels, *kernel = uses[0].weight_shape[1:]
+        entries = self.num_samples * self.positions * uses[0].groups * math.prod(kernel)
+        step = max(size // max(entries, 1), 1)
+        for start in range(0, channels, step):
+            some = slice(start, min(start + step, channels))
+            yield self._join([use.of_channels(some).inputs() for use in uses]).to(dtype)
 
     def cotangents(self, s: Sequence[Tensor]) -> Tensor:
         """``s`` of all uses for one column, shape ``[N, T, g, o]``."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from itertools import repeat
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -19,6 +18,9 @@ from vivit.layers.affine import (
 )
 from vivit.layers.cost import Evaluation, cheapest_evaluation, keeps_columns
 from vivit.layers.layer import AffineLayer
+
+WINDOWS = 2**19
+"""Elements of the windows of a convolution that are made at a time, to stay in the caches."""
 
 
 class Store(ABC):
@@ -89,27 +91,22 @@ class ColumnStore(LayerStore):
         """Allocate the columns; arguments as for `store_for`."""
         super().__init__(layer)
         groups, inputs, outputs = layer.features
-        self._classes = layer.classes
-        self._inputs: Tensor | None = layer.inputs(like.dtype)
+        self._layer: AffineLayer | None = layer
         inputs += self._bias is not None
         self._columns = like.new_empty(layer.num_samples, columns, groups, outputs, inputs)
 
     def receive(self, c: int, s: Tensor) -> None:
         """Contract the positions of column ``c`` away; after the last, forget the inputs."""
-        a = self._inputs
-        assert a is not None
+        layer = self._layer
+        assert layer is not None
         target = self._columns[:, c]
         if self._bias is not None:
             target[..., -1] = s.sum(dim=1)
             target = target[..., :-1]
-        if s.shape[3] == a.shape[3] == 1 and self._classes is None:  # no matrix to multiply
-            target[..., 0, 0] = (s * a).sum(dim=1).squeeze(-1)
-        else:
-            for g in range(s.shape[2]):
-                factors = Factors(a[:, :, g], s[:, None, :, g], classes=self._classes)
-                target[:, g] = form_columns(factors)[:, 0]
+        for samples, a in layer.inputs_by_samples(s.dtype, WINDOWS):
+            contract(target[samples], a, s[samples], layer.classes)
         if c + 1 == self._columns.shape[1]:
-            self._inputs = None
+            self._layer = None
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, as they are."""
@@ -121,6 +118,23 @@ class ColumnStore(LayerStore):
         if self._transposed:
             columns = columns.transpose(3, 4)
         return columns.reshape(columns.shape[:2].numel(), -1)
+
+
+def contract(columns: Tensor, a: Tensor, s: Tensor, classes: int | None) -> None:
+    """Contract the positions of one column away.
+
+    Args:
+        columns: Shape ``[N, g, o, i]``; written to.
+        a: Inputs ``[N, T, g, i]``; ``[N, T, g]`` if they are one-hot.
+        s: Cotangents ``[N, T, g, o]``.
+        classes: Number of one-hot inputs.
+    """
+    if s.shape[3] == a.shape[-1] == 1 and classes is None:  # no matrix to multiply
+        columns[..., 0, 0] = (s * a).sum(dim=1).squeeze(-1)
+        return
+    for g in range(s.shape[2]):
+        factors = Factors(a[:, :, g], s[:, None, :, g], classes=classes)
+        columns[:, g] = form_columns(factors)[:, 0]
 
 
 class FactorStore(LayerStore):
@@ -148,18 +162,36 @@ class FactorStore(LayerStore):
         evaluation = cheapest_evaluation(shape, gram.element_size())
         if other is not None and other._layer.positions > 1 and evaluation is Evaluation.HADAMARD:
             evaluation = Evaluation.PAIRWISE
-        rights = repeat(None) if other is None else other.factors(parameters)
-        for left, right in zip(self.factors(parameters), rights, strict=False):
+        if other is None:
+            for factors in self.factors(parameters, in_pieces=evaluation is Evaluation.DIRECT):
+                evaluate(evaluation, gram, factors, workspace=self._workspace)
+            return
+        pairs = zip(self.factors(parameters), other.factors(parameters), strict=True)
+        for left, right in pairs:
             evaluate(evaluation, gram, left, right, workspace=self._workspace)
 
-    def factors(self, parameters: set[str]) -> Iterator[Factors]:
-        """Inputs and cotangents of each channel group."""
-        a, bias = self._layer.inputs(self._cotangents.dtype), self._bias in parameters
+    def factors(self, parameters: set[str], in_pieces: bool = False) -> Iterator[Factors]:
+        """Inputs and cotangents of each channel group.
+
+        Args:
+            parameters: Names of the parameters that count.
+            in_pieces: Whether to split the inputs, where windows make them large.
+
+        Yields:
+            Factors whose Gram matrices add up.
+        """
+        dtype, bias = self._cotangents.dtype, self._bias in parameters
         if self._weight not in parameters:
-            a = a[..., :0]
-        for g in range(self._cotangents.shape[2]):
-            s = self._cotangents[:, :, g].transpose(2, 3)
-            yield Factors(a[:, :, g], s, bias, self._layer.classes)
+            pieces: Iterable[Tensor] = [self._layer.inputs(dtype)[..., :0]]
+        elif in_pieces:
+            pieces = self._layer.inputs_by_channels(dtype, self._workspace // dtype.itemsize)
+        else:
+            pieces = [self._layer.inputs(dtype)]
+        for a in pieces:
+            for g in range(self._cotangents.shape[2]):
+                s = self._cotangents[:, :, g].transpose(2, 3)
+                yield Factors(a[:, :, g], s, bias, self._layer.classes)
+            bias = False  # with the first piece only
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, formed from the factors."""
