@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from vivit.layers.affine import Factors, form_columns, mirror
+from vivit.layers.convolutions import ConvolutionUse
 from vivit.layers.cost import AffineShape, Evaluation, cheapest_evaluation, evaluation_cost
 from vivit.layers.store import evaluate
 
@@ -67,6 +68,29 @@ def test_one_hot_inputs(shape, workspace):
         assert torch.allclose(grams[0].tril(), grams[1].tril(), rtol=1e-12, atol=1e-12)
         first = grams[2:, : s.shape[1]]
         assert torch.allclose(first[0], first[1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("padding", [(0, 0, 0), (2, 0, 1)])
+@pytest.mark.parametrize("dilation", [(1, 1, 1), (1, 2, 1), (2, 1, 3)])
+def test_shifted_columns(dimensions, groups, padding, dilation):
+    """Without windows, a convolution's columns are what they are with them."""
+    size, kernel = (5, 6, 8)[:dimensions], (2, 3, 2)[:dimensions]
+    padding, dilation = padding[:dimensions], dilation[:dimensions]
+    output = [
+        n + 2 * p - d * (k - 1) for n, p, d, k in zip(size, padding, dilation, kernel, strict=True)
+    ]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 2 * groups, *size, generator=generator).double()
+    stride = (1,) * dimensions
+    use = ConvolutionUse(
+        x, (4 * groups, 2, *kernel), tuple(output), stride, padding, dilation, groups
+    )
+    s = torch.randn(3, 4 * groups, *output, generator=generator).double()
+    s = use.cotangents(s)
+    expected = torch.einsum("ntgo,ntgi->ngoi", s, use.inputs())
+    assert torch.allclose(use.shifted_columns(s), expected, rtol=1e-12, atol=1e-12)
 
 
 @settings(deadline=None, derandomize=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivit.layers.uses import AffineUse
+
+THINNEST_PRODUCT = 8
+"""Channels from which a matrix product per entry of the kernel is faster than copying windows."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,43 @@ class ConvolutionUse(AffineUse):
         kernel = self.weight_shape[2:]
         x = windows(self.input, kernel, self.stride, self.padding, self.dilation)
         return join_windows(x, self.groups)
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether `shifted_columns` is the better way: no gaps, and not too thin products."""
+        channels = self.weight_shape[1]
+        return all(step == 1 for step in self.stride) and channels >= THINNEST_PRODUCT
+
+    def shifted_columns(self, s: Tensor) -> Tensor:
+        """Contract the windows away without making them.
+
+        In the flattened padded input, the entries that one entry of the kernel meets are those of
+        another, shifted: a slice of it. The cotangents are padded to rows of the same length.
+
+        Args:
+            s: Cotangents as `cotangents` gives them, shape ``[rows, windows, groups, o]``.
+
+        Returns:
+            ``V[n,g,o,i] = sum_t s[n,t,g,o] a[n,t,g,i]``.
+        """
+        groups, entries, out = self.features
+        x = F.pad(self.input, [p for p in reversed(self.padding) for _ in range(2)])
+        size = x.shape[2:]
+        x = x.reshape(self.rows, groups, -1, math.prod(size))
+        s = s.permute(0, 2, 3, 1).reshape(self.rows, groups, out, *self.output_size)
+        for dim in range(1, len(size)):  # the rows of all axes but the first have to match
+            gap = [0] * (2 * (len(size) - dim) - 1) + [size[dim] - self.output_size[dim]]
+            s = F.pad(s, gap)
+        steps = [math.prod(size[dim + 1 :]) for dim in range(len(size))]
+        last = [step * (n - 1) for step, n in zip(steps, self.output_size, strict=True)]
+        s = s.flatten(3)[..., : sum(last) + 1]
+        kernel = self.weight_shape[2:]
+        columns = s.new_empty(self.rows, groups, out, x.shape[2], math.prod(kernel))
+        for k, entry in enumerate(itertools.product(*map(range, kernel))):
+            start = sum(i * d * n for i, d, n in zip(entry, self.dilation, steps, strict=True))
+            shifted = x[..., start : start + s.shape[3]]
+            columns[..., k] = s @ shifted.transpose(2, 3)
+        return columns.reshape(self.rows, groups, out, entries)
 
     def cotangents(self, s: Tensor) -> Tensor:
         """From ``[rows, out channels, *spatial]`` to ``[rows, windows, groups, o]``."""

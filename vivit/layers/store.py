@@ -103,8 +103,12 @@ class ColumnStore(LayerStore):
         if self._bias is not None:
             target[..., -1] = s.sum(dim=1)
             target = target[..., :-1]
-        for samples, a in layer.inputs_by_samples(s.dtype, WINDOWS):
-            contract(target[samples], a, s[samples], layer.classes)
+        shifted = layer.shifted_columns(s)
+        if shifted is not None:
+            target.copy_(shifted)
+        else:
+            for samples, a in layer.inputs_by_samples(s.dtype, WINDOWS):
+                contract(target[samples], a, s[samples], layer.classes)
         if c + 1 == self._columns.shape[1]:
             self._layer = None
 
