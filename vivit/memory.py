@@ -16,6 +16,10 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where a container sees the limits of its control group."""
+
+
 def available_bytes(device: torch.device) -> int | None:
     """Memory that this process can still allocate.
 
@@ -39,8 +43,7 @@ def available_bytes(device: torch.device) -> int | None:
 
 def _cpu_limits() -> Iterator[int | None]:
     yield _field(Path("/proc/meminfo"), "MemAvailable")
-    group = Path("/sys/fs/cgroup")
-    limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
+    limit, used = (_number(CONTROL_GROUP / name) for name in ("memory.max", "memory.current"))
     if limit is not None and used is not None:
         yield max(limit - used, 0)
     if resource is not None:

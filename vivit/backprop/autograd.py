@@ -138,7 +138,9 @@ class Linearization:
         It is known before any backward pass.
         """
         uses, samples = self._parameter_uses, len(self.output)
-        layers = (AffineLayer(x.weight, x.bias, x.uses, (), samples) for x in uses.operations)
+        position = {name: i for i, name in enumerate(self.parameters)}
+        operations = sorted(uses.operations, key=lambda x: position[x.parameters[0]])
+        layers = (AffineLayer(x.weight, x.bias, x.uses, (), samples) for x in operations)
         dense = (*uses.parts, *uses.others)
         return BatchSizes(samples, tuple(layer.sizes for layer in layers), dense)
 

@@ -1,0 +1,198 @@
+"""The plan of a Gram matrix is what is done, and memory is checked before it begins."""
+
+import re
+import resource
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from cases import CASES, conv2d, mlp
+from torch import nn
+
+import vivit
+from vivit import curvature, memory
+from vivit.gram import _curvature_stores
+from vivit.layers import store
+from vivit.layers.cost import Evaluation, evaluation_cost
+from vivit.layers.store import ColumnStore, DenseStore, FactorStore
+from vivit.plan import human_bytes
+
+CE = nn.CrossEntropyLoss()
+BATCH = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])
+KEPT = {ColumnStore: "columns", FactorStore: "factors", DenseStore: "dense"}
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def ggn(request):
+    if request.param.generic or request.param.name == "merged adapter":
+        pytest.skip("the plan is made before it is known that a rule does not fit")
+    model, loss_func, x, y = request.param.make()
+    return vivit.GGN(model, loss_func, (x, y))
+
+
+def tensors(kept):
+    """Bytes of the tensors that a store owns."""
+    owned = [v for v in vars(kept).values() if isinstance(v, torch.Tensor)]
+    return sum(x.numel() * x.element_size() for x in owned)
+
+
+def test_what_is_kept(ggn):
+    """Stores, their parameters and bytes are the planned ones."""
+    _, stores = _curvature_stores(next(ggn._curvature.each()), 2**20)
+    done = sorted(
+        (sorted(filter(None, kept.parameters)), KEPT[type(kept)], tensors(kept)) for kept in stores
+    )
+    planned = sorted((sorted(x.parameters), x.kept, x.kept_bytes) for x in ggn.plan().layers)
+    assert planned == done
+
+
+def test_evaluations(ggn, monkeypatch):
+    """Layers are contracted as planned, and no other order is predicted to be faster."""
+    done = Counter()
+    original = store.evaluate
+
+    def evaluate(evaluation, *args, **options):
+        done[evaluation] += 1
+        original(evaluation, *args, **options)
+
+    monkeypatch.setattr(store, "evaluate", evaluate)
+    ggn.gram()
+    small = ggn.shape[0] <= ggn.num_columns
+    planned = {x.evaluation for x in ggn.plan().layers if x.kept == "factors" and not small}
+    assert set(done) == planned
+    for layer in ggn._curvature._sizes[0].layers:
+        shape = layer.shape(ggn._curvature.columns, {layer.weight, layer.bias} - {None})
+        possible = [e for e in Evaluation if e is not Evaluation.HADAMARD or shape.positions == 1]
+        times = {e: evaluation_cost(e, shape).time(8) for e in possible}
+        for row in ggn.plan().layers:
+            if row.kept == "factors" and not small and layer.weight in row.parameters:
+                assert times[row.evaluation] == min(times.values())
+
+
+@pytest.mark.parametrize("groups", ["layer", "parameter", {"all": ["*"]}])
+def test_groups_share_what_is_kept(groups):
+    model, data = conv2d(), (torch.randn(4, 2, 6, 7), torch.randint(3, (4,)))
+    whole = vivit.GGN(model, CE, data).plan()
+    plan = next(iter(vivit.block_diagonal(model, CE, data, groups).values())).plan()
+    assert plan.kept_bytes == whole.kept_bytes
+    assert plan.num_columns == whole.num_columns == 8
+    names = Counter(name for layer in plan.layers for name in layer.parameters)
+    assert names == Counter(name for name, _ in model.named_parameters())
+
+
+def test_subset_and_batches_count():
+    """Only samples that carry curvature do, in whatever batch they are."""
+    model = mlp()
+    one = vivit.GGN(model, CE, BATCH, subset=[0, 3]).plan()
+    two = vivit.GGN(model, CE, [BATCH, BATCH], subset=[0, 3]).plan()
+    assert one == two
+    assert one.num_columns == 4
+    whole = vivit.GGN(model, CE, [BATCH, BATCH]).plan()
+    assert whole.num_columns == 16
+    assert whole.kept_bytes == 4 * one.kept_bytes
+
+
+def test_table():
+    plan = vivit.GGN(mlp(), CE, BATCH).plan()
+    lines = str(plan).splitlines()
+    assert lines[0].split() == ["parameters", "keeps", "evaluation", "GFLOP", "kept", "working"]
+    assert re.match(r"0.weight, 0.bias +factors +hadamard +0.00 +192 B +", lines[2])
+    assert lines[-1].startswith("8 columns, 0.0 GFLOP; matrices 256 B, eigensolver 256 B; peak ")
+
+
+def test_peak_is_that_of_the_largest_phase():
+    plan = vivit.GGN(mlp(), CE, BATCH).plan()
+    sizes = 4 * torch.tensor([6, 4, 3]) * 4  # outputs of the layers, float32
+    kept, working = int(2 * sizes.sum()), max(x.working_bytes for x in plan.layers)
+    assert plan.kept_bytes == kept
+    assert plan.peak_bytes == kept + max(3 * int(sizes.max()), 256 + working)
+
+
+@pytest.mark.parametrize(
+    "size", [(0, "0 B"), (2048, "2 KiB"), (3 * 2**20, "3 MiB"), (1.5 * 2**30, "1.5 GiB")]
+)
+def test_human_bytes(size):
+    assert human_bytes(size[0]) == size[1]
+
+
+QUANTITIES = {
+    "gram": lambda ggn: ggn.gram(),
+    "eigvalsh": lambda ggn: ggn.eigvalsh(),
+    "eigh": lambda ggn: ggn.eigh(k=1),
+    "newton_step": lambda ggn: ggn.newton_step(),
+}
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES.values(), ids=QUANTITIES.keys())
+def test_too_little_memory(monkeypatch, quantity):
+    """Refused with sizes and with what would fit, and possible once there is more."""
+    ggn = vivit.GGN(mlp(), CE, BATCH)
+    monkeypatch.setattr(curvature, "available_bytes", lambda _: 600)
+    message = (
+        r"Gram matrix of 8 columns needs \d+ .*kept of the layers 416 B\), but 600 B are "
+        r"available. What would fit: .*\d samples, or subset=range\(\d\) \(\d+ B\)"
+    )
+    with pytest.raises(vivit.InsufficientMemoryError, match=message) as caught:
+        quantity(ggn)
+    assert isinstance(caught.value, MemoryError)
+    assert isinstance(caught.value, vivit.VivitError)
+    monkeypatch.setattr(curvature, "available_bytes", lambda _: 10**6)
+    quantity(ggn)
+
+
+def test_what_would_fit_is_what_fits(monkeypatch):
+    model = mlp()
+    available = vivit.GGN(model, CE, BATCH, approximation=vivit.MonteCarlo(1)).plan().peak_bytes
+    monkeypatch.setattr(curvature, "available_bytes", lambda _: available)
+    with pytest.raises(vivit.InsufficientMemoryError, match=r"MonteCarlo\(samples=1\)"):
+        vivit.GGN(model, CE, BATCH).gram()
+    vivit.GGN(model, CE, BATCH, approximation=vivit.MonteCarlo(1)).gram()
+
+
+def test_nothing_fits(monkeypatch):
+    monkeypatch.setattr(curvature, "available_bytes", lambda _: 1)
+    with pytest.raises(vivit.InsufficientMemoryError, match="No variant of it would fit"):
+        vivit.GGN(mlp(), CE, BATCH).gram()
+
+
+def test_unknown_memory_is_no_reason_to_refuse(monkeypatch):
+    monkeypatch.setattr(curvature, "available_bytes", lambda _: None)
+    assert vivit.GGN(mlp(), CE, BATCH).gram().shape == (8, 8)
+
+
+def test_available_bytes_of_the_system():
+    available = memory.available_bytes(torch.device("cpu"))
+    assert 0 < available <= memory._field(Path("/proc/meminfo"), "MemTotal")
+    assert memory.available_bytes(torch.device("meta")) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [(resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")]
+)
+def test_available_bytes_within_limits(monkeypatch, kind, field):
+    """What the limits of the process leave, and nothing once it is beyond them."""
+    used = memory._field(Path("/proc/self/status"), field)
+    for limit, expected in ((used + 10 * 2**20, 10 * 2**20), (2**20, 0)):
+        bounds = {kind: limit}
+        monkeypatch.setattr(
+            memory.resource,
+            "getrlimit",
+            lambda k, bounds=bounds: (bounds.get(k, resource.RLIM_INFINITY),) * 2,
+        )
+        assert abs(memory.available_bytes(torch.device("cpu")) - expected) <= 2**20
+
+
+def test_available_bytes_within_a_control_group(monkeypatch, tmp_path):
+    (tmp_path / "memory.max").write_text("3000\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    assert memory.available_bytes(torch.device("cpu")) == 2000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_bytes(torch.device("cpu")) > 2000
+
+
+@pytest.mark.parametrize("workspace", [0, -1, 1.5, "1 GiB"])
+def test_workspace_is_a_number_of_bytes(workspace):
+    with pytest.raises(vivit.InputError, match="workspace must be a number of bytes, at least 1"):
+        vivit.GGN(mlp(), CE, BATCH, workspace=workspace)
