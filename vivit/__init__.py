@@ -4,6 +4,7 @@ from vivit import diagnostics
 from vivit.blocks import BlockDiagonal, block_diagonal
 from vivit.directional import DirectionalDerivatives
 from vivit.errors import (
+    ConvergenceError,
     InputError,
     InsufficientMemoryError,
     StaleError,
@@ -15,19 +16,23 @@ from vivit.newton import BootstrapDamping
 from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo
 from vivit.plan import Plan
+from vivit.solvers import FullGram, Lanczos
 from vivit.version import __version__
 
 __all__ = [
     "GGN",
     "BlockDiagonal",
     "BootstrapDamping",
+    "ConvergenceError",
     "DirectionalDerivatives",
     "EigenPairs",
     "Exact",
     "FactorOperator",
+    "FullGram",
     "GramOperator",
     "InputError",
     "InsufficientMemoryError",
+    "Lanczos",
     "MonteCarlo",
     "Plan",
     "StaleError",

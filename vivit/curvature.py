@@ -164,12 +164,17 @@ class Curvature:
             self._versions.check()
         else:
             self._kept.linearization.check_fresh()
-        if "_matrices" not in vars(self):
+        if not self.has_matrices:
             available = available_bytes(self.like.device)
             check_fits(
                 self.plan(solver_copies), available, lambda: self._smaller_plans(solver_copies)
             )
         return self._matrices
+
+    @property
+    def has_matrices(self) -> bool:
+        """Whether the matrices have been made already."""
+        return "_matrices" in vars(self)
 
     @cached_property
     def _matrices(self) -> dict[str, GroupMatrix]:

@@ -17,5 +17,9 @@ class InsufficientMemoryError(VivitError, MemoryError):
     """A quantity needs more memory than there is: the message says what would fit."""
 
 
+class ConvergenceError(VivitError, RuntimeError):
+    """An iteration did not find what it was to find: the message says how far it got."""
+
+
 class StaleError(VivitError, RuntimeError):
     """The model's parameters changed after the curvature was set up."""

@@ -26,6 +26,7 @@ from vivit.curvature import Curvature
 from vivit.directional import DirectionalDerivatives, curvatures, slopes
 from vivit.errors import InputError
 from vivit.gram import DEFAULT_WORKSPACE
+from vivit.memory import available_bytes
 from vivit.newton import Damping, dampings
 from vivit.operators import (
     FactorOperator,
@@ -39,11 +40,13 @@ from vivit.operators import (
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
 from vivit.plan import Plan
+from vivit.solvers import FullGram, Lanczos, Solver, cheapest_solver
 from vivit.spectrum import (
     EIGENVALUE_COPIES,
     EIGENVECTOR_COPIES,
     Criterion,
     GramPairs,
+    check_choice,
     select,
 )
 
@@ -181,6 +184,7 @@ class GGN:
         k: int | None = None,
         criterion: Criterion | None = None,
         rank_tolerance: float | None = None,
+        method: Solver | None = None,
     ) -> EigenPairs:
         """Eigenvalues and eigenvectors.
 
@@ -191,6 +195,9 @@ class GGN:
             rank_tolerance: Eigenvalues below this share of the largest are trivial: rounding
                 errors, without an eigenvector in the range of ``V``. By default the size of the
                 matrix times the precision of the dtype.
+            method: ``FullGram()``, or for the ``k`` largest ``Lanczos(tolerance)``, which does
+                without the Gram matrix; by default the one that is predicted to be faster, among
+                what fits into memory.
 
         Returns:
             The kept pairs, ascending. Signs of vectors are arbitrary. Rounding errors weigh more,
@@ -198,10 +205,11 @@ class GGN:
             over its own.
 
         Raises:
-            InputError: Both or an impossible ``k`` are given, or a criterion or tolerance that
-                does not fit.
+            InputError: Both or an impossible ``k`` are given, or a criterion, tolerance or method
+                that does not fit.
+            ConvergenceError: Lanczos iteration did not find the pairs.
         """
-        pairs = self._pairs(k, criterion, rank_tolerance)
+        pairs = self._pairs(k, criterion, rank_tolerance, method)
         return EigenPairs(pairs.values, self._curvature.vectors(pairs, self._shapes))
 
     def directional_derivatives(
@@ -209,6 +217,7 @@ class GGN:
         k: int | None = None,
         criterion: Criterion | None = None,
         rank_tolerance: float | None = None,
+        method: Solver | None = None,
     ) -> DirectionalDerivatives:
         """First and second derivatives of each sample's loss along the eigenvectors.
 
@@ -216,12 +225,13 @@ class GGN:
             k: As for `eigh`, as are the others.
             criterion: Chooses the directions.
             rank_tolerance: Which eigenvalues are trivial.
+            method: The way to the eigenpairs.
 
         Returns:
             ``gammas``, shape ``[N, K]``, for all samples; ``lambdas``, shape ``[N, K]``, for those
             that carry curvature; unscaled: see `DirectionalDerivatives`.
         """
-        return self._derivatives(self._pairs(k, criterion, rank_tolerance))
+        return self._derivatives(self._pairs(k, criterion, rank_tolerance, method))
 
     @torch.no_grad()
     def newton_step(
@@ -230,6 +240,7 @@ class GGN:
         k: int | None = None,
         criterion: Criterion | None = None,
         rank_tolerance: float | None = None,
+        method: Solver | None = None,
     ) -> dict[str, Tensor]:
         """The damped Newton step ``sum_k -gamma_k / (lambda_k + delta_k) e_k``.
 
@@ -238,9 +249,10 @@ class GGN:
         Args:
             damping: ``delta``, one for all directions, or a rule that maps eigenvalues ``[K]``
                 and `DirectionalDerivatives` to one for each, such as `BootstrapDamping`.
-            k: As for `eigh`, as are the next two.
+            k: As for `eigh`, as are the next three.
             criterion: Chooses the directions.
             rank_tolerance: Which eigenvalues are trivial.
+            method: The way to the eigenpairs.
 
         Returns:
             What to add to each parameter.
@@ -248,7 +260,7 @@ class GGN:
         Raises:
             InputError: The damping is negative, not finite or of the wrong shape.
         """
-        pairs = self._pairs(k, criterion, rank_tolerance)
+        pairs = self._pairs(k, criterion, rank_tolerance, method)
         derivatives = self._derivatives(pairs)
         delta = dampings(damping, pairs.values, derivatives)
         curvature = self._curvature
@@ -315,11 +327,35 @@ class GGN:
         return unflatten(v, self._shapes)
 
     def _pairs(
-        self, k: int | None, criterion: Criterion | None, rank_tolerance: float | None
+        self,
+        k: int | None,
+        criterion: Criterion | None,
+        rank_tolerance: float | None,
+        method: Solver | None,
     ) -> GramPairs:
+        largest = min(self.shape[0], self.num_columns)
+        check_choice(k, criterion, largest)
+        solver = self._solver(k, method, largest)
+        if isinstance(solver, Lanczos) and k is not None:
+            operator, like = self.gram_operator().to_scipy(), self._curvature.like
+            return solver.pairs(operator, k, rank_tolerance, like)
         matrix = self._curvature.matrices(EIGENVECTOR_COPIES)[self._group]
-        pairs = matrix.pairs(rank_tolerance)
-        return select(pairs, k, criterion, min(self.shape[0], self.num_columns))
+        return select(matrix.pairs(rank_tolerance), k, criterion)
+
+    def _solver(self, k: int | None, method: Solver | None, largest: int) -> Solver:
+        """The method that was asked for, or the cheapest."""
+        if isinstance(method, Lanczos) and (k is None or k >= largest):
+            raise InputError(
+                f"Lanczos iteration finds the k largest eigenpairs, k < {largest}, got k={k}. "
+                "Use method=FullGram()."
+            )
+        if method is not None and not isinstance(method, (FullGram, Lanczos)):
+            raise InputError(f"method must be FullGram() or Lanczos(), got {method!r}.")
+        curvature = self._curvature
+        if method is not None or k is None or k >= largest or curvature.has_matrices:
+            return method or FullGram()
+        available = available_bytes(curvature.like.device)
+        return cheapest_solver(curvature.plan(EIGENVECTOR_COPIES), k, available)
 
     def _derivatives(self, pairs: GramPairs) -> DirectionalDerivatives:
         gammas = slopes(self._curvature, pairs, list(self._shapes))

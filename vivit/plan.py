@@ -71,15 +71,19 @@ class Plan:
 
     Attributes:
         num_columns: ``M``.
+        num_samples: ``N``, those that carry curvature.
         layers: One entry for each layer and group.
         matrix_bytes: Of the matrices of all groups.
         solver_bytes: Of the eigensolver's copies, for the largest group.
+        forward_flops: Of a forward pass through the affine layers.
     """
 
     num_columns: int
+    num_samples: int
     layers: tuple[LayerPlan, ...]
     matrix_bytes: int
     solver_bytes: int
+    forward_flops: float
 
     @property
     def flops(self) -> float:
@@ -152,7 +156,8 @@ def make_plan(
     Returns:
         The plan.
     """
-    total = sum(batch.samples for batch in batches) * columns
+    samples = sum(batch.samples for batch in batches)
+    total = samples * columns
     sides = [min(total, sum(sizes.values())) for sizes in groups.values()]
     held = [
         total * sum(sizes.values()) if sum(sizes.values()) <= total else total**2
@@ -160,9 +165,15 @@ def make_plan(
     ]
     return Plan(
         num_columns=total,
+        num_samples=samples,
         layers=tuple(_layers(batches, columns, groups, element_size, workspace)),
         matrix_bytes=sum(held) * element_size,
         solver_bytes=solver_copies * max(sides) ** 2 * element_size,
+        forward_flops=sum(
+            2.0 * samples * x.positions * x.groups * x.inputs * x.outputs
+            for x in batches[0].layers
+            if not x.one_hot
+        ),
     )
 
 

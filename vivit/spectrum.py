@@ -112,13 +112,14 @@ def robust(solver: Callable[[Tensor], Any], matrix: Tensor) -> Any:
     raise AssertionError("unreachable")
 
 
-def rank_cutoff(values: Tensor, tolerance: float | None = None) -> float:
+def rank_cutoff(values: Tensor, tolerance: float | None = None, size: int | None = None) -> float:
     """Threshold below which an eigenvalue cannot be told from rounding errors.
 
     Args:
-        values: All eigenvalues in ascending order, shape ``[M]``.
+        values: Eigenvalues in ascending order, with the largest.
         tolerance: Relative to the largest eigenvalue; by default ``M eps``, as for numerical ranks
             (Golub and Van Loan, "Matrix Computations", section 5.4).
+        size: ``M``, of the matrix; by default the number of eigenvalues.
 
     Returns:
         The threshold, in the units of the eigenvalues.
@@ -131,7 +132,7 @@ def rank_cutoff(values: Tensor, tolerance: float | None = None) -> float:
     if not len(values):
         return 0.0
     if tolerance is None:
-        tolerance = len(values) * torch.finfo(values.dtype).eps
+        tolerance = (size or len(values)) * torch.finfo(values.dtype).eps
     return tolerance * max(float(values[-1]), 0.0)
 
 
@@ -148,25 +149,37 @@ def nontrivial(values: Tensor, tolerance: float | None = None) -> slice:
     return slice(int((values <= rank_cutoff(values, tolerance)).sum()), len(values))
 
 
-def select(
-    pairs: GramPairs, k: int | None, criterion: Criterion | None, largest: int
-) -> GramPairs:
-    """Keep some eigenpairs.
+def check_choice(k: int | None, criterion: Criterion | None, largest: int) -> None:
+    """Check how many eigenpairs are asked for.
 
     Args:
-        pairs: All nontrivial ones.
-        k: Keep the largest ``k``.
+        k: The largest ``k``.
         criterion: Chooses instead.
         largest: The largest ``k`` that makes sense.
-
-    Returns:
-        The kept pairs.
 
     Raises:
         InputError: Both or an impossible ``k`` are given.
     """
     if k is not None and criterion is not None:
         raise InputError("Give either k or criterion, not both.")
+    if k is not None and (not isinstance(k, int) or not 1 <= k <= largest):
+        raise InputError(f"k must be a whole number between 1 and min(M, D) = {largest}, got {k}.")
+
+
+def select(pairs: GramPairs, k: int | None, criterion: Criterion | None) -> GramPairs:
+    """Keep some eigenpairs.
+
+    Args:
+        pairs: All nontrivial ones.
+        k: Keep the largest ``k``.
+        criterion: Chooses instead.
+
+    Returns:
+        The kept pairs.
+
+    Raises:
+        InputError: The criterion does not return indices that fit.
+    """
     if criterion is not None:
         index = criterion(pairs.values) if len(pairs.values) else slice(None)
         if isinstance(index, int) or (isinstance(index, Tensor) and index.ndim == 0):
@@ -182,6 +195,4 @@ def select(
             ) from error
     if k is None:
         return pairs
-    if not isinstance(k, int) or not 1 <= k <= largest:
-        raise InputError(f"k must be a whole number between 1 and min(M, D) = {largest}, got {k}.")
     return pairs.keep(slice(max(len(pairs.values) - k, 0), None))
