@@ -163,6 +163,39 @@ def test_small_workspace(problem, case, monkeypatch):
         assert_close(vivit.GGN(model, loss_func, batches, workspace=1).gram(), ggn.gram())
 
 
+MERGED = {
+    "A B": lambda a, b: a @ b,
+    "B B^T": lambda a, b: b @ b.T,
+    "B B": lambda a, b: b @ b,
+    "B + A B": lambda a, b: b + a @ b,
+    "A B + B^T A^T": lambda a, b: a @ b + b.T @ a.T,
+    "exp": lambda a, b: a.exp() * b,
+}
+
+
+@pytest.mark.parametrize("make", MERGED.values(), ids=MERGED.keys())
+@pytest.mark.parametrize(("n", "subset"), [(1, None), (3, None), (3, [1]), (4, None)])
+def test_weights_made_of_parameters(make, n, subset):
+    """Products of parameters look like layers, all the more for a batch of one sample."""
+
+    class Merged(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = (torch.nn.Parameter(torch.randn(4, 4)) for _ in range(2))
+
+        def forward(self, x):
+            return torch.nn.functional.linear(x, make(self.a, self.b))
+
+    torch.manual_seed(0)
+    model, loss_func = Merged().double(), torch.nn.MSELoss(reduction="sum")
+    x, y = torch.randn(n, 4).double(), torch.randn(n, 4).double()
+    ggn = vivit.GGN(model, loss_func, (x, y), subset=subset)
+    index = slice(None) if subset is None else subset
+    dense = oracle.ggn(model, loss_func, x[index], y[index], ["a", "b"]) * n / len(x[index])
+    exact = torch.linalg.eigvalsh(dense)[-ggn.num_columns :]
+    assert_close(ggn.eigvalsh(), exact[-len(ggn.eigvalsh()) :])
+
+
 def test_single_precision(case):
     model, loss_func, x, y = case.make(torch.float64)
     exact = vivit.GGN(model, loss_func, (x, y)).eigvalsh()

@@ -188,6 +188,8 @@ def test_available_bytes_within_a_control_group(monkeypatch, tmp_path):
     (tmp_path / "memory.current").write_text("1000\n")
     monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
     assert memory.available_bytes(torch.device("cpu")) == 2000
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 300\nactive_file 100\n")
+    assert memory.available_bytes(torch.device("cpu")) == 2400
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available_bytes(torch.device("cpu")) > 2000
 

@@ -4,11 +4,16 @@ import re
 from pathlib import Path
 from statistics import median
 
+import pytest
+
 from benchmarks.records import Quantity, RecordStore, Status
+from reports.loading import load
+from reports.targets import target_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 RECORDS = ROOT / "bench_results" / "published" / "quick.jsonl"
+ENGINE = RECORDS.with_name("engine.jsonl")
 
 
 def test_example(capsys):
@@ -23,10 +28,25 @@ def test_figures():
     assert figures() in README
 
 
-def test_figures_are_of_one_clean_commit():
-    environments = [r.environment for r in RecordStore(RECORDS).read()]
+def test_targets():
+    """The second table is that of the report, of other committed records."""
+    assert targets() in README
+
+
+@pytest.mark.parametrize("records", [RECORDS, ENGINE], ids=lambda path: path.stem)
+def test_figures_are_of_one_clean_commit(records):
+    environments = [r.environment for r in RecordStore(records).read()]
     assert {e["dirty"] for e in environments} == {False}
     assert len({e["commit"] for e in environments}) == 1
+
+
+def targets() -> str:
+    """The report's table of targets, without the batch size, which is always the same."""
+    frame = load([ENGINE]).frame
+    shown = target_table(frame[frame["suite"] == "engine"]).shown
+    assert set(shown.pop("Batch")) == {128}
+    rows = [list(shown.columns), ["---"] * len(shown.columns), *shown.values.tolist()]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def figures() -> str:

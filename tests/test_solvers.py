@@ -67,6 +67,35 @@ def test_few_nontrivial_pairs():
     assert len(found.values) == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "k"), [(30, 10), (30, 5), (60, 12)])
+def test_copies_of_an_eigenvalue(n, k, dtype):
+    """An iteration from one vector finds one copy of each, for all tolerances."""
+    torch.manual_seed(0)
+    model, data = nn.Linear(20, 10), (torch.randn(n, 20), torch.zeros(n, 10))
+    block = vivit.GGN(model.to(dtype), nn.MSELoss(), tuple(x.to(dtype) for x in data))
+    exact = block.eigvalsh()
+    found = block.eigh(k=k, method=Lanczos())
+    assert (found.values - exact[-k:]).abs().max() <= 1e-5 * exact[-1]
+    vectors = flat(found.vectors)
+    assert (vectors @ vectors.T - torch.eye(k)).abs().max() <= 2e-3
+
+
+def test_no_curvature():
+    model = nn.Sequential(nn.Linear(5, 3), nn.Hardtanh(9, 10)).double()
+    assert len(vivit.GGN(model, CE, BATCH).eigh(k=2, method=Lanczos()).values) == 0
+
+
+def test_infinite_curvature():
+    """As with a Gram matrix."""
+    model = nn.Linear(5, 3).double()
+    x = BATCH[0] * 1e200
+    ggn = vivit.GGN(model, nn.MSELoss(), (x, torch.zeros(4, 3).double()))
+    for method in (FullGram(), Lanczos()):
+        with pytest.raises(vivit.InputError, match="curvature is NaN or infinite"):
+            ggn.eigh(k=1, method=method)
+
+
 def plan(**changes):
     return replace(vivit.GGN(mlp(), CE, (BATCH[0].float(), BATCH[1])).plan(), **changes)
 
@@ -74,17 +103,19 @@ def plan(**changes):
 @pytest.mark.parametrize(
     ("changes", "k", "available", "expected"),
     [
-        ({}, 1, None, FullGram()),
-        ({"num_columns": 10**4, "num_samples": 10**3, "forward_flops": 1e9}, 1, None, Lanczos()),
+        ({}, 8, None, FullGram()),
+        ({"sides": (10**4,), "forward_flops": 1e9}, 1, None, Lanczos()),
         (
-            {"num_columns": 10**4, "num_samples": 10**3, "forward_flops": 1e13},
+            {"sides": (10**4,), "forward_flops": 1e13},
             10,
             None,
             FullGram(),
         ),
-        ({"num_columns": 100, "matrix_bytes": 2000, "forward_flops": 1e12}, 1, 1000, Lanczos()),
-        ({"num_columns": 100, "matrix_bytes": 2000, "forward_flops": 1e12}, 1, 10**9, FullGram()),
-        ({"num_columns": 60, "matrix_bytes": 2000}, 10, 1000, FullGram()),
+        ({"matrix_bytes": 2000, "forward_flops": 1e12}, 1, 1000, Lanczos()),
+        ({"matrix_bytes": 2000, "forward_flops": 1e12}, 1, 10**9, FullGram()),
+        ({"matrix_bytes": 2000, "forward_flops": 1e12}, 10, 1000, Lanczos()),
+        ({"forward_flops": 100.0, "sides": (100,)}, 1, None, Lanczos()),
+        ({"forward_flops": 100.0, "sides": (2, 2)}, 1, None, FullGram()),
     ],
 )
 def test_choice(changes, k, available, expected):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +23,7 @@ from vivit.memory import available_bytes, check_fits
 from vivit.options import Approximation, Subset, resolve_subset
 from vivit.parameters import group_parameters
 from vivit.plan import BatchSizes, Plan, make_plan
-from vivit.spectrum import GramPairs, GroupMatrix
+from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix
 
 
 class Curvature:
@@ -201,10 +202,18 @@ class Curvature:
             some = self._plan([sizes[0].of_samples(n)], self.columns, self.groups, solver_copies)
             yield f"{n} samples, or subset=range({n})", some
         yield "MonteCarlo(samples=1)", self._plan(sizes, 1, self.groups, solver_copies)
+        if solver_copies == EIGENVECTOR_COPIES:
+            yield "method=Lanczos(), for the k largest", self._without_matrices()
         layers = group_parameters(self._model, self.parameters, "layer")
         if len(self.groups) == 1:
             blocks = self._plan(sizes, self.columns, layers, solver_copies)
             yield 'block_diagonal(groups="layer")', blocks
+
+    def _without_matrices(self) -> Plan:
+        """What products with the Gram matrix cost: nothing is kept of the layers."""
+        plan = self.plan()
+        layers = tuple(replace(x, kept_bytes=0, working_bytes=0) for x in plan.layers)
+        return replace(plan, layers=layers, matrix_bytes=0)
 
     def _plan(
         self,

@@ -18,7 +18,7 @@ from vivit.batches import BatchCurvature
 from vivit.errors import InputError
 from vivit.layers.affine import mirror
 from vivit.layers.store import DenseStore, LayerStore, Store, store_for
-from vivit.spectrum import GroupMatrix
+from vivit.spectrum import NOT_FINITE, GroupMatrix
 
 DEFAULT_WORKSPACE = 32 * 2**20
 """Bytes for temporaries: as much as a processor's caches may hold, for more does not pay."""
@@ -65,10 +65,7 @@ def group_matrices(
     for gram in grams.values():
         mirror(gram)
     if not all(x.isfinite().all() for x in (*columns.values(), *grams.values())):
-        raise InputError(
-            "The curvature is NaN or infinite: look for derivatives of square roots, norms or "
-            "divisions at zero, and for overflow."
-        )
+        raise InputError(NOT_FINITE)
     return {group: GroupMatrix(columns.get(group), grams.get(group)) for group in groups}
 
 

@@ -45,7 +45,7 @@ def _cpu_limits() -> Iterator[int | None]:
     yield _field(Path("/proc/meminfo"), "MemAvailable")
     limit, used = (_number(CONTROL_GROUP / name) for name in ("memory.max", "memory.current"))
     if limit is not None and used is not None:
-        yield max(limit - used, 0)
+        yield max(limit - used + _reclaimable(CONTROL_GROUP / "memory.stat"), 0)
     if resource is not None:
         own = Path("/proc/self/status")
         for kind, field in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
@@ -64,6 +64,15 @@ def _field(file: Path, name: str) -> int | None:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def _reclaimable(file: Path) -> int:
+    """Bytes of a control group that hold nothing but copies of files."""
+    try:
+        fields = dict(line.split() for line in file.read_text().splitlines())
+    except OSError:
+        return 0
+    return int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
 
 
 def _number(file: Path) -> int | None:

@@ -76,6 +76,7 @@ class Plan:
         matrix_bytes: Of the matrices of all groups.
         solver_bytes: Of the eigensolver's copies, for the largest group.
         forward_flops: Of a forward pass through the affine layers.
+        sides: Size of the matrix that is decomposed for each group.
     """
 
     num_columns: int
@@ -84,6 +85,7 @@ class Plan:
     matrix_bytes: int
     solver_bytes: int
     forward_flops: float
+    sides: tuple[int, ...]
 
     @property
     def flops(self) -> float:
@@ -174,6 +176,7 @@ def make_plan(
             for x in batches[0].layers
             if not x.one_hot
         ),
+        sides=tuple(sides),
     )
 
 

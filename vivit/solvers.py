@@ -16,10 +16,10 @@ from torch import Tensor
 
 from vivit.errors import ConvergenceError, InputError
 from vivit.plan import Plan
-from vivit.spectrum import GramPairs, rank_cutoff
+from vivit.spectrum import NOT_FINITE, GramPairs, rank_cutoff
 
-PRODUCTS_PER_PAIR = 7
-"""Products that Lanczos iteration takes for an eigenpair, roughly: spectra of networks vary."""
+PRODUCTS_PER_PAIR = 12
+"""Products that Lanczos iteration takes for an eigenpair, roughly, with the search for copies."""
 
 PASSES_PER_PRODUCT = 8
 """Time of a product in units of a forward pass that runs as fast as large matrix products."""
@@ -61,6 +61,9 @@ class Lanczos:
     ) -> GramPairs:
         """The ``k`` largest eigenpairs, or all nontrivial ones if there are fewer.
 
+        An iteration from one vector can miss copies of a multiple eigenvalue. So it runs again
+        with what was found projected out, until nothing larger than the smallest is left.
+
         Args:
             operator: The Gram matrix, shape ``[M, M]``.
             k: Less than ``M``.
@@ -71,13 +74,42 @@ class Lanczos:
             The pairs, ascending.
 
         Raises:
+            InputError: A product is NaN or infinite.
             ConvergenceError: The iteration did not find them.
         """
         size = operator.shape[0]
         tolerance = self.tolerance or torch.finfo(like.dtype).eps ** 0.5
-        start = np.random.default_rng(self.seed).standard_normal(size).astype(operator.dtype)
+        generator = np.random.default_rng(self.seed)
+        values = np.empty(0, operator.dtype)
+        vectors = np.empty((size, 0), operator.dtype)
+        while True:
+            start = generator.standard_normal(size).astype(operator.dtype)
+            rest = _without(operator, vectors) if len(values) else operator
+            more = self._iterate(rest, k, tolerance, start)
+            bound = rank_cutoff(torch.from_numpy(values), rank_tolerance, size)
+            if len(values) == k:
+                bound = max(bound, values[0] * (1 + tolerance))
+            larger = more[0] > bound
+            values = np.concatenate([values, more[0][larger]])
+            vectors = np.concatenate([vectors, more[1][:, larger]], axis=1)
+            order = np.argsort(values)[-k:]
+            values, vectors = values[order], vectors[:, order]
+            if not larger.any():
+                break
+        pairs = GramPairs(torch.from_numpy(values).to(like), torch.from_numpy(vectors).to(like))
+        cutoff = rank_cutoff(pairs.values, rank_tolerance, size)
+        return pairs.keep(pairs.values > cutoff)
+
+    def _iterate(
+        self, operator: LinearOperator, k: int, tolerance: float, start: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        product = operator @ start
+        if not np.isfinite(product).all():
+            raise InputError(NOT_FINITE)
+        if not product.any():  # nothing to iterate on
+            return np.empty(0, operator.dtype), np.empty((len(start), 0), operator.dtype)
         try:
-            found = eigsh(
+            return eigsh(
                 operator, k=k, which="LA", v0=start, tol=tolerance, maxiter=self.max_restarts
             )
         except ArpackNoConvergence as error:
@@ -86,11 +118,21 @@ class Lanczos:
                 f"{self.max_restarts} restarts at tolerance {tolerance:.1e}. Ask for fewer, with "
                 "a larger tolerance or more restarts, or use method=FullGram()."
             ) from error
-        order = np.argsort(found[0])
-        values, vectors = (torch.from_numpy(x).to(like) for x in (found[0], found[1]))
-        pairs = GramPairs(values, vectors).keep(torch.from_numpy(order).to(like.device))
-        cutoff = rank_cutoff(pairs.values, rank_tolerance, size)
-        return pairs.keep(pairs.values > cutoff)
+
+
+def _without(operator: LinearOperator, vectors: np.ndarray) -> LinearOperator:
+    """An operator on the complement of some of its eigenvectors.
+
+    Their errors enter squared, unlike those of a difference.
+    """
+
+    def project(x: np.ndarray) -> np.ndarray:
+        return x - vectors @ (vectors.T @ x)
+
+    def matvec(x: np.ndarray) -> np.ndarray:
+        return project(operator @ project(x.reshape(-1)))
+
+    return LinearOperator(operator.shape, matvec=matvec, dtype=operator.dtype)
 
 
 Solver = FullGram | Lanczos
@@ -100,19 +142,17 @@ def cheapest_solver(plan: Plan, k: int, available: int | None) -> Solver:
     """Choose by predicted time, among what fits into memory.
 
     Args:
-        plan: Of the Gram matrix.
+        plan: Of the matrices of all blocks, which share their passes.
         k: Number of eigenpairs.
         available: Bytes that are left; None if unknown.
 
     Returns:
         The solver, with default settings.
     """
-    if plan.num_columns <= PRODUCTS_PER_PAIR * k:
-        return FullGram()
     if available is not None and plan.peak_bytes > available:
         return Lanczos()
     columns = plan.num_columns / plan.num_samples
     gram = plan.flops + columns * plan.forward_flops
-    gram += FLOPS_PER_EIGENVECTOR * plan.num_columns**3
-    lanczos = PRODUCTS_PER_PAIR * k * PASSES_PER_PRODUCT * plan.forward_flops
+    gram += FLOPS_PER_EIGENVECTOR * sum(side**3 for side in plan.sides)
+    lanczos = PRODUCTS_PER_PAIR * k * PASSES_PER_PRODUCT * plan.forward_flops * len(plan.sides)
     return Lanczos() if lanczos < gram else FullGram()

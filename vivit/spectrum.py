@@ -12,6 +12,11 @@ from torch import Tensor
 
 from vivit.errors import InputError
 
+NOT_FINITE = (
+    "The curvature is NaN or infinite: look for derivatives of square roots, norms or divisions "
+    "at zero, and for overflow."
+)
+
 EIGENVALUE_COPIES = 1
 """Matrices that LAPACK's ``syevd`` holds beside its input, without eigenvectors."""
 

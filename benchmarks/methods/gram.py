@@ -69,5 +69,7 @@ def _compute(ggn: Any, task: Task) -> Outcome:
     if task.computed is Computed.NEWTON_STEP:
         step = ggn.newton_step(NEWTON_DAMPING, criterion=above_cutoff)
         return Outcome(torch.cat([s.flatten() for s in step.values()]), details=details)
-    pairs = ggn.eigh(k=task.k)
+    from vivit import FullGram  # the other way is no Gram matrix
+
+    pairs = ggn.eigh(k=task.k, method=FullGram())
     return Outcome(pairs.values, flat_vectors(pairs.vectors.values()), details=details)

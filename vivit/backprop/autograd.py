@@ -384,7 +384,7 @@ class Linearization:
 
         def hand_over(node: Node, s: Tensor | None) -> None:
             for i in waiting.pop(node, ()):
-                receive(i, zeros_at(edges[i]) if s is None else s)
+                receive(i, zeros_at(edges[i]) if s is None else s.to_dense())
 
         last = self._last_of(set(waiting)) if self._output.requires_grad else set()
         handles = [

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -224,7 +224,24 @@ class _Search:
                 seen.add(use)
                 todo += [place for place in self.consumers if place[0] is use]
             found += [_Place(label, made, alike) for alike in _alike(known)]
+        inner = self._inside_of_weights(found)
+        if inner:  # they help to make a weight, and would count twice
+            search = replace(self, misread=self.misread | inner)
+            return search.places(name, source, parameter)
         return found
+
+    @staticmethod
+    def _inside_of_weights(places: list[_Place]) -> frozenset[Node]:
+        """Those operations whose output goes into a tensor that is made of the parameter."""
+        operations = {role.node for place in places for role in place.roles}
+        todo = [place.made.node for place in places if place.made is not None]
+        seen = set(todo)
+        while todo:
+            for child, _ in todo.pop().next_functions:
+                if child is not None and child not in seen:
+                    seen.add(child)
+                    todo.append(child)
+        return frozenset(operations & seen)
 
     def _roles(self, use: Node, index: int, tensor: Tensor) -> list[Role]:
         """What an operation does with a tensor; nothing if that is not known."""
