@@ -44,7 +44,7 @@ def targets() -> str:
     """The report's table of targets, without the batch size, which is always the same."""
     frame = load([ENGINE]).frame
     shown = target_table(frame[frame["suite"] == "engine"]).shown
-    assert set(shown.pop("Batch")) == {128}
+    assert set(shown.pop("Batch").astype(int)) == {128}
     rows = [list(shown.columns), ["---"] * len(shown.columns), *shown.values.tolist()]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
