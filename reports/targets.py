@@ -132,9 +132,9 @@ def _figure(asked: float | None, rows: pd.DataFrame, target: Target, quantity: Q
     if len(done) and len(own) and own.iloc[0] > 0:
         return Figure(asked, float(done.min() / own.iloc[0]), "")
     lacking = ours if not len(own) else rivals
-    who = "vivit" if not len(own) else _rivals(target)
     words = dict.fromkeys(labels.status_label(status) for status in lacking["status"])
-    return Figure(asked, math.nan, f"{who} {' / '.join(words) or labels.STATUSES[MISSING]}")
+    failure = " / ".join(words) or labels.STATUSES[MISSING]
+    return Figure(asked, math.nan, failure if len(own) else f"vivit {failure}")
 
 
 def _of(rows: pd.DataFrame, methods: tuple[str, ...], quantity: Quantity) -> pd.DataFrame:
