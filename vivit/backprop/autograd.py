@@ -83,7 +83,7 @@ class Linearization:
 
     @property
     def layers(self) -> list[AffineLayer]:
-        """Affine layers, in the order in which `cotangents` yields them."""
+        """Affine layers, by whose index `send_back` hands over cotangents."""
         if self._samples is None:
             return self.layout.layers
         return [replace(layer, samples=self._samples) for layer in self.layout.layers]
