@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from vivit.layers.affine import Factors, form_columns, mirror
+from vivit.layers.affine import Factors, Workspace, form_columns, mirror
 from vivit.layers.convolutions import ConvolutionUse
 from vivit.layers.cost import AffineShape, Evaluation, cheapest_evaluation, evaluation_cost
 from vivit.layers.store import evaluate
@@ -28,6 +28,10 @@ def possible(shape):
     return [e for e in Evaluation if e is not Evaluation.HADAMARD or shape.positions == 1]
 
 
+def memory(size):
+    return Workspace(size, torch.empty(0, dtype=torch.float64))
+
+
 @settings(deadline=None, derandomize=True)
 @given(shapes, st.sampled_from([0, 1000, 2**20]), st.booleans())
 def test_evaluations_agree_with_the_formula(shape, workspace, bias):
@@ -38,12 +42,12 @@ def test_evaluations_agree_with_the_formula(shape, workspace, bias):
     expected = torch.einsum("ncto,ntmu,mduo->ncmd", s, inner, s).reshape(size, size) + 1
     for evaluation in possible(shape):
         gram = torch.ones(size, size, dtype=torch.float64)
-        evaluate(evaluation, gram, Factors(a, s, bias), workspace=workspace)
+        evaluate(evaluation, gram, Factors(a, s, bias), workspace=memory(workspace))
         mirror(gram)
         assert torch.allclose(gram, expected, rtol=1e-12, atol=1e-12), evaluation
         half = torch.ones(size, shape.columns, dtype=torch.float64)
         first = Factors(a[:1], s[:1], bias)
-        evaluate(evaluation, half, Factors(a, s, bias), first, workspace=workspace)
+        evaluate(evaluation, half, Factors(a, s, bias), first, workspace=memory(workspace))
         assert torch.allclose(half, expected[:, : shape.columns], rtol=1e-12, atol=1e-12)
 
 
@@ -61,10 +65,10 @@ def test_one_hot_inputs(shape, workspace):
     half = Factors(index[:1], s[:1], classes=shape.inputs)
     for evaluation in possible(shape):
         grams = torch.zeros(4, s.shape[0] * s.shape[1], s.shape[0] * s.shape[1]).double()
-        evaluate(evaluation, grams[0], one_hot, workspace=workspace)
-        evaluate(evaluation, grams[1], dense, workspace=workspace)
-        evaluate(evaluation, grams[2, : s.shape[1]], half, one_hot, workspace=workspace)
-        evaluate(evaluation, grams[3], dense, dense, workspace=workspace)
+        evaluate(evaluation, grams[0], one_hot, workspace=memory(workspace))
+        evaluate(evaluation, grams[1], dense, workspace=memory(workspace))
+        evaluate(evaluation, grams[2, : s.shape[1]], half, one_hot, workspace=memory(workspace))
+        evaluate(evaluation, grams[3], dense, dense, workspace=memory(workspace))
         assert torch.allclose(grams[0].tril(), grams[1].tril(), rtol=1e-12, atol=1e-12)
         first = grams[2:, : s.shape[1]]
         assert torch.allclose(first[0], first[1], rtol=1e-12, atol=1e-12)
@@ -111,7 +115,7 @@ def test_predicted_flops(evaluation, positions):
     gram = torch.zeros(320, 320, dtype=torch.float64)
     in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
-        evaluate(evaluation, gram, Factors(*factors(shape)), workspace=10**5)
+        evaluate(evaluation, gram, Factors(*factors(shape)), workspace=memory(10**5))
     predicted = evaluation_cost(evaluation, shape).flops
     assert counter.get_total_flops() == pytest.approx(predicted, rel=0.3)
 
@@ -119,8 +123,21 @@ def test_predicted_flops(evaluation, positions):
 @settings(deadline=None, derandomize=True)
 @given(st.builds(AffineShape, *[st.integers(1, 1000)] * 5), st.sampled_from([4, 8]))
 def test_choice_is_the_best_of_all(shape, element_size):
+    """With one position, the Hadamard evaluation is what the pairwise one would do."""
     times = {e: evaluation_cost(e, shape).time(element_size) for e in possible(shape)}
+    if shape.positions == 1:
+        del times[Evaluation.PAIRWISE]
     assert times[cheapest_evaluation(shape, element_size)] == min(times.values())
+
+
+def test_workspace_is_used_again():
+    workspace = memory(800)
+    assert workspace.size == 100
+    first, second = workspace.take(5, 20), workspace.take(3, slot=1)
+    assert (first.shape, second.shape) == ((5, 20), (3,))
+    again = workspace.take(50)
+    assert again.data_ptr() == first.data_ptr() != second.data_ptr()
+    assert workspace.take(200).shape == (200,)  # one evaluation may need more
 
 
 @pytest.mark.parametrize(

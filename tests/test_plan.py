@@ -14,6 +14,7 @@ import vivit
 from vivit import curvature, memory
 from vivit.gram import _curvature_stores
 from vivit.layers import store
+from vivit.layers.affine import Workspace
 from vivit.layers.cost import Evaluation, evaluation_cost
 from vivit.layers.store import ColumnStore, DenseStore, FactorStore
 from vivit.plan import human_bytes
@@ -39,7 +40,7 @@ def tensors(kept):
 
 def test_what_is_kept(ggn):
     """Stores, their parameters and bytes are the planned ones."""
-    _, stores = _curvature_stores(next(ggn._curvature.each()), 2**20)
+    _, stores = _curvature_stores(next(ggn._curvature.each()), Workspace(2**20, ggn._curvature.like))
     done = sorted(
         (sorted(filter(None, kept.parameters)), KEPT[type(kept)], tensors(kept)) for kept in stores
     )
@@ -63,8 +64,8 @@ def test_evaluations(ggn, monkeypatch):
     assert set(done) == planned
     for layer in ggn._curvature._sizes[0].layers:
         shape = layer.shape(ggn._curvature.columns, {layer.weight, layer.bias} - {None})
-        possible = [e for e in Evaluation if e is not Evaluation.HADAMARD or shape.positions == 1]
-        times = {e: evaluation_cost(e, shape).time(8) for e in possible}
+        by_pairs = Evaluation.HADAMARD if shape.positions == 1 else Evaluation.PAIRWISE
+        times = {e: evaluation_cost(e, shape).time(8) for e in (by_pairs, Evaluation.DIRECT)}
         for row in ggn.plan().layers:
             if row.kept == "factors" and not small and layer.weight in row.parameters:
                 assert times[row.evaluation] == min(times.values())

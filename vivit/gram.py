@@ -16,7 +16,7 @@ from torch import Tensor
 from vivit.backprop.autograd import Linearization
 from vivit.batches import BatchCurvature
 from vivit.errors import InputError
-from vivit.layers.affine import mirror
+from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import DenseStore, LayerStore, Store, store_for
 from vivit.spectrum import NOT_FINITE, GroupMatrix
 
@@ -42,9 +42,10 @@ def group_matrices(
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
-    stores = [_curvature_stores(batch, workspace) for batch in batches if len(batch.factor)]
-    sizes = [size for size, _ in stores]
     like = next(iter(parameters.values())).detach()
+    memory = Workspace(workspace, like)
+    stores = [_curvature_stores(batch, memory) for batch in batches if len(batch.factor)]
+    sizes = [size for size, _ in stores]
     members = {group: set(names) for group, names in groups.items()}
     columns: dict[str, Tensor] = {}
     grams: dict[str, Tensor] = {}
@@ -64,7 +65,8 @@ def group_matrices(
                 _add_layer(gram, layer, sizes, names)
     for gram in grams.values():
         mirror(gram)
-    if not all(x.isfinite().all() for x in (*columns.values(), *grams.values())):
+    # By the Cauchy-Schwarz inequality, what is not finite shows on the diagonal.
+    if not all(x.isfinite().all() for x in (*columns.values(), *map(torch.diag, grams.values()))):
         raise InputError(NOT_FINITE)
     return {group: GroupMatrix(columns.get(group), grams.get(group)) for group in groups}
 
@@ -87,14 +89,14 @@ def gradient_grams(
     Returns:
         Shape ``[M, N]``: columns in the order (n, c), gradients of all samples.
     """
-    members = set(names)
+    members, memory = set(names), Workspace(workspace, like)
     left = [
-        _stores(b.linearization, b.factor, b.samples, workspace)
+        _stores(b.linearization, b.factor, b.samples, memory)
         for b in batches()
         if len(b.factor)
     ]
     right = [  # one column per sample: its loss gradient
-        _stores(b.linearization, b.gradient.unsqueeze(1), None, workspace) for b in batches()
+        _stores(b.linearization, b.gradient.unsqueeze(1), None, memory) for b in batches()
     ]
     heights, widths = [size for size, _ in left], [size for size, _ in right]
     result = like.new_zeros(sum(heights), sum(widths))
@@ -107,7 +109,7 @@ def gradient_grams(
     return result
 
 
-def _curvature_stores(batch: BatchCurvature, workspace: int) -> tuple[int, list[Store]]:
+def _curvature_stores(batch: BatchCurvature, workspace: Workspace) -> tuple[int, list[Store]]:
     """Send the columns back; their number, and what the layers keep of them."""
     if batch.samples is not None and batch.alone:
         some = batch.linearization.of_samples(batch.samples)
@@ -117,7 +119,7 @@ def _curvature_stores(batch: BatchCurvature, workspace: int) -> tuple[int, list[
 
 
 def _stores(
-    linearization: Linearization, factor: Tensor, samples: Tensor | None, workspace: int
+    linearization: Linearization, factor: Tensor, samples: Tensor | None, workspace: Workspace
 ) -> tuple[int, list[Store]]:
     num_samples, num_columns = factor.shape[:2]
     with linearization.restricted(samples):

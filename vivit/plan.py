@@ -230,9 +230,11 @@ def _affine(
         space = workspace // element_size
         working = min(space, _temporaries(evaluation, shape))
         if evaluation is Evaluation.DIRECT:
-            working += min(space, inputs)  # in pieces
+            working = min(space, working + inputs)  # in pieces
         elif evaluation is Evaluation.PAIRWISE:
-            working += inputs + (inputs + cotangents) // shape.groups  # in another order
+            working += inputs + inputs // shape.groups  # in another order
+            if shape.groups > 1:
+                working += cotangents // shape.groups
     return LayerPlan(
         names,
         kept[0],

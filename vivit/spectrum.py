@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vivit.errors import InputError
+from vivit.layers.affine import gram_of_columns, mirror
 
 NOT_FINITE = (
     "The curvature is NaN or infinite: look for derivatives of square roots, norms or divisions "
@@ -66,7 +67,10 @@ class GroupMatrix:
         if self.gram is not None:
             return self.gram.clone()
         assert self.columns is not None
-        return self.columns @ self.columns.T
+        gram = self.columns.new_zeros(len(self.columns), len(self.columns))
+        gram_of_columns(gram, self.columns)
+        mirror(gram)
+        return gram
 
     def eigenvalues(self, dimension: int) -> Tensor:
         """The largest ``min(M, dimension)``, ascending."""

@@ -19,7 +19,50 @@ import torch
 from torch import Tensor
 
 TRIANGLE_BLOCKS = 8
-"""Row blocks into which a Gram matrix is cut to skip its upper triangle: 9/16 of the work."""
+"""Blocks into which a Gram matrix is cut to skip its upper triangle: 9/16 of the work."""
+
+ALIGNED = 8
+"""Lengths of chunks are multiples of this, where they can be: matrix products like them."""
+
+
+CACHED = 2**19
+"""Elements of temporaries that stay in the caches between being written and being read."""
+
+
+class Workspace:
+    """Memory for temporaries that is used again and again, within a bound.
+
+    Fresh memory can cost more than a small matrix product that writes to it.
+
+    Attributes:
+        size: Number of elements that the temporaries of one evaluation may take.
+    """
+
+    def __init__(self, size_bytes: int, like: Tensor) -> None:
+        """Hold nothing yet.
+
+        Args:
+            size_bytes: The bound.
+            like: A tensor of the dtype and device to use.
+        """
+        self.size = size_bytes // like.element_size()
+        self._memory = [like.new_empty(0), like.new_empty(0)]
+
+    def take(self, *shape: int, slot: int = 0) -> Tensor:
+        """A tensor with arbitrary content, in place of what was taken before.
+
+        Args:
+            *shape: Of the tensor; a single evaluation may need more than the bound.
+            slot: 0 or 1, for two tensors at once.
+
+        Returns:
+            The tensor.
+        """
+        size = math.prod(shape)
+        if size > len(self._memory[slot]):
+            self._memory[slot] = self._memory[slot].new_empty(0)  # first free the old one
+            self._memory[slot] = self._memory[slot].new_empty(size)
+        return self._memory[slot][:size].view(shape)
 
 
 @dataclass(frozen=True)
@@ -54,7 +97,9 @@ class Factors:
         return inner.add_(1) if self.bias else inner
 
 
-def hadamard(gram: Tensor, left: Factors, right: Factors | None = None, *, workspace: int) -> None:
+def hadamard(
+    gram: Tensor, left: Factors, right: Factors | None = None, *, workspace: Workspace
+) -> None:
     """Add the Gram matrix for one position (``T = 1``): ``(S S^T) * (A A^T)``.
 
     Never forms the weight-sized columns.
@@ -63,65 +108,57 @@ def hadamard(gram: Tensor, left: Factors, right: Factors | None = None, *, works
         gram: Shape ``[N * C, M * D]``; added to, in place.
         left: Factors of the rows.
         right: Factors of the columns; by default ``left``, and only lower blocks are added to.
-        workspace: Bytes that a block of products may take.
+        workspace: Memory for a block of products.
     """
     other = left if right is None else right
     (n, c), (m, d) = left.s.shape[:2], other.s.shape[:2]
-    fitting = workspace // (c * m * d * gram.element_size())
+    fitting = min(CACHED, workspace.size) // max(c * m * d, 1)
     s_left, s_right = left.s[:, :, 0].flatten(end_dim=1), other.s[:, :, 0].flatten(end_dim=1)
     for rows in _chunks(n, min(_triangle_block(n), fitting)):
         cols = slice(0, rows.stop if right is None else m)
-        block = s_left[_columns(rows, c)] @ s_right[_columns(cols, d)].T
-        block = block.view(-1, c, cols.stop, d)
-        block *= left.inner_products(rows, other, cols)
-        target = gram[_columns(rows, c), _columns(cols, d)]
-        target += block.view(target.shape)
+        left_rows, right_rows = s_left[_columns(rows, c)], s_right[_columns(cols, d)]
+        block = workspace.take(len(left_rows), len(right_rows))
+        torch.mm(left_rows, right_rows.T, out=block)
+        inner = left.inner_products(rows, other, cols).flatten(start_dim=1)
+        inner = inner.repeat_interleave(d, dim=1).unsqueeze(1)  # for long rows: fast to multiply
+        target = gram[_columns(rows, c), _columns(cols, d)].unflatten(0, (-1, c))
+        target.addcmul_(block.view(target.shape), inner)
 
 
-def direct(gram: Tensor, left: Factors, right: Factors | None = None, *, workspace: int) -> None:
+def direct(
+    gram: Tensor, left: Factors, right: Factors | None = None, *, workspace: Workspace
+) -> None:
     """Add the Gram matrix by forming the columns, in chunks of inputs.
 
     Args:
         gram: Shape ``[N * C, M * D]``; added to, in place.
         left: Factors of the rows.
         right: Factors of the columns; by default ``left``, and only lower blocks are added to.
-        workspace: Bytes that a chunk of columns may take.
+        workspace: Memory for a chunk of columns.
     """
     columns = sum(gram.shape) if right is not None else len(gram)
-    per_input = columns * left.s.shape[3] * gram.element_size()
-    buffers = [Buffer(gram), Buffer(gram)]
-    for inputs in _chunks(left.num_inputs, workspace // max(per_input, 1)):
-        chunk = _flat(form_columns(left, inputs, buffers[0]))
-        other = None if right is None else _flat(form_columns(right, inputs, buffers[1]))
+    fitting = workspace.size // max(columns * left.s.shape[3], 1)
+    for inputs in _chunks(left.num_inputs, round_down(fitting, ALIGNED)):
+        chunk = _flat(form_columns(left, inputs, workspace, slot=0))
+        other = None if right is None else _flat(form_columns(right, inputs, workspace, slot=1))
         gram_of_columns(gram, chunk, other)
     if left.bias:
         gram_of_columns(gram, _bias_columns(left), None if right is None else _bias_columns(right))
 
 
-class Buffer:
-    """Memory that is used again and again: fresh memory can cost more than writing to it."""
-
-    def __init__(self, like: Tensor) -> None:
-        """Hold nothing yet; ``like`` gives dtype and device."""
-        self._memory = like.new_empty(0)
-
-    def take(self, *shape: int) -> Tensor:
-        """A tensor of some shape, with arbitrary content; what was taken before is lost."""
-        size = math.prod(shape)
-        if size > len(self._memory):
-            self._memory = self._memory.new_empty(size)
-        return self._memory[:size].view(shape)
-
-
 def form_columns(
-    factors: Factors, inputs: slice = slice(None), buffer: Buffer | None = None
+    factors: Factors,
+    inputs: slice = slice(None),
+    workspace: Workspace | None = None,
+    slot: int = 0,
 ) -> Tensor:
     """Contract the shared positions: ``V[n,c,o,i] = sum_t s[n,c,t,o] a[n,t,i]``.
 
     Args:
         factors: Of ``N`` samples and ``C`` columns.
         inputs: Which of the inputs ``i``; the constant one is not among them.
-        buffer: Memory to use.
+        workspace: Memory to use; by default the columns have their own.
+        slot: Of the workspace.
 
     Returns:
         Columns, shape ``[N, C, o, i]``.
@@ -129,7 +166,9 @@ def form_columns(
     a, s = factors.a, factors.s.transpose(2, 3)
     if factors.classes is None:
         left, right = s.flatten(1, 2), a[:, :, inputs]
-        columns = (buffer or Buffer(s)).take(len(left), left.shape[1], right.shape[2])
+        if workspace is None:
+            return torch.bmm(left, right).unflatten(1, s.shape[1:3])
+        columns = workspace.take(len(left), left.shape[1], right.shape[2], slot=slot)
         return torch.bmm(left, right, out=columns).unflatten(1, s.shape[1:3])
     index = a - (inputs.start or 0)
     size = len(range(factors.classes)[inputs])
@@ -150,52 +189,56 @@ def gram_of_columns(gram: Tensor, left: Tensor, right: Tensor | None = None) -> 
     if right is not None:
         gram.addmm_(left, right.T)
         return
-    for rows in _row_blocks(len(left)):
-        gram[rows, : rows.stop].addmm_(left[rows], left[: rows.stop].T)
+    for cols in _triangle_blocks(len(left)):
+        gram[cols.start :, cols].addmm_(left[cols.start :], left[cols].T)
 
 
-def pairwise(gram: Tensor, left: Factors, right: Factors | None = None, *, workspace: int) -> None:
+def pairwise(
+    gram: Tensor, left: Factors, right: Factors | None = None, *, workspace: Workspace
+) -> None:
     """Add the Gram matrix by contracting the inputs of pairs of positions first.
 
-    ``A[n,t,m,u] = <a_nt, a_mu>``, then ``B[m,n,t,o,d] = sum_u A[n,t,m,u] s[m,d,u,o]``, then
-    ``K[n,c,m,d] = sum_to s[n,c,t,o] B[m,n,t,o,d]``. The layouts are chosen such that each step is
-    a (batched) matrix product on contiguous memory.
+    ``A[n,t,m,u] = <a_nt, a_mu>``, then ``B[m,n,d,o,t] = sum_u s[m,d,u,o] A[n,t,m,u]``, then
+    ``K[n,c,m,d] = sum_ot s[n,c,t,o] B[m,n,d,o,t]``. With ``t`` innermost, as cotangents are kept,
+    each step is a (batched) matrix product without a copy, and the last one of rows with rows.
 
     Args:
         gram: Shape ``[N * C, M * D]``; added to, in place.
         left: Factors of the rows.
         right: Factors of the columns; by default ``left``, and only lower blocks are added to.
-        workspace: Bytes that the temporaries of a pair of sample blocks may take.
+        workspace: Memory for the temporaries of a pair of sample blocks.
     """
     left = replace(left, a=left.a.contiguous())  # read many times, by rows
     other = left if right is None else replace(right, a=right.a.contiguous())
     (n, c, t, o), (m, d, u, _) = left.s.shape, other.s.shape
-    s_left = left.s.reshape(n, c, t * o)
+    s_left = left.s.transpose(2, 3).reshape(n, c, o * t)
+    s_right = other.s.transpose(2, 3).reshape(m, d * o, u)
     view = gram.unflatten(1, (m, d)).unflatten(0, (n, c))
-    per_pair = (t * u + t * o * d) * gram.element_size()
-    side = max(min(int((workspace / max(per_pair, 1)) ** 0.5), max(n, m)), 1)
-    buffer = gram.new_empty(side * t, o * d)  # once: fresh memory costs more than the product
-    for cols in _chunks(m, side):
-        # d innermost in the right factor, so that B is never transposed in memory
-        s_right = other.s[cols].permute(0, 2, 3, 1).reshape(-1, u, o * d)
-        for rows in _chunks(n, side, start=cols.start if right is None else 0):
-            inner = left.inner_products(rows, other, cols).flatten(end_dim=1)
-            mixed = buffer[: len(inner)]
-            by_sample = mixed.view(-1, t * o, d)
-            for j, sample in enumerate(range(cols.start, cols.stop)):
-                torch.mm(inner[:, j], s_right[j], out=mixed)
-                view[rows, :, sample] += s_left[rows] @ by_sample
+    size = min(CACHED, workspace.size // 2)
+    height = min(max(size // max(d * o * t, 1), 1), n)
+    width = max(size // max(height * t * u, 1), 1)
+    for cols in _chunks(m, width):
+        for rows in _chunks(n, height, start=cols.start if right is None else 0):
+            inner = left.inner_products(rows, other, cols)
+            for sample in range(cols.start, cols.stop):
+                skipped = max(sample - rows.start, 0) if right is None else 0
+                block = inner[skipped:, :, sample - cols.start]
+                if len(block):
+                    mixed = workspace.take(len(block), d * o, t)
+                    torch.bmm(s_right[sample].expand(len(block), -1, -1), block.mT, out=mixed)
+                    some = slice(rows.start + skipped, rows.stop)
+                    view[some, :, sample] += s_left[some] @ mixed.view(-1, d, o * t).mT
 
 
 def mirror(gram: Tensor) -> None:
     """Complete a Gram matrix, whose lower blocks are filled, to a symmetric one, in place."""
-    for rows in _row_blocks(len(gram)):
+    for rows in _triangle_blocks(len(gram)):
         gram[: rows.start, rows] = gram[rows, : rows.start].T
         block = gram[rows, rows]
         block.copy_(block.tril() + block.tril(-1).T)
 
 
-def _row_blocks(size: int) -> Iterator[slice]:
+def _triangle_blocks(size: int) -> Iterator[slice]:
     return _chunks(size, _triangle_block(size))
 
 
@@ -205,6 +248,11 @@ def _triangle_block(size: int) -> int:
 
 def _columns(samples: slice, num_columns: int) -> slice:
     return slice(samples.start * num_columns, samples.stop * num_columns)
+
+
+def round_down(length: int, step: int) -> int:
+    """The largest multiple of a step; a length that is smaller as it is."""
+    return length if length < step else length - length % step
 
 
 def _chunks(size: int, length: int, start: int = 0) -> Iterator[slice]:

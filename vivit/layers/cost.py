@@ -98,8 +98,16 @@ def cheapest_evaluation(shape: AffineShape, element_size: int) -> Evaluation:
     Returns:
         The best of the evaluations that are possible.
     """
-    possible = [e for e in Evaluation if e is not Evaluation.HADAMARD or shape.positions == 1]
-    return min(possible, key=lambda e: evaluation_cost(e, shape).time(element_size))
+    return min(
+        possible_evaluations(shape),
+        key=lambda e: evaluation_cost(e, shape).time(element_size),
+    )
+
+
+def possible_evaluations(shape: AffineShape) -> list[Evaluation]:
+    """Those that apply: the Hadamard evaluation is the pairwise one for a single position."""
+    by_pairs = Evaluation.HADAMARD if shape.positions == 1 else Evaluation.PAIRWISE
+    return [by_pairs, Evaluation.DIRECT]
 
 
 def keeps_columns(shape: AffineShape, element_size: int) -> bool:
@@ -137,7 +145,7 @@ def _pairwise(x: AffineShape) -> Cost:
     inner = x.positions**2 * x.product
     mixed = x.positions**2 * x.columns * x.outputs
     outer = x.columns**2 * x.positions * x.outputs
-    traffic = 2 * x.positions * (x.positions + x.columns * x.outputs) + x.columns**2
+    traffic = x.positions * (2 * x.positions + x.columns * x.outputs) + x.columns**2
     return Cost(2 * pairs * (inner + mixed + outer), pairs * traffic)
 
 

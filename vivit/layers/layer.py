@@ -166,12 +166,12 @@ class AffineLayer:
             a = [use.of_rows(rows).inputs() for use in uses]
             yield rows, (a[0] if len(a) == 1 else torch.cat(a, dim=1)).to(dtype)
 
-    def inputs_by_channels(self, dtype: torch.dtype, size: int) -> Iterator[Tensor]:
+    def inputs_by_channels(self, dtype: torch.dtype, number: int) -> Iterator[Tensor]:
         """`inputs` of some channels after the other, where windows make them large.
 
         Args:
             dtype: Of the result.
-            size: Elements to make at a time.
+            number: Of inputs to make at a time; at least those of one channel are made.
 
         Yields:
             Shape ``[N, T, g, j]``, with ``j`` of the inputs.
@@ -181,8 +181,7 @@ class AffineLayer:
             yield self.inputs(dtype)
             return
         channels, *kernel = uses[0].weight_shape[1:]
-        entries = self.num_samples * self.positions * uses[0].groups * math.prod(kernel)
-        step = max(size // max(entries, 1), 1)
+        step = max(number // math.prod(kernel), 1)
         for start in range(0, channels, step):
             some = slice(start, min(start + step, channels))
             yield self._join([use.of_channels(some).inputs() for use in uses]).to(dtype)

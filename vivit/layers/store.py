@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vivit.layers.affine import (
     Factors,
+    Workspace,
     direct,
     form_columns,
     gram_of_columns,
@@ -66,14 +67,14 @@ class LayerStore(Store):
         """Take the cotangents of column ``c``, shape ``[N, T, g, o]``; columns come in order."""
 
 
-def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: int) -> LayerStore:
+def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: Workspace) -> LayerStore:
     """Keep the smaller of a layer's columns and its factors, if the columns are of use.
 
     Args:
         layer: The layer.
         columns: Columns per sample.
         like: A tensor of the device and dtype to use.
-        workspace: Bytes for the temporaries of the evaluation.
+        workspace: Memory for the temporaries of the evaluation.
 
     Returns:
         An empty store.
@@ -144,7 +145,7 @@ def contract(columns: Tensor, a: Tensor, s: Tensor, classes: int | None) -> None
 class FactorStore(LayerStore):
     """Keeps the cotangents ``[N, C, g, o, T]``: many weights, few positions."""
 
-    def __init__(self, layer: AffineLayer, columns: int, like: Tensor, workspace: int) -> None:
+    def __init__(self, layer: AffineLayer, columns: int, like: Tensor, workspace: Workspace) -> None:
         """Allocate the cotangents; arguments as for `store_for`."""
         super().__init__(layer)
         self._layer, self._workspace = layer, workspace
@@ -166,20 +167,37 @@ class FactorStore(LayerStore):
         evaluation = cheapest_evaluation(shape, gram.element_size())
         if other is not None and other._layer.positions > 1 and evaluation is Evaluation.HADAMARD:
             evaluation = Evaluation.PAIRWISE
+        number = None
+        if evaluation is Evaluation.DIRECT:
+            number = self._inputs_at_a_time(0 if other is None else other.num_columns)
         if other is None:
-            for factors in self.factors(parameters, in_pieces=evaluation is Evaluation.DIRECT):
+            for factors in self.factors(parameters, number):
                 evaluate(evaluation, gram, factors, workspace=self._workspace)
             return
-        pairs = zip(self.factors(parameters), other.factors(parameters), strict=True)
+        pairs = zip(
+            self.factors(parameters, number), other.factors(parameters, number), strict=True
+        )
         for left, right in pairs:
             evaluate(evaluation, gram, left, right, workspace=self._workspace)
 
-    def factors(self, parameters: set[str], in_pieces: bool = False) -> Iterator[Factors]:
+    @property
+    def num_columns(self) -> int:
+        """``N C``."""
+        return self._cotangents.shape[:2].numel()
+
+    def _inputs_at_a_time(self, others: int) -> int:
+        """Inputs for which windows and columns, and those of another store, are formed at once."""
+        samples, columns, groups, outputs, positions = self._cotangents.shape
+        share = (self.num_columns + others) / self.num_columns
+        per_input = samples * share * (groups * positions + columns * outputs)
+        return int(self._workspace.size / max(per_input, 1))
+
+    def factors(self, parameters: set[str], number: int | None = None) -> Iterator[Factors]:
         """Inputs and cotangents of each channel group.
 
         Args:
             parameters: Names of the parameters that count.
-            in_pieces: Whether to split the inputs, where windows make them large.
+            number: Of inputs to make at a time, where windows make them large; by default all.
 
         Yields:
             Factors whose Gram matrices add up.
@@ -187,8 +205,8 @@ class FactorStore(LayerStore):
         dtype, bias = self._cotangents.dtype, self._bias in parameters
         if self._weight not in parameters:
             pieces: Iterable[Tensor] = [self._layer.inputs(dtype)[..., :0]]
-        elif in_pieces:
-            pieces = self._layer.inputs_by_channels(dtype, self._workspace // dtype.itemsize)
+        elif number is not None:
+            pieces = self._layer.inputs_by_channels(dtype, number)
         else:
             pieces = [self._layer.inputs(dtype)]
         for a in pieces:
@@ -231,7 +249,7 @@ def evaluate(
     left: Factors,
     right: Factors | None = None,
     *,
-    workspace: int,
+    workspace: Workspace,
 ) -> None:
     """Add the Gram matrix of an affine layer by the given evaluation.
 
@@ -240,7 +258,7 @@ def evaluate(
         gram: Shape ``[N * C, M * D]``; added to, in place.
         left: Factors of the rows.
         right: Factors of the columns; by default ``left``, and only lower blocks are added to.
-        workspace: Bytes for temporaries.
+        workspace: Memory for temporaries.
     """
     if evaluation is Evaluation.HADAMARD:
         hadamard(gram, left, right, workspace=workspace)
