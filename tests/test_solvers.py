@@ -137,9 +137,9 @@ def test_choice_is_used(monkeypatch):
 def test_no_convergence():
     data = torch.randn(60, 40).double(), torch.arange(60) % 3
     block = vivit.GGN(nn.Linear(40, 3).double(), CE, data)  # its eigenvalues are close together
-    message = r"found \d of 3 eigenpairs within 1 restarts at tolerance 1.0e-15.*method=FullGram"
+    message = r"found \d of 3 eigenpairs with 5 products at tolerance 1.0e-15.*method=FullGram"
     with pytest.raises(vivit.ConvergenceError, match=message) as caught:
-        block.eigh(k=3, method=Lanczos(1e-15, max_restarts=1))
+        block.eigh(k=3, method=Lanczos(1e-15, max_products=5))
     assert isinstance(caught.value, RuntimeError)
 
 
@@ -151,7 +151,7 @@ REFUSED = {
         "must be FullGram.. or Lanczos.., got 'la",
     ),
     "tolerance": (lambda g: Lanczos(2.0), "tolerance in .0, 1., got 2.0"),
-    "restarts": (lambda g: Lanczos(max_restarts=0), "at least one restart, got 0"),
+    "products": (lambda g: Lanczos(max_products=0), "at least one product, got 0"),
 }
 
 

@@ -26,6 +26,10 @@ from vivit.plan import BatchSizes, Plan, make_plan
 from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix
 
 
+FEW_COLUMNS = 256
+"""Columns of the few samples whose leading eigenspace starts a Lanczos iteration."""
+
+
 class Curvature:
     """The loss curvature of some batches, for groups of parameters.
 
@@ -286,6 +290,49 @@ class Curvature:
                 for name, x in part.items():
                     result[name][k] += x
         return result
+
+    def contract(self, v: dict[str, Tensor], pulled: bool = False) -> Tensor:
+        """``V^T v``: one Jacobian-vector product.
+
+        Args:
+            v: Tensors of the block's parameters.
+            pulled: Whether ``v`` is in the range of ``V``, which may be faster.
+
+        Returns:
+            Shape ``[M]``.
+        """
+        parts = []
+        for batch in self.each():
+            linearization = batch.linearization
+            push = linearization.pushforward_of_pulled if pulled else linearization.pushforward
+            parts.append(batch.contract(push(v)).flatten())
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def leading_of_some(self, k: int, group: str) -> Tensor:
+        """What makes a vector near the leading eigenspace, from the Gram matrix of few samples.
+
+        Args:
+            k: Number of eigenvectors to add up.
+            group: The block.
+
+        Returns:
+            ``x`` of shape ``[M]``, not zero for a few samples only: ``V x`` is the sum of the
+            leading eigenvectors of their curvature.
+        """
+        batch = next(batch for batch in self.each() if len(batch.factor))
+        samples = range(batch.batch.size) if batch.samples is None else batch.samples.tolist()
+        count = min(-(-FEW_COLUMNS // self.columns), len(samples))
+        some = replace(batch, samples=torch.tensor(samples[:count], device=self.like.device))
+        names = {group: self.groups[group]}
+        matrix = group_matrices([some], self.parameters, names, self._workspace)[group]
+        pairs = matrix.pairs(None)
+        leading = pairs.keep(slice(max(len(pairs.values) - k, 0), None))
+        x = self.like.new_zeros(self.num_curvature_samples * self.columns)
+        weights = leading.values.rsqrt()
+        start = self._rows(batch).start * self.columns
+        x[start : start + count * self.columns] = leading.coefficients @ weights
+        return x
 
     def vectors(self, pairs: GramPairs, names: Iterable[str]) -> dict[str, Tensor]:
         """Unit eigenvectors of ``G`` from those of the Gram matrix, ``e = V e~ / sqrt(lambda)``.

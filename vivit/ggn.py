@@ -40,7 +40,7 @@ from vivit.operators import (
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
 from vivit.plan import Plan
-from vivit.solvers import FullGram, Lanczos, Solver, cheapest_solver
+from vivit.solvers import FullGram, Lanczos, Solver, cheapest_solver, leading_of_matrix
 from vivit.spectrum import (
     EIGENVALUE_COPIES,
     EIGENVECTOR_COPIES,
@@ -315,7 +315,7 @@ class GGN:
 
     def gram_operator(self) -> GramOperator:
         """The Gram matrix as a matrix-free operator of shape ``[M, M]``."""
-        return GramOperator(self.factor_operator())
+        return GramOperator(self._curvature, self._shapes)
 
     def flatten(self, v: Mapping[str, Tensor]) -> Tensor:
         """Tensors by parameter name as one flat vector, shape ``[D]``."""
@@ -337,9 +337,15 @@ class GGN:
         check_choice(k, criterion, largest)
         solver = self._solver(k, method, largest)
         if isinstance(solver, Lanczos) and k is not None:
-            operator, like = self.gram_operator().to_scipy(), self._curvature.like
-            return solver.pairs(operator, k, rank_tolerance, like)
+            operator, curvature = self.gram_operator(), self._curvature
+            start = operator @ curvature.leading_of_some(k, self._group)
+            size, like = self.num_columns, curvature.like
+            return solver.pairs(operator.__matmul__, size, k, rank_tolerance, like, start)
         matrix = self._curvature.matrices(EIGENVECTOR_COPIES)[self._group]
+        if k is not None and matrix.gram is not None:
+            leading = leading_of_matrix(matrix.gram, k, rank_tolerance)
+            if leading is not None:
+                return leading
         return select(matrix.pairs(rank_tolerance), k, criterion)
 
     def _solver(self, k: int | None, method: Solver | None, largest: int) -> Solver:

@@ -179,12 +179,7 @@ class FactorOperator:
 
     def _contract(self, v: Tensor) -> Tensor:
         pieces = unflatten(v, self._shapes)
-        return torch.cat(
-            [
-                batch.contract(batch.linearization.pushforward(pieces)).flatten()
-                for batch in self._curvature.each()
-            ]
-        )
+        return self._curvature.contract(pieces)
 
 
 class GramOperator:
@@ -193,19 +188,29 @@ class GramOperator:
     A product costs one vector-Jacobian and one Jacobian-vector product.
     """
 
-    def __init__(self, factor: FactorOperator) -> None:
-        """Wrap ``V``."""
-        self._factor = factor
+    def __init__(self, curvature: Curvature, shapes: Shapes) -> None:
+        """Wrap the columns of a block.
+
+        Args:
+            curvature: The loss curvature.
+            shapes: Names and shapes of the block's parameters.
+        """
+        self._curvature, self._shapes = curvature, shapes
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(M, M)``."""
-        return self._factor.shape[1], self._factor.shape[1]
+        columns = self._curvature.num_curvature_samples * self._curvature.columns
+        return columns, columns
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Multiply with a vector ``[M]`` or with each column of ``[M, K]``."""
-        return self._factor.T @ (self._factor @ x)
+        return map_vectors(self._multiply, x, self.shape[0])
 
     def to_scipy(self) -> LinearOperator:
         """The operator for scipy's solvers."""
-        return self._factor.T.to_scipy() @ self._factor.to_scipy()
+        return scipy_operator(self._multiply, self._multiply, self.shape, self._curvature.like)
+
+    def _multiply(self, u: Tensor) -> Tensor:
+        pieces = self._curvature.spread(u[:, None], self._shapes)
+        return self._curvature.contract({name: x[0] for name, x in pieces.items()}, pulled=True)

@@ -1,25 +1,39 @@
 """Ways to the leading eigenpairs: the Gram matrix, or products with it alone.
 
 The Gram matrix costs ``M^2`` memory, and work that grows with the square of the batch size.
-Lanczos iteration (Lehoucq, Sorensen, Yang, "ARPACK Users' Guide", SIAM 1998) needs some dozens of
-products, each about four forward passes.
+Lanczos iteration (Golub and Van Loan, "Matrix Computations", section 10.1, with all vectors
+orthogonalized against each other) needs some dozens of products, each about five forward passes.
+A product costs so much more than a vector that all vectors are kept and convergence is looked for
+after each. It begins with a vector from the leading eigenspace of a few samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from vivit.errors import ConvergenceError, InputError
 from vivit.plan import Plan
 from vivit.spectrum import NOT_FINITE, GramPairs, rank_cutoff
 
-PRODUCTS_PER_PAIR = 12
-"""Products that Lanczos iteration takes for an eigenpair, roughly, with the search for copies."""
+PRODUCTS = 10
+"""Products that Lanczos iteration takes for a single pair and the search for copies, roughly."""
+
+PRODUCTS_PER_PAIR = 3
+"""And for each further pair."""
+
+SEARCH_TOLERANCE = 0.03
+"""Of the search for copies: it asks for no more than the largest eigenvalue that is left, whose
+error is of second order in it."""
+
+FEW_PAIRS = 50
+"""Share of all pairs, as one over this, up to which iteration beats a full decomposition."""
+
+NOISE = 1e-3
+"""Random part of a first vector that was given: no eigenvector must be orthogonal to it."""
 
 PASSES_PER_PRODUCT = 8
 """Time of a product in units of a forward pass that runs as fast as large matrix products."""
@@ -41,34 +55,48 @@ class Lanczos:
         tolerance: Norm of a residual ``K e - lambda e`` relative to ``lambda`` at which an
             eigenpair counts as found; by default the square root of the dtype's precision. The
             error of the eigenvalue is of second order in it.
-        max_restarts: Of the iteration, before it gives up.
-        seed: Of the first vector.
+        max_products: Of one iteration, before it gives up; each needs a vector of size ``M``.
+        seed: Of random vectors.
     """
 
     tolerance: float | None = None
-    max_restarts: int = 100
+    max_products: int = 500
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             raise InputError(f"Lanczos needs a tolerance in (0, 1), got {self.tolerance}.")
-        if self.max_restarts < 1:
-            raise InputError(f"Lanczos needs at least one restart, got {self.max_restarts}.")
+        if self.max_products < 1:
+            raise InputError(f"Lanczos needs at least one product, got {self.max_products}.")
 
     def pairs(
-        self, operator: LinearOperator, k: int, rank_tolerance: float | None, like: Tensor
+        self,
+        multiply: Callable[[Tensor], Tensor],
+        size: int,
+        k: int,
+        rank_tolerance: float | None,
+        like: Tensor,
+        start: Tensor | None = None,
+        search: float = SEARCH_TOLERANCE,
+        floor: float = 0.0,
     ) -> GramPairs:
         """The ``k`` largest eigenpairs, or all nontrivial ones if there are fewer.
 
-        An iteration from one vector can miss copies of a multiple eigenvalue. So it runs again
-        with what was found projected out, until nothing larger than the smallest is left.
+        An iteration from one vector can miss copies of a multiple eigenvalue. So the largest
+        eigenvalue of what is left is searched for, and as long as it is one of the ``k`` largest,
+        the iteration runs again with what was found projected out.
 
         Args:
-            operator: The Gram matrix, shape ``[M, M]``.
+            multiply: The Gram matrix: maps a tensor of shape ``[M]`` to another.
+            size: ``M``.
             k: Less than ``M``.
             rank_tolerance: As for `rank_cutoff`.
             like: A tensor of the dtype and device to use.
+            start: Close to the leading eigenspace, shape ``[M]``; by default a random vector.
+            search: Tolerance of the search, if it is larger than that of the pairs.
+            floor: Share of the largest eigenvalue to which the residuals of smaller ones are
+                relative.
 
         Returns:
             The pairs, ascending.
@@ -77,62 +105,114 @@ class Lanczos:
             InputError: A product is NaN or infinite.
             ConvergenceError: The iteration did not find them.
         """
-        size = operator.shape[0]
         tolerance = self.tolerance or torch.finfo(like.dtype).eps ** 0.5
-        generator = np.random.default_rng(self.seed)
-        values = np.empty(0, operator.dtype)
-        vectors = np.empty((size, 0), operator.dtype)
-        while True:
-            start = generator.standard_normal(size).astype(operator.dtype)
-            rest = _without(operator, vectors) if len(values) else operator
-            more = self._iterate(rest, k, tolerance, start)
-            bound = rank_cutoff(torch.from_numpy(values), rank_tolerance, size)
+        generator = torch.Generator().manual_seed(self.seed)
+
+        def random() -> Tensor:
+            z = torch.randn(size, generator=generator, dtype=like.dtype).to(like.device)
+            return z / z.norm()
+
+        first = random()
+        if start is not None and start.isfinite().all() and start.any():
+            first = NOISE * first + start / start.norm()
+        none = like.new_empty(size, 0)
+        values, vectors = self._iterate(multiply, k, tolerance, first, none, floor)
+        while 0 < len(values) < size:
+            bound = rank_cutoff(values, rank_tolerance, size)
             if len(values) == k:
-                bound = max(bound, values[0] * (1 + tolerance))
-            larger = more[0] > bound
-            values = np.concatenate([values, more[0][larger]])
-            vectors = np.concatenate([vectors, more[1][:, larger]], axis=1)
-            order = np.argsort(values)[-k:]
-            values, vectors = values[order], vectors[:, order]
-            if not larger.any():
+                bound = max(bound, float(values[0]) * (1 + tolerance))
+            loose = max(tolerance, search)
+            left, _ = self._iterate(multiply, 1, loose, random(), vectors, floor)
+            if not (left > bound).any():
                 break
-        pairs = GramPairs(torch.from_numpy(values).to(like), torch.from_numpy(vectors).to(like))
-        cutoff = rank_cutoff(pairs.values, rank_tolerance, size)
-        return pairs.keep(pairs.values > cutoff)
+            more = self._iterate(multiply, k, tolerance, random(), vectors, floor)
+            values, order = torch.cat([values, more[0]]).sort()
+            vectors = torch.cat([vectors, more[1]], dim=1)[:, order]
+            values, vectors = values[-k:], vectors[:, -k:]
+        pairs = GramPairs(values, vectors)
+        return pairs.keep(values > rank_cutoff(values, rank_tolerance, size))
 
     def _iterate(
-        self, operator: LinearOperator, k: int, tolerance: float, start: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        product = operator @ start
-        if not np.isfinite(product).all():
-            raise InputError(NOT_FINITE)
-        if not product.any():  # nothing to iterate on
-            return np.empty(0, operator.dtype), np.empty((len(start), 0), operator.dtype)
-        try:
-            return eigsh(
-                operator, k=k, which="LA", v0=start, tol=tolerance, maxiter=self.max_restarts
-            )
-        except ArpackNoConvergence as error:
-            raise ConvergenceError(
-                f"Lanczos iteration found {len(error.eigenvalues)} of {k} eigenpairs within "
-                f"{self.max_restarts} restarts at tolerance {tolerance:.1e}. Ask for fewer, with "
-                "a larger tolerance or more restarts, or use method=FullGram()."
-            ) from error
+        self,
+        multiply: Callable[[Tensor], Tensor],
+        k: int,
+        tolerance: float,
+        start: Tensor,
+        found: Tensor,
+        floor: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Lanczos iteration on the complement of eigenvectors that are known.
+
+        Args:
+            multiply: The Gram matrix.
+            k: Number of pairs; fewer if the first vector lies in the span of fewer.
+            tolerance: Of residuals.
+            start: The first vector, shape ``[M]``.
+            found: Unit eigenvectors, shape ``[M, K]``.
+            floor: As for `pairs`.
+
+        Returns:
+            Eigenvalues, ascending, and eigenvectors as columns.
+        """
+        eps = torch.finfo(start.dtype).eps
+        basis = start.new_empty(0, len(start))
+        tridiagonal = torch.zeros(0, 0, dtype=torch.float64)
+        rest = _without(_without(start, found.T), found.T)
+        for count in range(1, self.max_products + 1):
+            norm = float(rest.norm())
+            basis = torch.cat([basis, (rest / norm)[None]])
+            product = multiply(basis[-1])
+            if not product.isfinite().all():
+                raise InputError(NOT_FINITE)
+            tridiagonal = torch.nn.functional.pad(tridiagonal, (0, 1, 0, 1))
+            tridiagonal[-1, -1] = float(basis[-1] @ product)
+            if count > 1:
+                tridiagonal[-1, -2] = tridiagonal[-2, -1] = norm
+            rest = product
+            for _ in range(2):  # once is not enough: Parlett, "The symmetric eigenvalue problem"
+                rest = _without(_without(rest, found.T), basis)
+            values, vectors = torch.linalg.eigh(tridiagonal)
+            values, vectors = values[-k:], vectors[:, -k:]
+            left = float(rest.norm())
+            exhausted = left <= 10 * eps * float(values[-1])
+            residuals = left * vectors[-1].abs()
+            smallest = max(len(start) * eps, floor) * float(values[-1])
+            allowed = tolerance * values.clamp(min=smallest)
+            if exhausted or (count >= k and (residuals <= allowed).all()):
+                return values.to(start), basis.T @ vectors.to(start)
+        converged = int((residuals <= allowed).sum())
+        raise ConvergenceError(
+            f"Lanczos iteration found {converged} of {k} eigenpairs with "
+            f"{self.max_products} products at tolerance {tolerance:.1e}. Ask for fewer, with "
+            "a larger tolerance or more products, or use method=FullGram()."
+        )
 
 
-def _without(operator: LinearOperator, vectors: np.ndarray) -> LinearOperator:
-    """An operator on the complement of some of its eigenvectors.
+def leading_of_matrix(gram: Tensor, k: int, rank_tolerance: float | None) -> GramPairs | None:
+    """The ``k`` largest eigenpairs of a Gram matrix, as accurate as LAPACK's but without the rest.
 
-    Their errors enter squared, unlike those of a difference.
+    Args:
+        gram: Shape ``[M, M]``.
+        k: Much less than ``M``.
+        rank_tolerance: As for `rank_cutoff`.
+
+    Returns:
+        The pairs, ascending; None if they do not pay, or do not converge.
     """
+    if FEW_PAIRS * k > len(gram):
+        return None
+    precision = 10 * torch.finfo(gram.dtype).eps
+    try:
+        return Lanczos(precision).pairs(
+            gram.__matmul__, len(gram), k, rank_tolerance, gram, search=precision, floor=1.0
+        )
+    except ConvergenceError:
+        return None
 
-    def project(x: np.ndarray) -> np.ndarray:
-        return x - vectors @ (vectors.T @ x)
 
-    def matvec(x: np.ndarray) -> np.ndarray:
-        return project(operator @ project(x.reshape(-1)))
-
-    return LinearOperator(operator.shape, matvec=matvec, dtype=operator.dtype)
+def _without(x: Tensor, vectors: Tensor) -> Tensor:
+    """What is left of a vector when its parts along orthonormal rows are taken off."""
+    return x - vectors.T @ (vectors @ x)
 
 
 Solver = FullGram | Lanczos
@@ -154,5 +234,6 @@ def cheapest_solver(plan: Plan, k: int, available: int | None) -> Solver:
     columns = plan.num_columns / plan.num_samples
     gram = plan.flops + columns * plan.forward_flops
     gram += FLOPS_PER_EIGENVECTOR * sum(side**3 for side in plan.sides)
-    lanczos = PRODUCTS_PER_PAIR * k * PASSES_PER_PRODUCT * plan.forward_flops * len(plan.sides)
+    products = PRODUCTS + PRODUCTS_PER_PAIR * k
+    lanczos = products * PASSES_PER_PRODUCT * plan.forward_flops * len(plan.sides)
     return Lanczos() if lanczos < gram else FullGram()
