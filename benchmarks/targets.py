@@ -1,7 +1,7 @@
 """The ratios that the library is to reach, from which the engine suite's grid is made.
 
-Targets of another kind than ratios of two methods on one problem (critical batch sizes, shares of
-the roofline) get a table of their own beside this one.
+Critical batch sizes, which are no ratios of two methods at one batch size, get a table of their
+own beside this one.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ TARGETS = (
     Target(
         "mlp_linear", 128, Task(Computed.GRAM), ("backpropagation",), 0.5, None, ("naive_gram",)
     ),
+    # Half of the roofline: flops of the cheapest contractions at the rate of matrix products.
+    Target("cifar10_3c3d", 128, Task(Computed.GRAM), ("matrix_product",), 0.5),
 )
 
 

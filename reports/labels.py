@@ -78,6 +78,12 @@ METHODS = {
         "backpropagation",
         "yardstick: the columns of the loss Hessian's factor sent back, and nothing else",
     ),
+    "matrix_product": Entry(
+        "matrix products",
+        "matrix products",
+        "yardstick: large matrix products with as many flops as the cheapest contractions of the "
+        "Gram matrix, and nothing else",
+    ),
     REFERENCE: Entry(
         "float64 reference", "reference", "all eigenvalues in double precision, the ground truth"
     ),
@@ -254,7 +260,7 @@ def method_colors(methods: Iterable[str]) -> dict[str, str]:
     palette = list(sns.color_palette("colorblind").as_hex())
     colors = {OURS: palette[0], "naive_gram": palette[1], "power_iteration": palette[2]}
     colors |= {"lanczos": palette[4], "original": palette[3], "original_lean": palette[6]}
-    colors |= {"backpropagation": "#a0a0a0"}
+    colors |= {"backpropagation": "#a0a0a0", "matrix_product": "#c8c8c8"}
     colors |= {YARDSTICK: "#6b6b6b", REFERENCE: "#000000"}
     spare = [palette[index] for index in (8, 9, 5)]
     unknown = [method for method in sorted_methods(methods) if method not in colors]

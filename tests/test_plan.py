@@ -40,7 +40,9 @@ def tensors(kept):
 
 def test_what_is_kept(ggn):
     """Stores, their parameters and bytes are the planned ones."""
-    _, stores = _curvature_stores(next(ggn._curvature.each()), Workspace(2**20, ggn._curvature.like))
+    _, stores = _curvature_stores(
+        next(ggn._curvature.each()), Workspace(2**20, ggn._curvature.like)
+    )
     done = sorted(
         (sorted(filter(None, kept.parameters)), KEPT[type(kept)], tensors(kept)) for kept in stores
     )

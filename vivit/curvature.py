@@ -25,7 +25,6 @@ from vivit.parameters import group_parameters
 from vivit.plan import BatchSizes, Plan, make_plan
 from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix
 
-
 FEW_COLUMNS = 256
 """Columns of the few samples whose leading eigenspace starts a Lanczos iteration."""
 

@@ -91,9 +91,7 @@ def gradient_grams(
     """
     members, memory = set(names), Workspace(workspace, like)
     left = [
-        _stores(b.linearization, b.factor, b.samples, memory)
-        for b in batches()
-        if len(b.factor)
+        _stores(b.linearization, b.factor, b.samples, memory) for b in batches() if len(b.factor)
     ]
     right = [  # one column per sample: its loss gradient
         _stores(b.linearization, b.gradient.unsqueeze(1), None, memory) for b in batches()

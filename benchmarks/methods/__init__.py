@@ -5,6 +5,7 @@ from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
 from benchmarks.methods.lanczos import Lanczos
+from benchmarks.methods.matrix_product import MatrixProduct
 from benchmarks.methods.naive_gram import NaiveGram
 from benchmarks.methods.original import Original
 from benchmarks.methods.power_iteration import PowerIteration
@@ -21,6 +22,7 @@ METHODS: Registry[Method] = Registry(
         Lanczos(),
         Gradient(),
         Backpropagation(),
+        MatrixProduct(),
     ],
 )
 

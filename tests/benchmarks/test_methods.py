@@ -110,6 +110,21 @@ def test_square_losses(name):
     assert METHODS[name].check(outcome, problem, task, reference).error < 1e-12
 
 
+def test_matrix_products_have_the_planned_flops():
+    problem = small_problem(torch.float32)
+    method, task = METHODS["matrix_product"], Task(Computed.GRAM)
+    outcome = method.prepare(problem, task)()
+    plan = GGN(problem.model, problem.loss_func, (problem.inputs, problem.targets)).plan()
+    size = plan.num_columns
+    assert len(outcome.values) == size
+    assert abs(outcome.details["flops"] - plan.flops) <= size**2
+    assert method.check(outcome, problem, task, EMPTY).error < 1e-5
+    wrong = Outcome(1.5 * outcome.values, details=outcome.details)
+    assert method.check(wrong, problem, task, EMPTY).error == pytest.approx(0.5, rel=1e-4)
+    with pytest.raises(NotApplicableError, match="yardstick of Gram matrices, not of: all eig"):
+        method.prepare(problem, Task())
+
+
 def test_power_iteration_follows_the_protocol():
     problem = small_problem()
     ggn = GGN(problem.model, problem.loss_func, (problem.inputs, problem.targets))

@@ -33,7 +33,6 @@ from vivit.layers.layer import AffineLayer
 from vivit.layers.uses import SampleOrder
 from vivit.plan import BatchSizes
 
-
 T = TypeVar("T")
 
 
@@ -357,7 +356,8 @@ class Linearization:
 
         values = {name: self.parameters[name].detach() for name in v}
         with torch.no_grad():
-            return self._run(lambda: jvp(forward, (values,), (v,)))
+            output, tangent, *_ = self._run(lambda: jvp(forward, (values,), (v,)))
+        return output, tangent
 
     def _check_forward_mode(self) -> bool:
         """Whether the forward mode works, and agrees with the forward pass and `pullback`."""

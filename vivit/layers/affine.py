@@ -25,7 +25,7 @@ ALIGNED = 8
 """Lengths of chunks are multiples of this, where they can be: matrix products like them."""
 
 
-CACHED = 2**19
+CACHED = 2**20
 """Elements of temporaries that stay in the caches between being written and being read."""
 
 

@@ -145,7 +145,9 @@ def contract(columns: Tensor, a: Tensor, s: Tensor, classes: int | None) -> None
 class FactorStore(LayerStore):
     """Keeps the cotangents ``[N, C, g, o, T]``: many weights, few positions."""
 
-    def __init__(self, layer: AffineLayer, columns: int, like: Tensor, workspace: Workspace) -> None:
+    def __init__(
+        self, layer: AffineLayer, columns: int, like: Tensor, workspace: Workspace
+    ) -> None:
         """Allocate the cotangents; arguments as for `store_for`."""
         super().__init__(layer)
         self._layer, self._workspace = layer, workspace
