@@ -48,6 +48,7 @@ def block_diagonal(
     approximation: Approximation = EXACT,
     subset: Subset | None = None,
     workspace: int = DEFAULT_WORKSPACE,
+    memory: int | None = None,
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN for groups of parameters.
 
@@ -64,6 +65,7 @@ def block_diagonal(
         approximation: As for `GGN`, as is the next.
         subset: Samples that carry the curvature.
         workspace: Bytes for temporaries.
+        memory: Bytes to get by with beyond the forward pass.
 
     Returns:
         A mapping from group names to `GGN` blocks.
@@ -75,5 +77,15 @@ def block_diagonal(
     parameters = select_parameters(model, params)
     members = group_parameters(model, parameters, groups)
     return BlockDiagonal(
-        Curvature(model, loss_func, data, parameters, members, approximation, subset, workspace)
+        Curvature(
+            model,
+            loss_func,
+            data,
+            parameters,
+            members,
+            approximation,
+            subset,
+            workspace,
+            memory,
+        )
     )

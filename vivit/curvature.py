@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,6 +50,7 @@ class Curvature:
         approximation: Approximation,
         subset: Subset | None,
         workspace: int = DEFAULT_WORKSPACE,
+        memory: int | None = None,
     ) -> None:
         """Run a forward pass of each batch and check that everything fits.
 
@@ -63,11 +63,14 @@ class Curvature:
             approximation: How the loss Hessian is factored.
             subset: Samples that carry curvature.
             workspace: Bytes for temporaries.
+            memory: Bytes to get by with beyond the forward pass; None for what is available.
         """
         refuse_contexts()
-        if not isinstance(workspace, int) or workspace < 1:
-            raise InputError(f"workspace must be a number of bytes, at least 1, got {workspace}.")
-        self._workspace = workspace
+        for name, size in (("workspace", workspace), ("memory", memory)):
+            if size is not None and (not isinstance(size, int) or size < 1):
+                raise InputError(f"{name} must be a number of bytes, at least 1, got {size}.")
+        self._workspace, self._memory = workspace, memory
+        self._matrices: dict[str, GroupMatrix] | None = None
         check_loss(loss_func)
         self._model, self._loss_func = model, loss_func
         self.parameters, self.groups, self.approximation = parameters, groups, approximation
@@ -168,22 +171,24 @@ class Curvature:
             self._versions.check()
         else:
             self._kept.linearization.check_fresh()
-        if not self.has_matrices:
-            available = available_bytes(self.like.device)
-            check_fits(
-                self.plan(solver_copies), available, lambda: self._smaller_plans(solver_copies)
+        if self._matrices is None:
+            plan = self.plan(solver_copies)
+            check_fits(plan, self.available, lambda: self._smaller_plans(solver_copies))
+            self._matrices = group_matrices(
+                self.each, self.parameters, self.groups, self._workspace, plan.sweeps
             )
         return self._matrices
 
     @property
     def has_matrices(self) -> bool:
         """Whether the matrices have been made already."""
-        return "_matrices" in vars(self)
+        return self._matrices is not None
 
-    @cached_property
-    def _matrices(self) -> dict[str, GroupMatrix]:
-        """One sweep of backward passes."""
-        return group_matrices(self.each(), self.parameters, self.groups, self._workspace)
+    @property
+    def available(self) -> int | None:
+        """Bytes to get by with beyond the forward pass; None if unknown."""
+        limits = (self._memory, available_bytes(self.like.device))
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def plan(self, solver_copies: int = 0) -> Plan:
         """What the matrices of all blocks will cost."""
@@ -230,7 +235,13 @@ class Curvature:
             for group, names in groups.items()
         }
         return make_plan(
-            sizes, columns, entries, self.like.element_size(), self._workspace, solver_copies
+            sizes,
+            columns,
+            entries,
+            self.like.element_size(),
+            self._workspace,
+            solver_copies,
+            self.available,
         )
 
     def gradient_gram(self, names: list[str]) -> Tensor:
@@ -324,7 +335,10 @@ class Curvature:
         count = min(-(-FEW_COLUMNS // self.columns), len(samples))
         some = replace(batch, samples=torch.tensor(samples[:count], device=self.like.device))
         names = {group: self.groups[group]}
-        matrix = group_matrices([some], self.parameters, names, self._workspace)[group]
+        sweeps = [self.groups[group]]
+        matrix = group_matrices(lambda: [some], self.parameters, names, self._workspace, sweeps)[
+            group
+        ]
         pairs = matrix.pairs(None)
         leading = pairs.keep(slice(max(len(pairs.values) - k, 0), None))
         x = self.like.new_zeros(self.num_curvature_samples * self.columns)

@@ -26,7 +26,6 @@ from vivit.curvature import Curvature
 from vivit.directional import DirectionalDerivatives, curvatures, slopes
 from vivit.errors import InputError
 from vivit.gram import DEFAULT_WORKSPACE
-from vivit.memory import available_bytes
 from vivit.newton import Damping, dampings
 from vivit.operators import (
     FactorOperator,
@@ -87,6 +86,7 @@ class GGN:
         approximation: Approximation = EXACT,
         subset: Subset | None = None,
         workspace: int = DEFAULT_WORKSPACE,
+        memory: int | None = None,
     ) -> None:
         """Set up the GGN.
 
@@ -106,6 +106,9 @@ class GGN:
                 still those of all samples.
             workspace: Bytes for temporaries while the Gram matrix is formed; with less, it takes
                 longer.
+            memory: Bytes to get by with beyond the forward pass, the workspace among them; by
+                default what is available. If one sweep of backward passes would need more, there
+                are several, each for some of the layers: `plan` says how many.
 
         Raises:
             InputError: An argument has a wrong value, or the model gives NaN or infinity.
@@ -114,7 +117,7 @@ class GGN:
         parameters = select_parameters(model, params)
         groups = {"": list(parameters)}
         curvature = Curvature(
-            model, loss_func, data, parameters, groups, approximation, subset, workspace
+            model, loss_func, data, parameters, groups, approximation, subset, workspace, memory
         )
         self._attach(curvature, "")
 
@@ -360,8 +363,7 @@ class GGN:
         curvature = self._curvature
         if method is not None or k is None or k >= largest or curvature.has_matrices:
             return method or FullGram()
-        available = available_bytes(curvature.like.device)
-        return cheapest_solver(curvature.plan(EIGENVECTOR_COPIES), k, available)
+        return cheapest_solver(curvature.plan(EIGENVECTOR_COPIES), k, curvature.available)
 
     def _derivatives(self, pairs: GramPairs) -> DirectionalDerivatives:
         gammas = slopes(self._curvature, pairs, list(self._shapes))

@@ -8,7 +8,8 @@ are symmetric; a block below is rectangular, between two batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -26,49 +27,105 @@ DEFAULT_WORKSPACE = 32 * 2**20
 
 @torch.no_grad()
 def group_matrices(
-    batches: Iterable[BatchCurvature],
+    batches: Callable[[], Iterable[BatchCurvature]],
     parameters: Mapping[str, Tensor],
     groups: Mapping[str, list[str]],
     workspace: int,
+    sweeps: Iterable[Collection[str]],
 ) -> dict[str, GroupMatrix]:
-    """Matrices of all groups, in one sweep of backward passes.
+    """Matrices of all groups.
 
     Args:
-        batches: The batches, of which only one has to exist at a time.
+        batches: Gives the batches, of which only one has to exist at a time.
         parameters: All parameters, by name.
         groups: Names of the parameters of each group.
         workspace: Bytes for the temporaries of one layer's evaluation.
+        sweeps: Names of the parameters that each sweep of backward passes serves; what is kept
+            for them is free before the next.
 
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
     like = next(iter(parameters.values())).detach()
     memory = Workspace(workspace, like)
-    stores = [_curvature_stores(batch, memory) for batch in batches if len(batch.factor)]
-    sizes = [size for size, _ in stores]
-    members = {group: set(names) for group, names in groups.items()}
-    columns: dict[str, Tensor] = {}
-    grams: dict[str, Tensor] = {}
-    for group, group_names in groups.items():
-        own = {name: parameters[name].detach() for name in group_names}
-        if sum(p.numel() for p in own.values()) <= sum(sizes):
-            columns[group] = torch.cat([_group_columns(s, own, size) for size, s in stores])
+    matrices: list[_Matrix] = []
+    for names in sweeps:
+        kept = [_curvature_stores(b, memory, names) for b in batches() if len(b.factor)]
+        sizes, stores = [size for size, _ in kept], [s for _, s in kept]
+        del kept
+        if not matrices:
+            shapes = {name: p.shape for name, p in parameters.items()}
+            matrices = [_Matrix(members, shapes, sizes, like) for members in groups.values()]
+        while stores[0]:
+            layer = [s.pop() for s in stores]  # its memory is free after this layer
+            for matrix in matrices:
+                matrix.add(layer, names)
+    return {group: matrix.finished() for group, matrix in zip(groups, matrices, strict=True)}
+
+
+class _Matrix:
+    """The matrix of a group: its columns, or their Gram matrix if that is smaller."""
+
+    def __init__(
+        self,
+        names: list[str],
+        shapes: Mapping[str, torch.Size],
+        sizes: list[int],
+        like: Tensor,
+    ) -> None:
+        """Begin with zeros.
+
+        Args:
+            names: Parameters of the group.
+            shapes: Of all parameters.
+            sizes: Number of columns of each batch.
+            like: A tensor of the dtype and device to use.
+        """
+        ends = list(itertools.accumulate(shapes[name].numel() for name in names))
+        starts = [0, *ends[:-1]]
+        self._places = {n: slice(*ends) for n, *ends in zip(names, starts, ends, strict=True)}
+        self._blocks, total = _slices(sizes), sum(sizes)
+        self._is_small = ends[-1] <= total
+        self._matrix = like.new_zeros(total, ends[-1] if self._is_small else total)
+
+    def add(self, layer: list[Store], names: Collection[str]) -> None:
+        """Add what a layer keeps, one store for each batch.
+
+        Args:
+            layer: The stores.
+            names: Parameters that count, if they are of this group.
+        """
+        own = {name for name in names if name in layer[0].parameters and name in self._places}
+        if self._is_small:
+            for name in own:
+                for rows, store in zip(self._blocks, layer, strict=True):
+                    self._matrix[rows, self._places[name]] = store.columns({name})
+        elif own:
+            self._add_products(layer, own)
+
+    def _add_products(self, layer: list[Store], names: set[str]) -> None:
+        """Add the products of all pairs of batches to the lower blocks."""
+        for i, rows in enumerate(self._blocks):
+            for j, cols in enumerate(self._blocks[: i + 1]):
+                other = None if i == j else layer[j]
+                layer[i].add_gram(self._matrix[rows, cols], names, other)
+
+    def finished(self) -> GroupMatrix:
+        """The whole matrix.
+
+        Raises:
+            InputError: It is not finite.
+        """
+        if self._is_small:
+            shown = self._matrix
         else:
-            grams[group] = like.new_zeros(sum(sizes), sum(sizes))
-    per_batch = [s for _, s in stores]
-    del stores
-    while per_batch[0]:
-        layer = [s.pop() for s in per_batch]  # its memory is free after this layer
-        for group, names in members.items():
-            gram = grams.get(group)
-            if gram is not None and not names.isdisjoint(layer[0].parameters):
-                _add_layer(gram, layer, sizes, names)
-    for gram in grams.values():
-        mirror(gram)
-    # By the Cauchy-Schwarz inequality, what is not finite shows on the diagonal.
-    if not all(x.isfinite().all() for x in (*columns.values(), *map(torch.diag, grams.values()))):
-        raise InputError(NOT_FINITE)
-    return {group: GroupMatrix(columns.get(group), grams.get(group)) for group in groups}
+            mirror(self._matrix)
+            shown = self._matrix.diagonal()  # by the Cauchy-Schwarz inequality, all shows there
+        if not shown.isfinite().all():
+            raise InputError(NOT_FINITE)
+        return (
+            GroupMatrix(self._matrix, None) if self._is_small else GroupMatrix(None, self._matrix)
+        )
 
 
 @torch.no_grad()
@@ -91,10 +148,12 @@ def gradient_grams(
     """
     members, memory = set(names), Workspace(workspace, like)
     left = [
-        _stores(b.linearization, b.factor, b.samples, memory) for b in batches() if len(b.factor)
+        _stores(b.linearization, b.factor, b.samples, memory, members)
+        for b in batches()
+        if len(b.factor)
     ]
     right = [  # one column per sample: its loss gradient
-        _stores(b.linearization, b.gradient.unsqueeze(1), None, memory) for b in batches()
+        _stores(b.linearization, b.gradient.unsqueeze(1), None, memory, members) for b in batches()
     ]
     heights, widths = [size for size, _ in left], [size for size, _ in right]
     result = like.new_zeros(sum(heights), sum(widths))
@@ -102,71 +161,63 @@ def gradient_grams(
     for row, (_, ours) in zip(rows, left, strict=True):
         for col, (_, theirs) in zip(cols, right, strict=True):
             for one, other in zip(ours, theirs, strict=True):
-                if not members.isdisjoint(one.parameters):
-                    one.add_gram(result[row, col], members, other)
+                one.add_gram(result[row, col], members, other)
     return result
 
 
-def _curvature_stores(batch: BatchCurvature, workspace: Workspace) -> tuple[int, list[Store]]:
+def _curvature_stores(
+    batch: BatchCurvature, workspace: Workspace, names: Collection[str]
+) -> tuple[int, list[Store]]:
     """Send the columns back; their number, and what the layers keep of them."""
     if batch.samples is not None and batch.alone:
         some = batch.linearization.of_samples(batch.samples)
         if some is not None:
-            return _stores(some, batch.factor, None, workspace)
-    return _stores(batch.linearization, batch.factor, batch.samples, workspace)
+            return _stores(some, batch.factor, None, workspace, names)
+    return _stores(batch.linearization, batch.factor, batch.samples, workspace, names)
 
 
 def _stores(
-    linearization: Linearization, factor: Tensor, samples: Tensor | None, workspace: Workspace
+    linearization: Linearization,
+    factor: Tensor,
+    samples: Tensor | None,
+    workspace: Workspace,
+    names: Collection[str],
 ) -> tuple[int, list[Store]]:
+    """Stores of those layers and other parameters that have one of some names."""
     num_samples, num_columns = factor.shape[:2]
+    layout = linearization.layout
+    parts = [name for name in layout.parts if name in names]
+    generic = [name for name in layout.generic if name in names]
+    whole = [i for i in range(layout.num_whole) if not {*names}.isdisjoint(layout.layers[i].key)]
+    wanted = [*whole, *{part.layer: None for name in parts for part in layout.parts[name]}]
     with linearization.restricted(samples):
         layers = linearization.layers
-        stores = [store_for(layer, num_columns, factor, workspace) for layer in layers]
-        linearization.send_back(factor, lambda i, c, s: stores[i].receive(c, s))
-    whole = stores[: linearization.layout.num_whole]
-    parts = [DenseStore(name, columns) for name, columns in _sums(linearization, stores)]
+        kept = {i: store_for(layers[i], num_columns, factor, workspace) for i in wanted}
+        linearization.send_back(factor, wanted, lambda i, c, s: kept[i].receive(c, s))
+    stores: list[Store] = [kept[i] for i in whole]
+    stores += [DenseStore(name, _sum(linearization, kept, name)) for name in parts]
     columns = {
         name: factor.new_empty(num_samples * num_columns, *linearization.parameters[name].shape)
-        for name in linearization.layout.generic
+        for name in generic
     }
-    for n, c, column in linearization.sample_columns(factor, samples):
+    for n, c, column in linearization.sample_columns(factor, samples, generic):
         for name, value in column.items():
             columns[name][n * num_columns + c] = value
-    generic = [DenseStore(name, values) for name, values in columns.items()]
-    return num_samples * num_columns, [*whole, *parts, *generic]
+    stores += [DenseStore(name, values) for name, values in columns.items()]
+    return num_samples * num_columns, stores
 
 
-def _sums(linearization: Linearization, stores: list[LayerStore]) -> Iterator[tuple[str, Tensor]]:
-    """Columns of the parameters that have parts, shape ``[M, p]``."""
-    for name, parts in linearization.layout.parts.items():
-        total: Tensor | None = None
-        for part in parts:
-            store = stores[part.layer]
-            columns = store.columns({label for label in store.parameters if label is not None})
-            if part.made is not None:
-                columns = linearization.pull_columns(columns, part.made, name)
-            total = columns if total is None else total + columns
-        assert total is not None
-        yield name, total
-
-
-def _group_columns(stores: list[Store], group: Mapping[str, Tensor], size: int) -> Tensor:
-    """The columns of a group of few parameters, shape ``[M, D]``, in the order of flat vectors."""
-    owners = {name: store for store in stores for name in store.parameters}
-    parts = [
-        owners[name].columns({name}) if name in owners else p.new_zeros(size, p.numel())
-        for name, p in group.items()
-    ]
-    return torch.cat(parts, dim=1)
-
-
-def _add_layer(gram: Tensor, layer: list[Store], sizes: list[int], names: set[str]) -> None:
-    """Add the products of all pairs of batches to the lower blocks."""
-    blocks = _slices(sizes)
-    for i, rows in enumerate(blocks):
-        for j, cols in enumerate(blocks[: i + 1]):
-            layer[i].add_gram(gram[rows, cols], names, None if i == j else layer[j])
+def _sum(linearization: Linearization, kept: Mapping[int, LayerStore], name: str) -> Tensor:
+    """Columns of a parameter that has parts, shape ``[M, p]``."""
+    total: Tensor | None = None
+    for part in linearization.layout.parts[name]:
+        store = kept[part.layer]
+        columns = store.columns({label for label in store.parameters if label is not None})
+        if part.made is not None:
+            columns = linearization.pull_columns(columns, part.made, name)
+        total = columns if total is None else total + columns
+    assert total is not None
+    return total
 
 
 def _slices(sizes: list[int]) -> list[slice]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vivit.layers.cost import (
@@ -77,6 +77,8 @@ class Plan:
         solver_bytes: Of the eigensolver's copies, for the largest group.
         forward_flops: Of a forward pass through the affine layers.
         sides: Size of the matrix that is decomposed for each group.
+        sweeps: Names of the parameters that each sweep of backward passes serves. One sweep is
+            the fastest; with several, less is kept at a time.
     """
 
     num_columns: int
@@ -86,6 +88,7 @@ class Plan:
     solver_bytes: int
     forward_flops: float
     sides: tuple[int, ...]
+    sweeps: tuple[frozenset[str], ...]
 
     @property
     def flops(self) -> float:
@@ -94,14 +97,18 @@ class Plan:
 
     @property
     def kept_bytes(self) -> int:
-        """Kept between the backward passes and the Gram matrices."""
-        return sum(layer.kept_bytes for layer in self.layers)
+        """Kept between the backward passes and the Gram matrices, in the largest sweep."""
+        return max(
+            sum(x.kept_bytes for x in self.layers if not names.isdisjoint(x.parameters))
+            for names in self.sweeps
+        )
 
     @property
     def peak_bytes(self) -> int:
         """The most that lives at once: in backward passes, contractions or the eigensolver."""
-        backward = LIVE_COTANGENTS * max((x.output_bytes for x in self.layers), default=0)
-        working = max((x.working_bytes for x in self.layers), default=0)
+        backward, working = _passing_bytes(self.layers)
+        if len(self.sweeps) > 1:  # the matrices are there from the second sweep on
+            backward += self.matrix_bytes
         return max(
             self.kept_bytes + max(backward, self.matrix_bytes + working),
             self.matrix_bytes + self.solver_bytes,
@@ -129,8 +136,9 @@ class Plan:
             ).rstrip()
             for row in (header, tuple("-" * width for width in widths), *rows)
         ]
+        sweeps = f"{len(self.sweeps)} sweeps; " if len(self.sweeps) > 1 else ""
         table.append(
-            f"{self.num_columns} columns, {self.flops / 1e9:.1f} GFLOP; matrices "
+            f"{sweeps}{self.num_columns} columns, {self.flops / 1e9:.1f} GFLOP; matrices "
             f"{human_bytes(self.matrix_bytes)}, eigensolver {human_bytes(self.solver_bytes)}; "
             f"peak {human_bytes(self.peak_bytes)} beyond the forward pass"
         )
@@ -144,6 +152,7 @@ def make_plan(
     element_size: int,
     workspace: int,
     solver_copies: int,
+    available: int | None = None,
 ) -> Plan:
     """Predict evaluations, flops and bytes.
 
@@ -154,9 +163,10 @@ def make_plan(
         element_size: Bytes of an element.
         workspace: Bytes for temporaries.
         solver_copies: Matrices that the eigensolver holds beside its input.
+        available: Bytes to get by with, in as many sweeps as it takes; None for one sweep.
 
     Returns:
-        The plan.
+        The plan. If it does not fit, however many sweeps there are, it has one.
     """
     samples = sum(batch.samples for batch in batches)
     total = samples * columns
@@ -165,10 +175,11 @@ def make_plan(
         total * sum(sizes.values()) if sum(sizes.values()) <= total else total**2
         for sizes in groups.values()
     ]
-    return Plan(
+    units = [*_units(batches, columns, groups, element_size, workspace)]
+    plan = Plan(
         num_columns=total,
         num_samples=samples,
-        layers=tuple(_layers(batches, columns, groups, element_size, workspace)),
+        layers=tuple(layer for unit in units for layer in unit),
         matrix_bytes=sum(held) * element_size,
         solver_bytes=solver_copies * max(sides) ** 2 * element_size,
         forward_flops=sum(
@@ -177,32 +188,70 @@ def make_plan(
             if not x.one_hot
         ),
         sides=tuple(sides),
+        sweeps=(frozenset(name for unit in units for x in unit for name in x.parameters),),
     )
+    if available is None or plan.peak_bytes <= available:
+        return plan
+    backward, working = _passing_bytes(plan.layers)
+    several = _sweeps(units, available - plan.matrix_bytes - max(backward, working))
+    return plan if several is None else replace(plan, sweeps=several)
 
 
-def _layers(
+def _passing_bytes(layers: Sequence[LayerPlan]) -> tuple[int, int]:
+    """What lives for a while: in backward passes, and in contractions."""
+    backward = LIVE_COTANGENTS * max((x.output_bytes for x in layers), default=0)
+    return backward, max((x.working_bytes for x in layers), default=0)
+
+
+def _sweeps(units: Sequence[Sequence[LayerPlan]], limit: int) -> tuple[frozenset[str], ...] | None:
+    """Divide layers such that no more than a limit is kept at a time; None if that cannot be.
+
+    Late layers come first: their backward passes end early.
+    """
+    sweeps: list[frozenset[str]] = []
+    left = 0
+    for unit in reversed(units):
+        kept = sum(x.kept_bytes for x in unit)
+        names = frozenset(name for x in unit for name in x.parameters)
+        if kept > limit:
+            return None
+        if sweeps and kept <= left:
+            sweeps[-1] |= names
+        else:
+            sweeps.append(names)
+            left = limit
+        left -= kept
+    return tuple(sweeps)
+
+
+def _units(
     batches: Sequence[BatchSizes],
     columns: int,
     groups: Mapping[str, Mapping[str, int]],
     element_size: int,
     workspace: int,
-) -> Iterable[LayerPlan]:
+) -> Iterator[list[LayerPlan]]:
+    """What is kept together: each layer, or parameter without one, in all of its groups."""
     samples = sum(batch.samples for batch in batches)
     total = samples * columns
     for layer in (replace(layer, samples=samples) for layer in batches[0].layers):
         selected = {name for name in (layer.weight, layer.bias) if name is not None}
         kept = _kept(layer.shape(columns, selected), element_size)
+        unit = []
         for sizes in groups.values():
             names = tuple(x for x in (layer.weight, layer.bias) if x in sizes and x is not None)
             if names:
                 small = sum(sizes.values()) <= total
                 shape = layer.shape(columns, names)
-                yield _affine(names, shape, kept, small, element_size, workspace)
+                unit.append(_affine(names, shape, kept, small, element_size, workspace))
                 kept = (kept[0], 0)  # once for all groups
+        yield unit
     for name in batches[0].dense:
-        for sizes in groups.values():
-            if name in sizes:
-                yield _dense(name, total, sizes[name], element_size)
+        yield [
+            _dense(name, total, sizes[name], element_size)
+            for sizes in groups.values()
+            if name in sizes
+        ]
 
 
 def _kept(shape: AffineShape, element_size: int) -> tuple[str, int]:

@@ -232,7 +232,7 @@ def cheapest_solver(plan: Plan, k: int, available: int | None) -> Solver:
     if available is not None and plan.peak_bytes > available:
         return Lanczos()
     columns = plan.num_columns / plan.num_samples
-    gram = plan.flops + columns * plan.forward_flops
+    gram = plan.flops + len(plan.sweeps) * columns * plan.forward_flops
     gram += FLOPS_PER_EIGENVECTOR * sum(side**3 for side in plan.sides)
     products = PRODUCTS + PRODUCTS_PER_PAIR * k
     lanczos = products * PASSES_PER_PRODUCT * plan.forward_flops * len(plan.sides)

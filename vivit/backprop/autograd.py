@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -213,18 +213,21 @@ class Linearization:
         finally:
             self._samples = None
 
-    def send_back(self, factor: Tensor, receive: Callable[[int, int, Tensor], None]) -> None:
+    def send_back(
+        self, factor: Tensor, wanted: Collection[int], receive: Callable[[int, int, Tensor], None]
+    ) -> None:
         """Backpropagate the columns of a loss-Hessian factor to the affine layers.
 
         Args:
             factor: Shape ``[N, C, *out]`` for the samples to which this is `restricted`.
+            wanted: Indices of layers in `layers`; backward passes end where no other is behind.
             receive: Takes the index of a layer in `layers`, that of a column, and the cotangent
                 ``[N, T, g, o]``, which does not live on; the columns of a layer come in order.
         """
         self.check_fresh()
         layers, groups = self.layers, self.layout.edges
-        flat = [edge for edges in groups for edge in edges]
-        owners = [(i, place) for i, edges in enumerate(groups) for place in range(len(edges))]
+        flat = [edge for i in wanted for edge in groups[i]]
+        owners = [(i, place) for i in wanted for place in range(len(groups[i]))]
         for c, column in enumerate(factor.unbind(1)):
             partial: dict[int, dict[int, Tensor]] = {}
 
@@ -242,19 +245,20 @@ class Linearization:
             self._visit(self._embed(column), flat, take)
 
     def sample_columns(
-        self, factor: Tensor, samples: Tensor | None
+        self, factor: Tensor, samples: Tensor | None, names: Sequence[str]
     ) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
         """The generic rule: one vector-Jacobian product per sample and column.
 
         Args:
             factor: Shape ``[N, C, *out]``.
             samples: Indices of these samples in the batch; None for all.
+            names: Parameters that need it.
 
         Yields:
-            Sample ``n``, column ``c`` and ``J_n^T s_nc`` for the parameters that need it.
+            Sample ``n``, column ``c`` and ``J_n^T s_nc`` for the parameters.
         """
         self.check_fresh()
-        inputs = [self.parameters[name] for name in self.layout.generic]
+        inputs = [self.parameters[name] for name in names]
         if not inputs:
             return
         cotangent = torch.zeros_like(self.output)
@@ -262,11 +266,7 @@ class Linearization:
         for n, row in enumerate(rows):
             for c in range(factor.shape[1]):
                 cotangent[row] = factor[n, c]
-                yield (
-                    n,
-                    c,
-                    dict(zip(self.layout.generic, self._pull(cotangent, inputs), strict=True)),
-                )
+                yield n, c, dict(zip(names, self._pull(cotangent, inputs), strict=True))
             cotangent[row] = 0
 
     def pull_columns(self, columns: Tensor, made: GradientEdge, name: str) -> Tensor:
