@@ -133,11 +133,19 @@ def test_choice_is_the_best_of_all(shape, element_size):
 def test_workspace_is_used_again():
     workspace = memory(800)
     assert workspace.size == 100
-    first, second = workspace.take(5, 20), workspace.take(3, slot=1)
-    assert (first.shape, second.shape) == ((5, 20), (3,))
+    first, second = workspace.take(4, 20), workspace.take(20, slot=1)
+    assert (first.shape, second.shape) == ((4, 20), (20,))
     again = workspace.take(50)
     assert again.data_ptr() == first.data_ptr() != second.data_ptr()
     assert workspace.take(200).shape == (200,)  # one evaluation may need more
+
+
+def test_workspace_is_one_for_both_slots():
+    """What is larger than it has to be beside the other is given up."""
+    workspace = memory(800)
+    workspace.take(80)
+    workspace.take(50, slot=1)
+    assert [len(x) for x in workspace._memory] == [0, 50]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The plan of a Gram matrix is what is done, and memory is checked before it begins."""
 
+import gc
 import re
 import resource
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -11,8 +13,8 @@ from cases import CASES, conv2d, mlp
 from torch import nn
 
 import vivit
-from vivit import curvature, memory
-from vivit.gram import _curvature_stores, group_matrices
+from vivit import curvature, gram, memory
+from vivit.gram import _stores, group_matrices
 from vivit.layers import store
 from vivit.layers.affine import Workspace
 from vivit.layers.cost import Evaluation, evaluation_cost
@@ -40,11 +42,9 @@ def tensors(kept):
 
 def test_what_is_kept(ggn):
     """Stores, their parameters and bytes are the planned ones."""
-    _, stores = _curvature_stores(
-        next(ggn._curvature.each()),
-        Workspace(2**20, ggn._curvature.like),
-        ggn._curvature.parameters,
-    )
+    memory = Workspace(2**20, ggn._curvature.like)
+    carrying = next(ggn._curvature.each()).carrying()
+    stores = _stores(*carrying, memory, ggn._curvature.parameters)
     done = sorted(
         (sorted(filter(None, kept.parameters)), KEPT[type(kept)], tensors(kept)) for kept in stores
     )
@@ -158,7 +158,7 @@ def test_what_would_fit_is_what_fits(monkeypatch):
 def test_nothing_fits(monkeypatch):
     monkeypatch.setattr(curvature, "available_bytes", lambda _: 1)
     with pytest.raises(vivit.InsufficientMemoryError, match="No variant of it would fit"):
-        vivit.GGN(mlp(), CE, BATCH).gram()
+        vivit.GGN(mlp(), CE, BATCH).eigvalsh()
 
 
 def test_unknown_memory_is_no_reason_to_refuse(monkeypatch):
@@ -244,6 +244,61 @@ def test_several_sweeps_of_blocks(groups):
         assert torch.allclose(parts[name].gram(), block.gram(), rtol=1e-12, atol=1e-12)
 
 
+def test_a_sweep_leaves_nothing_behind(monkeypatch):
+    model = mlp()
+    ggn = vivit.GGN(model, CE, BATCH)
+    curvature, alive, original = ggn._curvature, [], gram._stores
+
+    def stores(*args):
+        gc.collect()
+        assert not any(reference() for reference in alive)
+        made = original(*args)
+        alive.extend(map(weakref.ref, made))
+        return made
+
+    monkeypatch.setattr(gram, "_stores", stores)
+    sweeps = [["4.weight", "4.bias"], ["2.weight", "2.bias"], ["0.weight", "0.bias"]]
+    args = curvature._carrying, curvature.parameters, curvature.groups, 2**20
+    matrix = group_matrices(*args, sweeps)[""].gram_matrix()
+    assert len(alive) == 3
+    assert torch.allclose(matrix, vivit.GGN(model, CE, BATCH).gram())
+
+
+class Either(nn.Module):
+    """Uses other parameters for other widths."""
+
+    def __init__(self):
+        super().__init__()
+        self.narrow, self.wide = nn.Linear(3, 4), nn.Linear(5, 4)
+
+    def forward(self, x):
+        return (self.narrow if x.shape[1] == 3 else self.wide)(x)
+
+
+@pytest.mark.parametrize("memory", [None, 10**4])
+def test_batches_that_use_different_parameters(memory):
+    """Those that the first batch does not use count as well, and are planned for."""
+    model = Either().double()
+    y = torch.tensor([0, 1, 2])
+    data = [(torch.randn(3, 3).double(), y), (torch.randn(3, 5).double(), y)]
+    ggn = vivit.GGN(model, CE, data, memory=memory)
+    v = torch.randn(ggn.num_columns).double()
+    assert torch.allclose(ggn.gram() @ v, ggn.gram_operator() @ v)
+    names = {name for layer in ggn.plan().layers for name in layer.parameters}
+    assert names == set(ggn.parameter_names)
+    assert {layer.kept for layer in ggn.plan().layers} == {"dense"}
+
+
+def test_a_gram_matrix_of_few_parameters_may_not_fit():
+    """Though their D x D matrix does."""
+    data = torch.randn(50, 5), torch.randint(3, (50,))
+    ggn = vivit.GGN(mlp(), CE, data, params=["4.bias"], memory=30_000)
+    message = r"Gram matrix of 100 columns has 39 KiB, but 29 KiB are available. Use fewer samples"
+    with pytest.raises(vivit.InsufficientMemoryError, match=message):
+        ggn.gram()
+    assert len(ggn.eigvalsh()) == 3
+
+
 def test_late_layers_need_short_backward_passes():
     """A sweep for the last layer does not come by those before."""
     ggn = vivit.GGN(mlp(), CE, BATCH)
@@ -266,7 +321,9 @@ def test_any_sweeps_give_the_same(case):
     ggn = vivit.GGN(model, loss_func, (x, y))
     curvature = ggn._curvature
     sweeps = [[name] for name in reversed(ggn.parameter_names)]
-    matrix = group_matrices(curvature.each, curvature.parameters, curvature.groups, 2**20, sweeps)
+    matrix = group_matrices(
+        curvature._carrying, curvature.parameters, curvature.groups, 2**20, sweeps
+    )
     expected = ggn.gram()
     difference = (matrix[""].gram_matrix() - expected).abs().max()
     assert difference <= 1e-12 * expected.abs().max()

@@ -8,8 +8,9 @@ from cases import CASES, mlp
 from torch import nn
 
 import vivit
-from vivit import FullGram, Lanczos, MonteCarlo, ggn
-from vivit.solvers import cheapest_solver
+from vivit import FullGram, Lanczos, MonteCarlo, curvature, ggn
+from vivit.errors import ConvergenceError
+from vivit.solvers import cheapest_solver, leading_of_matrix
 
 CE = nn.CrossEntropyLoss()
 BATCH = torch.randn(4, 5).double(), torch.tensor([0, 1, 2, 0])
@@ -79,6 +80,147 @@ def test_copies_of_an_eigenvalue(n, k, dtype):
     assert (found.values - exact[-k:]).abs().max() <= 1e-5 * exact[-1]
     vectors = flat(found.vectors)
     assert (vectors @ vectors.T - torch.eye(k)).abs().max() <= 2e-3
+
+
+def products(block, k, method):
+    """Products that an iteration takes."""
+    count = 0
+    multiply = block._curvature.contract
+
+    def contract(*args, **options):
+        nonlocal count
+        count += 1
+        return multiply(*args, **options)
+
+    block._curvature.contract = contract
+    return block.eigh(k=k, method=method), lambda: count
+
+
+def test_few_samples_give_a_start(monkeypatch):
+    """It saves products, and does not change what is found; few must not be most."""
+    torch.manual_seed(0)
+    prototypes = torch.randn(6, 20).double()
+    y = torch.arange(60) % 6
+    x = prototypes[y] + 0.01 * torch.randn(60, 20).double()
+    model = nn.Linear(20, 6).double()
+    found, counts = [], []
+    for few in (36, 200):
+        monkeypatch.setattr(curvature, "FEW_COLUMNS", few)
+        block = vivit.GGN(model, CE, (x, y))
+        assert (block._curvature.leading_of_some(2, "") is None) == (few == 200)
+        pairs, count = products(block, 2, Lanczos())
+        found.append(pairs.values)
+        counts.append(count())
+    assert torch.allclose(found[0], found[1], rtol=1e-8)
+    assert counts[0] < counts[1]
+
+
+SPECTRA = {
+    "flat": torch.linspace(1, 0.9, 200),
+    "copies": torch.cat([torch.ones(6), torch.linspace(0.5, 0, 194)]),
+    "close copies": torch.tensor([1.01, 1.0, 0.99, 0.98] * 10 + [0.5] * 160),
+    "low rank": torch.cat([torch.tensor([3.0, 2.0]), torch.zeros(198)]),
+    "wide": 10.0 ** -torch.arange(200.0).mul(0.2),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_few_pairs_of_a_matrix(name, dtype):
+    """As accurate as LAPACK's, whatever the spectrum."""
+    spectrum = SPECTRA[name].double().sort().values
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(200, 200, generator=generator).double())[0]
+    gram = ((basis * spectrum) @ basis.T).to(dtype)
+    gram = (gram + gram.T) / 2
+    pairs = leading_of_matrix(gram, 4, None)
+    assert pairs is not None
+    exact = spectrum[-len(pairs.values) :]
+    assert len(exact) == (2 if name == "low rank" else 4)
+    eps = 100 * torch.finfo(dtype).eps * spectrum[-1]
+    values, vectors = pairs.values.double(), pairs.coefficients.double()
+    assert (values - exact).abs().max() <= eps
+    assert (gram.double() @ vectors - vectors * values).norm() <= eps
+    assert (vectors.T @ vectors - torch.eye(len(exact)).double()).abs().max() <= eps
+
+
+def test_many_pairs_of_a_matrix_are_left_to_lapack():
+    assert leading_of_matrix(torch.eye(200), 5, None) is None
+
+
+def test_pairs_of_a_matrix_that_do_not_converge_are_left_to_lapack(monkeypatch):
+    monkeypatch.setattr(Lanczos, "pairs", lambda *_, **__: (_ for _ in ()).throw(ConvergenceError))
+    assert leading_of_matrix(torch.eye(200), 1, None) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_left_to_search(seed):
+    """Beside what was found there is a null space of one dimension."""
+    torch.manual_seed(seed)
+    x = torch.randn(2, 5).double()
+    data = x[[0, 1, 1]], torch.randn(3, 1).double()
+    block = vivit.GGN(nn.Linear(5, 1).double(), nn.MSELoss(), data)
+    found = block.eigh(k=2, method=Lanczos(seed=seed)).values
+    assert torch.allclose(found, block.eigvalsh()[-2:])
+
+
+class TiedTable(nn.Module):
+    """A table of vectors, one of which is padding, that is the output layer as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(4, 5, padding_idx=0)
+        nn.init.normal_(self.table.weight)
+
+    def forward(self, tokens):
+        return self.table(tokens).tanh().mean(1) @ self.table.weight.T
+
+
+def test_forward_mode_does_not_move_padding():
+    data = torch.tensor([[0, 1], [2, 0], [3, 1]]), torch.tensor([0, 1, 3])
+    block = vivit.GGN(TiedTable().double(), CE, data)
+    v = torch.randn(block.num_columns).double()
+    assert torch.allclose(block.gram_operator() @ v, block.gram() @ v)
+    assert not next(block._curvature.each()).linearization._has_forward_mode
+
+
+def test_no_start_from_a_model_that_needs_its_batch_size(monkeypatch):
+    monkeypatch.setattr(curvature, "FEW_COLUMNS", 2)
+
+    class Fixed(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.reshape(4, 5))
+
+    block = vivit.GGN(Fixed(5, 3).double(), CE, BATCH)
+    assert block._curvature.leading_of_some(1, "") is None
+    expected = block.eigh(k=1, method=FullGram()).values
+    assert torch.allclose(block.eigh(k=1, method=Lanczos(1e-12)).values, expected)
+
+
+class OnlyBackward(torch.autograd.Function):
+    """Two times the input, without a forward mode."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, s):
+        return 2 * s
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return OnlyBackward.apply(x)
+
+
+@pytest.mark.parametrize(("layer", "expected"), [(nn.ReLU(), True), (Doubled(), False)])
+def test_forward_mode_where_there_is_one(layer, expected):
+    model = nn.Sequential(nn.Linear(5, 4), layer, nn.Linear(4, 3)).double()
+    block = vivit.GGN(model, CE, BATCH)
+    operator, v = block.gram_operator(), torch.randn(8).double()
+    assert torch.allclose(operator @ v, block.gram() @ v)
+    assert next(block._curvature.each()).linearization._has_forward_mode == expected
 
 
 def test_no_curvature():

@@ -40,6 +40,10 @@ class Batch:
     normalizer: float | None
 
 
+Carrying = tuple[Linearization, Tensor, Tensor | None]
+"""A linearization, the factor ``[N, C, *out]``, and the indices of its samples; None for all."""
+
+
 @dataclass(frozen=True)
 class BatchCurvature:
     """A batch with its autograd graph.
@@ -74,6 +78,18 @@ class BatchCurvature:
             factor = factor[self.samples]
         scale = (self.weight * self.boost) ** 0.5
         return factor if scale == 1 else factor * scale
+
+    def carrying(self) -> Carrying:
+        """The model, the factor, and which samples of the model it belongs to (None for all).
+
+        A subset gets a linearization of its own, whose backward passes cost less, if the model
+        can run on it.
+        """
+        if self.samples is not None and self.alone:
+            some = self.linearization.of_samples(self.samples)
+            if some is not None:
+                return some, self.factor, None
+        return self.linearization, self.factor, self.samples
 
     def multiply(self, u: Tensor) -> Tensor:
         """The loss Hessian, as it is approximated, times ``u``, shape ``[N, *out]``."""

@@ -52,7 +52,7 @@ def block_diagonal(
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN for groups of parameters.
 
-    The Gram matrices of all blocks come from one sweep of backward passes, made when the first
+    The Gram matrices of all blocks come from common sweeps of backward passes, made when the first
     of them is asked for.
 
     Args:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from vivit.backprop.autograd import Linearization
 from vivit.backprop.checks import Versions, refuse_contexts
 from vivit.backprop.random_state import RandomState
-from vivit.batches import Batch, BatchCurvature, as_batches, loss_gradient
+from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, loss_gradient
 from vivit.errors import InputError
 from vivit.gram import DEFAULT_WORKSPACE, gradient_grams, group_matrices
 from vivit.losses import LossHessian, check_loss, loss_hessian
@@ -26,6 +26,10 @@ from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix
 
 FEW_COLUMNS = 256
 """Columns of the few samples whose leading eigenspace starts a Lanczos iteration."""
+
+
+TYPICAL_VECTORS = 100
+"""Vectors that a Lanczos iteration keeps, or twice as many for a moment."""
 
 
 class Curvature:
@@ -120,6 +124,7 @@ class Curvature:
         common = {key for key in layers[0] if all(key in keys for keys in layers)}
         odd = {key for keys in layers for key in keys - common}
         self._generic = frozenset(generic | {name for key in odd for name in key if name})
+        self._sizes = [sizes.with_generic(sorted(self._generic)) for sizes in self._sizes]
         return linearization, hessian
 
     def _columns_of(self, hessian: LossHessian) -> int:
@@ -175,9 +180,13 @@ class Curvature:
             plan = self.plan(solver_copies)
             check_fits(plan, self.available, lambda: self._smaller_plans(solver_copies))
             self._matrices = group_matrices(
-                self.each, self.parameters, self.groups, self._workspace, plan.sweeps
+                self._carrying, self.parameters, self.groups, self._workspace, plan.sweeps
             )
         return self._matrices
+
+    def _carrying(self) -> Iterator[Carrying]:
+        """What carries curvature, batch by batch."""
+        return (batch.carrying() for batch in self.each() if len(batch.factor))
 
     @property
     def has_matrices(self) -> bool:
@@ -218,10 +227,11 @@ class Curvature:
             yield 'block_diagonal(groups="layer")', blocks
 
     def _without_matrices(self) -> Plan:
-        """What products with the Gram matrix cost: nothing is kept of the layers."""
+        """What products with the Gram matrix cost: nothing is kept but vectors."""
         plan = self.plan()
         layers = tuple(replace(x, kept_bytes=0, working_bytes=0) for x in plan.layers)
-        return replace(plan, layers=layers, matrix_bytes=0)
+        vectors = TYPICAL_VECTORS * plan.num_columns * self.like.element_size()
+        return replace(plan, layers=layers, matrix_bytes=vectors)
 
     def _plan(
         self,
@@ -319,8 +329,10 @@ class Curvature:
         return torch.cat(parts)
 
     @torch.no_grad()
-    def leading_of_some(self, k: int, group: str) -> Tensor:
+    def leading_of_some(self, k: int, group: str) -> Tensor | None:
         """What makes a vector near the leading eigenspace, from the Gram matrix of few samples.
+
+        It takes backward passes of these samples alone, which cost next to nothing.
 
         Args:
             k: Number of eigenvectors to add up.
@@ -328,23 +340,32 @@ class Curvature:
 
         Returns:
             ``x`` of shape ``[M]``, not zero for a few samples only: ``V x`` is the sum of the
-            leading eigenvectors of their curvature.
+            leading eigenvectors of their curvature. None if few are most of
+            them, or the model cannot run on them alone.
         """
         batch = next(batch for batch in self.each() if len(batch.factor))
         samples = range(batch.batch.size) if batch.samples is None else batch.samples.tolist()
-        count = min(-(-FEW_COLUMNS // self.columns), len(samples))
-        some = replace(batch, samples=torch.tensor(samples[:count], device=self.like.device))
+        count = max(FEW_COLUMNS // self.columns, 1)
         names = {group: self.groups[group]}
-        sweeps = [self.groups[group]]
-        matrix = group_matrices(lambda: [some], self.parameters, names, self._workspace, sweeps)[
-            group
-        ]
-        pairs = matrix.pairs(None)
+        sizes = self._sizes[batch.batch.index].of_samples(count)
+        plan = self._plan([sizes], self.columns, names, EIGENVECTOR_COPIES)
+        too_large = self.available is not None and plan.peak_bytes > self.available
+        if self.columns > FEW_COLUMNS or 2 * count > len(samples) or too_large:
+            return None
+        few = torch.tensor(samples[:count], device=self.like.device)
+        some = batch.linearization.of_samples(few)
+        if some is None:
+            return None
+        factor = batch.factor[:count]
+        matrices = group_matrices(
+            lambda: [(some, factor, None)], self.parameters, names, self._workspace, plan.sweeps
+        )
+        pairs = matrices[group].pairs(None)
         leading = pairs.keep(slice(max(len(pairs.values) - k, 0), None))
         x = self.like.new_zeros(self.num_curvature_samples * self.columns)
-        weights = leading.values.rsqrt()
         start = self._rows(batch).start * self.columns
-        x[start : start + count * self.columns] = leading.coefficients @ weights
+        weighted = leading.coefficients @ leading.values.rsqrt()
+        x[start : start + len(weighted)] = weighted
         return x
 
     def vectors(self, pairs: GramPairs, names: Iterable[str]) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from vivit.curvature import Curvature
 from vivit.directional import DirectionalDerivatives, curvatures, slopes
 from vivit.errors import InputError
 from vivit.gram import DEFAULT_WORKSPACE
+from vivit.memory import check_matrix_fits
 from vivit.newton import Damping, dampings
 from vivit.operators import (
     FactorOperator,
@@ -162,6 +163,9 @@ class GGN:
         Raises:
             InsufficientMemoryError: It would not fit; so for all that needs eigenvalues.
         """
+        curvature = self._curvature
+        size = self.num_columns**2 * curvature.like.element_size()
+        check_matrix_fits(self.num_columns, size, curvature.available)
         return self._curvature.matrices()[self._group].gram_matrix()
 
     def plan(self) -> Plan:
@@ -341,7 +345,8 @@ class GGN:
         solver = self._solver(k, method, largest)
         if isinstance(solver, Lanczos) and k is not None:
             operator, curvature = self.gram_operator(), self._curvature
-            start = operator @ curvature.leading_of_some(k, self._group)
+            leading = curvature.leading_of_some(k, self._group)
+            start = None if leading is None else operator @ leading
             size, like = self.num_columns, curvature.like
             return solver.pairs(operator.__matmul__, size, k, rank_tolerance, like, start)
         matrix = self._curvature.matrices(EIGENVECTOR_COPIES)[self._group]

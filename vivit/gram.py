@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vivit.backprop.autograd import Linearization
-from vivit.batches import BatchCurvature
+from vivit.batches import BatchCurvature, Carrying
 from vivit.errors import InputError
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import DenseStore, LayerStore, Store, store_for
@@ -27,7 +27,7 @@ DEFAULT_WORKSPACE = 32 * 2**20
 
 @torch.no_grad()
 def group_matrices(
-    batches: Callable[[], Iterable[BatchCurvature]],
+    carrying: Callable[[], Iterable[Carrying]],
     parameters: Mapping[str, Tensor],
     groups: Mapping[str, list[str]],
     workspace: int,
@@ -36,7 +36,7 @@ def group_matrices(
     """Matrices of all groups.
 
     Args:
-        batches: Gives the batches, of which only one has to exist at a time.
+        carrying: Gives what carries curvature, batch by batch; one has to exist at a time.
         parameters: All parameters, by name.
         groups: Names of the parameters of each group.
         workspace: Bytes for the temporaries of one layer's evaluation.
@@ -47,12 +47,14 @@ def group_matrices(
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
     like = next(iter(parameters.values())).detach()
-    memory = Workspace(workspace, like)
     matrices: list[_Matrix] = []
     for names in sweeps:
-        kept = [_curvature_stores(b, memory, names) for b in batches() if len(b.factor)]
-        sizes, stores = [size for size, _ in kept], [s for _, s in kept]
-        del kept
+        memory = Workspace(workspace, like)  # free during the backward passes of the next
+        sizes, stores = [], []
+        for linearization, factor, samples in carrying():
+            sizes.append(factor.shape[:2].numel())
+            stores.append(_stores(linearization, factor, samples, memory, names))
+            del linearization
         if not matrices:
             shapes = {name: p.shape for name, p in parameters.items()}
             matrices = [_Matrix(members, shapes, sizes, like) for members in groups.values()]
@@ -60,6 +62,7 @@ def group_matrices(
             layer = [s.pop() for s in stores]  # its memory is free after this layer
             for matrix in matrices:
                 matrix.add(layer, names)
+            del layer
     return {group: matrix.finished() for group, matrix in zip(groups, matrices, strict=True)}
 
 
@@ -147,33 +150,22 @@ def gradient_grams(
         Shape ``[M, N]``: columns in the order (n, c), gradients of all samples.
     """
     members, memory = set(names), Workspace(workspace, like)
-    left = [
-        _stores(b.linearization, b.factor, b.samples, memory, members)
-        for b in batches()
-        if len(b.factor)
-    ]
-    right = [  # one column per sample: its loss gradient
-        _stores(b.linearization, b.gradient.unsqueeze(1), None, memory, members) for b in batches()
-    ]
-    heights, widths = [size for size, _ in left], [size for size, _ in right]
+    left, right, heights, widths = [], [], [], []
+    for batch in batches():
+        if len(batch.factor):
+            left.append(_stores(batch.linearization, batch.factor, batch.samples, memory, members))
+            heights.append(batch.factor.shape[:2].numel())
+    for batch in batches():
+        column = batch.gradient.unsqueeze(1)  # one per sample: its loss gradient
+        right.append(_stores(batch.linearization, column, None, memory, members))
+        widths.append(len(column))
     result = like.new_zeros(sum(heights), sum(widths))
     rows, cols = _slices(heights), _slices(widths)
-    for row, (_, ours) in zip(rows, left, strict=True):
-        for col, (_, theirs) in zip(cols, right, strict=True):
+    for row, ours in zip(rows, left, strict=True):
+        for col, theirs in zip(cols, right, strict=True):
             for one, other in zip(ours, theirs, strict=True):
                 one.add_gram(result[row, col], members, other)
     return result
-
-
-def _curvature_stores(
-    batch: BatchCurvature, workspace: Workspace, names: Collection[str]
-) -> tuple[int, list[Store]]:
-    """Send the columns back; their number, and what the layers keep of them."""
-    if batch.samples is not None and batch.alone:
-        some = batch.linearization.of_samples(batch.samples)
-        if some is not None:
-            return _stores(some, batch.factor, None, workspace, names)
-    return _stores(batch.linearization, batch.factor, batch.samples, workspace, names)
 
 
 def _stores(
@@ -182,8 +174,8 @@ def _stores(
     samples: Tensor | None,
     workspace: Workspace,
     names: Collection[str],
-) -> tuple[int, list[Store]]:
-    """Stores of those layers and other parameters that have one of some names."""
+) -> list[Store]:
+    """Send columns back, to layers and other parameters that have one of some names."""
     num_samples, num_columns = factor.shape[:2]
     layout = linearization.layout
     parts = [name for name in layout.parts if name in names]
@@ -204,7 +196,7 @@ def _stores(
         for name, value in column.items():
             columns[name][n * num_columns + c] = value
     stores += [DenseStore(name, values) for name, values in columns.items()]
-    return num_samples * num_columns, stores
+    return stores
 
 
 def _sum(linearization: Linearization, kept: Mapping[int, LayerStore], name: str) -> Tensor:

@@ -82,6 +82,25 @@ def _number(file: Path) -> int | None:
         return None
 
 
+def check_matrix_fits(num_columns: int, size: int, available: int | None) -> None:
+    """Refuse to make a Gram matrix that cannot fit by itself.
+
+    Args:
+        num_columns: ``M``.
+        size: Its bytes.
+        available: Bytes that are left; None if unknown.
+
+    Raises:
+        InsufficientMemoryError: It needs more than what is left.
+    """
+    if available is not None and size > available:
+        raise InsufficientMemoryError(
+            f"The Gram matrix of {num_columns} columns has {human_bytes(size)}, but "
+            f"{human_bytes(available)} are available. Use fewer samples, MonteCarlo(samples=1), "
+            "or eigvalsh() and eigh(), which form the smaller D x D matrix of few parameters."
+        )
+
+
 def check_fits(
     plan: Plan, available: int | None, smaller: Callable[[], Iterator[tuple[str, Plan]]]
 ) -> None:

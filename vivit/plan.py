@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vivit.layers.cost import (
@@ -36,6 +36,12 @@ class BatchSizes:
         """The same with another number of samples."""
         layers = tuple(replace(layer, samples=samples) for layer in self.layers)
         return BatchSizes(samples, layers, self.dense)
+
+    def with_generic(self, names: Collection[str]) -> BatchSizes:
+        """The same with some parameters served by the generic rule."""
+        kept = (layer.without(names) for layer in self.layers)
+        layers = tuple(layer for layer in kept if layer is not None)
+        return BatchSizes(self.samples, layers, tuple(dict.fromkeys((*self.dense, *names))))
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,7 @@ def make_plan(
         available: Bytes to get by with, in as many sweeps as it takes; None for one sweep.
 
     Returns:
-        The plan. If it does not fit, however many sweeps there are, it has one.
+        The plan, which has one sweep if more would not make it fit.
     """
     samples = sum(batch.samples for batch in batches)
     total = samples * columns
@@ -176,6 +182,7 @@ def make_plan(
         for sizes in groups.values()
     ]
     units = [*_units(batches, columns, groups, element_size, workspace)]
+    names = frozenset(name for sizes in groups.values() for name in sizes)
     plan = Plan(
         num_columns=total,
         num_samples=samples,
@@ -188,13 +195,16 @@ def make_plan(
             if not x.one_hot
         ),
         sides=tuple(sides),
-        sweeps=(frozenset(name for unit in units for x in unit for name in x.parameters),),
+        sweeps=(names,),
     )
     if available is None or plan.peak_bytes <= available:
         return plan
-    backward, working = _passing_bytes(plan.layers)
-    several = _sweeps(units, available - plan.matrix_bytes - max(backward, working))
-    return plan if several is None else replace(plan, sweeps=several)
+    sweeps = _sweeps(units, available - plan.matrix_bytes - max(_passing_bytes(plan.layers)))
+    if len(sweeps) < 2:
+        return plan
+    sweeps[0] |= names.difference(*sweeps)  # those without influence, as far as is known
+    several = replace(plan, sweeps=tuple(sweeps))
+    return several if several.peak_bytes <= available else plan
 
 
 def _passing_bytes(layers: Sequence[LayerPlan]) -> tuple[int, int]:
@@ -203,8 +213,8 @@ def _passing_bytes(layers: Sequence[LayerPlan]) -> tuple[int, int]:
     return backward, max((x.working_bytes for x in layers), default=0)
 
 
-def _sweeps(units: Sequence[Sequence[LayerPlan]], limit: int) -> tuple[frozenset[str], ...] | None:
-    """Divide layers such that no more than a limit is kept at a time; None if that cannot be.
+def _sweeps(units: Sequence[Sequence[LayerPlan]], limit: int) -> list[frozenset[str]]:
+    """Divide layers such that no more than a limit is kept at a time, if that can be.
 
     Late layers come first: their backward passes end early.
     """
@@ -213,15 +223,13 @@ def _sweeps(units: Sequence[Sequence[LayerPlan]], limit: int) -> tuple[frozenset
     for unit in reversed(units):
         kept = sum(x.kept_bytes for x in unit)
         names = frozenset(name for x in unit for name in x.parameters)
-        if kept > limit:
-            return None
         if sweeps and kept <= left:
             sweeps[-1] |= names
         else:
             sweeps.append(names)
             left = limit
         left -= kept
-    return tuple(sweeps)
+    return sweeps
 
 
 def _units(
@@ -282,8 +290,8 @@ def _affine(
             working = min(space, working + inputs)  # in pieces
         elif evaluation is Evaluation.PAIRWISE:
             working += inputs + inputs // shape.groups  # in another order
-            if shape.groups > 1:
-                working += cotangents // shape.groups
+        if shape.groups > 1 and evaluation is not Evaluation.HADAMARD:
+            working += cotangents // shape.groups
     return LayerPlan(
         names,
         kept[0],

@@ -26,8 +26,11 @@ PRODUCTS_PER_PAIR = 3
 """And for each further pair."""
 
 SEARCH_TOLERANCE = 0.03
-"""Of the search for copies: it asks for no more than the largest eigenvalue that is left, whose
-error is of second order in it."""
+"""Of the search for copies, if what it finds is clearly too small: see `CLEARLY`."""
+
+CLEARLY = 2.0
+"""Residuals by which a search must end below the smallest pair that was found. Its vector may be a
+mixture of close eigenvectors, whose residual tells how far they are apart."""
 
 FEW_PAIRS = 50
 """Share of all pairs, as one over this, up to which iteration beats a full decomposition."""
@@ -44,7 +47,10 @@ FLOPS_PER_EIGENVECTOR = 20
 
 @dataclass(frozen=True)
 class FullGram:
-    """Form the Gram matrix (or the ``D x D`` matrix, if smaller) and decompose it."""
+    """Form the Gram matrix (or the ``D x D`` matrix, if smaller) and decompose it.
+
+    For few of its pairs, an iteration on it takes the place of the full decomposition.
+    """
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,6 @@ class Lanczos:
         rank_tolerance: float | None,
         like: Tensor,
         start: Tensor | None = None,
-        search: float = SEARCH_TOLERANCE,
         floor: float = 0.0,
     ) -> GramPairs:
         """The ``k`` largest eigenpairs, or all nontrivial ones if there are fewer.
@@ -94,7 +99,6 @@ class Lanczos:
             rank_tolerance: As for `rank_cutoff`.
             like: A tensor of the dtype and device to use.
             start: Close to the leading eigenspace, shape ``[M]``; by default a random vector.
-            search: Tolerance of the search, if it is larger than that of the pairs.
             floor: Share of the largest eigenvalue to which the residuals of smaller ones are
                 relative.
 
@@ -115,44 +119,59 @@ class Lanczos:
         first = random()
         if start is not None and start.isfinite().all() and start.any():
             first = NOISE * first + start / start.norm()
-        none = like.new_empty(size, 0)
-        values, vectors = self._iterate(multiply, k, tolerance, first, none, floor)
+        iteration = _Iteration(multiply, tolerance, floor, self.max_products)
+        values, vectors = iteration.run(k, first, like.new_empty(size, 0), 0.0)
         while 0 < len(values) < size:
+            largest = float(values[-1])
             bound = rank_cutoff(values, rank_tolerance, size)
             if len(values) == k:
-                bound = max(bound, float(values[0]) * (1 + tolerance))
-            loose = max(tolerance, search)
-            left, _ = self._iterate(multiply, 1, loose, random(), vectors, floor)
+                error = tolerance * max(float(values[0]), floor * largest)
+                bound = max(bound, float(values[0]) + error)
+            left, _ = iteration.run(1, random(), vectors, largest, bound)
             if not (left > bound).any():
                 break
-            more = self._iterate(multiply, k, tolerance, random(), vectors, floor)
+            more = iteration.run(k, random(), vectors, largest)
             values, order = torch.cat([values, more[0]]).sort()
             vectors = torch.cat([vectors, more[1]], dim=1)[:, order]
             values, vectors = values[-k:], vectors[:, -k:]
         pairs = GramPairs(values, vectors)
         return pairs.keep(values > rank_cutoff(values, rank_tolerance, size))
 
-    def _iterate(
-        self,
-        multiply: Callable[[Tensor], Tensor],
-        k: int,
-        tolerance: float,
-        start: Tensor,
-        found: Tensor,
-        floor: float,
+
+@dataclass(frozen=True)
+class _Iteration:
+    """Lanczos iteration.
+
+    Attributes:
+        multiply: The matrix: maps a tensor of shape ``[M]`` to another.
+        tolerance: Of residuals.
+        floor: Share of the largest eigenvalue to which the residuals of smaller ones are relative.
+        max_products: Products before it gives up.
+    """
+
+    multiply: Callable[[Tensor], Tensor]
+    tolerance: float
+    floor: float
+    max_products: int
+
+    def run(
+        self, k: int, start: Tensor, found: Tensor, largest: float, bound: float | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Lanczos iteration on the complement of eigenvectors that are known.
+        """The largest eigenpairs on the complement of eigenvectors that are known.
 
         Args:
-            multiply: The Gram matrix.
-            k: Number of pairs; fewer if the first vector lies in the span of fewer.
-            tolerance: Of residuals.
+            k: Number of pairs; there are fewer if the first vector lies in the span of fewer.
             start: The first vector, shape ``[M]``.
             found: Unit eigenvectors, shape ``[M, K]``.
-            floor: As for `pairs`.
+            largest: The largest eigenvalue of these.
+            bound: End as soon as it is known whether the largest eigenvalue is above this.
 
         Returns:
             Eigenvalues, ascending, and eigenvectors as columns.
+
+        Raises:
+            InputError: A product is NaN or infinite.
+            ConvergenceError: The iteration did not find them.
         """
         eps = torch.finfo(start.dtype).eps
         basis = start.new_empty(0, len(start))
@@ -161,7 +180,7 @@ class Lanczos:
         for count in range(1, self.max_products + 1):
             norm = float(rest.norm())
             basis = torch.cat([basis, (rest / norm)[None]])
-            product = multiply(basis[-1])
+            product = self.multiply(basis[-1])
             if not product.isfinite().all():
                 raise InputError(NOT_FINITE)
             tridiagonal = torch.nn.functional.pad(tridiagonal, (0, 1, 0, 1))
@@ -173,19 +192,27 @@ class Lanczos:
                 rest = _without(_without(rest, found.T), basis)
             values, vectors = torch.linalg.eigh(tridiagonal)
             values, vectors = values[-k:], vectors[:, -k:]
+            scale = max(largest, float(values[-1].abs()))
             left = float(rest.norm())
-            exhausted = left <= 10 * eps * float(values[-1])
             residuals = left * vectors[-1].abs()
-            smallest = max(len(start) * eps, floor) * float(values[-1])
-            allowed = tolerance * values.clamp(min=smallest)
-            if exhausted or (count >= k and (residuals <= allowed).all()):
+            allowed = self.tolerance * values.clamp(min=max(len(start) * eps, self.floor) * scale)
+            exhausted = left <= 10 * eps * scale or count == len(start) - found.shape[1]
+            converged = count >= k and bool((residuals <= allowed).all())
+            if exhausted or converged or _is_decided(values[-1], residuals[-1], bound):
                 return values.to(start), basis.T @ vectors.to(start)
-        converged = int((residuals <= allowed).sum())
         raise ConvergenceError(
-            f"Lanczos iteration found {converged} of {k} eigenpairs with "
-            f"{self.max_products} products at tolerance {tolerance:.1e}. Ask for fewer, with "
+            f"Lanczos iteration found {int((residuals <= allowed).sum())} of {k} eigenpairs with "
+            f"{self.max_products} products at tolerance {self.tolerance:.1e}. Ask for fewer, with "
             "a larger tolerance or more products, or use method=FullGram()."
         )
+
+
+def _is_decided(value: Tensor, residual: Tensor, bound: float | None) -> bool:
+    """Whether the largest eigenvalue is above a bound, or clearly is not."""
+    if bound is None:
+        return False
+    is_below = residual <= SEARCH_TOLERANCE * value and value + CLEARLY * residual <= bound
+    return bool(value > bound or is_below)
 
 
 def leading_of_matrix(gram: Tensor, k: int, rank_tolerance: float | None) -> GramPairs | None:
@@ -204,7 +231,7 @@ def leading_of_matrix(gram: Tensor, k: int, rank_tolerance: float | None) -> Gra
     precision = 10 * torch.finfo(gram.dtype).eps
     try:
         return Lanczos(precision).pairs(
-            gram.__matmul__, len(gram), k, rank_tolerance, gram, search=precision, floor=1.0
+            gram.__matmul__, len(gram), k, rank_tolerance, gram, floor=1.0
         )
     except ConvergenceError:
         return None

@@ -29,7 +29,10 @@ class Gram(Method):
     """
 
     name = "gram"
-    description = "vivit: exact Gram matrix, contracted layer by layer, V not stored as a whole"
+    description = (
+        "vivit: exact Gram matrix, contracted layer by layer, V not stored as a whole "
+        "(few pairs of very many columns: Lanczos)"
+    )
     tolerance = 1e-4
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:

@@ -38,7 +38,7 @@ class MatrixProduct(Method):
 
         plan = GGN(instance.model, instance.loss_func, (instance.inputs, instance.targets)).plan()
         size = plan.num_columns
-        count, rest = divmod(round(plan.flops / (2 * size**2)), INNER)
+        count, rest = divmod(max(round(plan.flops / (2 * size**2)), 1), INNER)
         inner = [INNER] * count + [rest] * (rest > 0)
         factor = _factor(size, instance.inputs)
         product = torch.empty(size, size, dtype=factor.dtype, device=factor.device)

@@ -22,9 +22,12 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
 
-from vivit.backprop.roles import Consumers, Kind, Role, find_roles, zeros_like_output
+from vivit.backprop.roles import Consumers, Kind, Role, find_roles, saved, zeros_like_output
 from vivit.errors import UnsupportedError
 from vivit.layers.uses import AffineUse
+
+NO_PADDING = 2**62
+"""Below -1 as autograd keeps it, an unsigned number, and above any index."""
 
 MAX_FUNCTIONS = 32
 """Operations between a parameter and the weights made of it, beyond which the search ends."""
@@ -326,6 +329,20 @@ def last_of(root: Node | None, nodes: set[Node]) -> set[Node]:
             last.add(node)
         ahead[node] = behind or node in nodes
     return last
+
+
+def has_padding(root: Node) -> bool:
+    """Whether a graph has an embedding with a vector that gets no gradient."""
+    todo, seen = [root], {root}
+    while todo:
+        node = todo.pop()
+        if node.name() == "EmbeddingBackward0" and saved(node, "padding_idx") < NO_PADDING:
+            return True
+        for child, _ in node.next_functions:
+            if child is not None and child not in seen:
+                seen.add(child)
+                todo.append(child)
+    return False
 
 
 def zeros_at(place: Tensor | GradientEdge) -> Tensor:

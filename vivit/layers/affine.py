@@ -24,7 +24,6 @@ TRIANGLE_BLOCKS = 8
 ALIGNED = 8
 """Lengths of chunks are multiples of this, where they can be: matrix products like them."""
 
-
 CACHED = 2**20
 """Elements of temporaries that stay in the caches between being written and being read."""
 
@@ -58,9 +57,11 @@ class Workspace:
         Returns:
             The tensor.
         """
-        size = math.prod(shape)
+        size, other = math.prod(shape), 1 - slot
         if size > len(self._memory[slot]):
             self._memory[slot] = self._memory[slot].new_empty(0)  # first free the old one
+            if size + len(self._memory[other]) > self.size:  # larger than is needed beside this
+                self._memory[other] = self._memory[other].new_empty(0)
             self._memory[slot] = self._memory[slot].new_empty(size)
         return self._memory[slot][:size].view(shape)
 
@@ -112,7 +113,7 @@ def hadamard(
     """
     other = left if right is None else right
     (n, c), (m, d) = left.s.shape[:2], other.s.shape[:2]
-    fitting = min(CACHED, workspace.size) // max(c * m * d, 1)
+    fitting = min(CACHED, workspace.size) // ((c + 1) * m * d)
     s_left, s_right = left.s[:, :, 0].flatten(end_dim=1), other.s[:, :, 0].flatten(end_dim=1)
     for rows in _chunks(n, min(_triangle_block(n), fitting)):
         cols = slice(0, rows.stop if right is None else m)
@@ -138,7 +139,7 @@ def direct(
     """
     columns = sum(gram.shape) if right is not None else len(gram)
     fitting = workspace.size // max(columns * left.s.shape[3], 1)
-    for inputs in _chunks(left.num_inputs, round_down(fitting, ALIGNED)):
+    for inputs in _chunks(left.num_inputs, _round_down(fitting, ALIGNED)):
         chunk = _flat(form_columns(left, inputs, workspace, slot=0))
         other = None if right is None else _flat(form_columns(right, inputs, workspace, slot=1))
         gram_of_columns(gram, chunk, other)
@@ -250,7 +251,7 @@ def _columns(samples: slice, num_columns: int) -> slice:
     return slice(samples.start * num_columns, samples.stop * num_columns)
 
 
-def round_down(length: int, step: int) -> int:
+def _round_down(length: int, step: int) -> int:
     """The largest multiple of a step; a length that is smaller as it is."""
     return length if length < step else length - length % step
 

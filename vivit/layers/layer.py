@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,14 @@ class LayerSizes:
             groups=self.groups,
             one_hot=self.one_hot,
         )
+
+    def without(self, parameters: Collection[str]) -> LayerSizes | None:
+        """What is left when some parameters are served in another way; None if nothing is."""
+        weight = None if self.weight in parameters else self.weight
+        bias = None if self.bias in parameters else self.bias
+        if weight is None and bias is None:
+            return None
+        return replace(self, weight=weight, bias=bias, inputs=self.inputs if weight else 0)
 
 
 @dataclass(frozen=True)
