@@ -345,8 +345,8 @@ class GGN:
         solver = self._solver(k, method, largest)
         if isinstance(solver, Lanczos) and k is not None:
             operator, curvature = self.gram_operator(), self._curvature
-            leading = curvature.leading_of_some(k, self._group)
-            start = None if leading is None else operator @ leading
+            some = curvature.leading_of_some(k, self._group)
+            start = None if some is None else operator @ some
             size, like = self.num_columns, curvature.like
             return solver.pairs(operator.__matmul__, size, k, rank_tolerance, like, start)
         matrix = self._curvature.matrices(EIGENVECTOR_COPIES)[self._group]
