@@ -14,12 +14,13 @@ from torch import nn
 
 import vivit
 from vivit import curvature, gram, memory
-from vivit.gram import _stores, group_matrices
+from vivit.gram import group_matrices
 from vivit.layers import store
 from vivit.layers.affine import Workspace
 from vivit.layers.cost import Evaluation, evaluation_cost
 from vivit.layers.store import ColumnStore, DenseStore, FactorStore
 from vivit.plan import human_bytes
+from vivit.sweep import stores_of_run
 
 CE = nn.CrossEntropyLoss()
 BATCH = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])
@@ -44,7 +45,8 @@ def test_what_is_kept(ggn):
     """Stores, their parameters and bytes are the planned ones."""
     memory = Workspace(2**20, ggn._curvature.like)
     carrying = next(ggn._curvature.each()).carrying()
-    stores = _stores(*carrying, memory, ggn._curvature.parameters)
+    total = len(carrying[1])
+    stores = stores_of_run(iter([carrying]), total, memory, ggn._curvature.parameters).values()
     done = sorted(
         (sorted(filter(None, kept.parameters)), KEPT[type(kept)], tensors(kept)) for kept in stores
     )
@@ -206,6 +208,19 @@ def test_numbers_of_bytes(name, size):
         vivit.GGN(mlp(), CE, BATCH, **{name: size})
 
 
+def by_sweeps(curvature, sweeps):
+    """The matrices, in any sweeps."""
+    return group_matrices(
+        curvature._carrying,
+        curvature._runs,
+        curvature.parameters,
+        curvature.groups,
+        curvature.columns,
+        2**20,
+        sweeps,
+    )
+
+
 def smallest_memory(plan):
     """With which each layer has a sweep of its own."""
     kept = max(x.kept_bytes for x in plan.layers)
@@ -247,19 +262,18 @@ def test_several_sweeps_of_blocks(groups):
 def test_a_sweep_leaves_nothing_behind(monkeypatch):
     model = mlp()
     ggn = vivit.GGN(model, CE, BATCH)
-    curvature, alive, original = ggn._curvature, [], gram._stores
+    curvature, alive, original = ggn._curvature, [], gram.stores_of_run
 
     def stores(*args):
         gc.collect()
         assert not any(reference() for reference in alive)
         made = original(*args)
-        alive.extend(map(weakref.ref, made))
+        alive.extend(map(weakref.ref, made.values()))
         return made
 
-    monkeypatch.setattr(gram, "_stores", stores)
+    monkeypatch.setattr(gram, "stores_of_run", stores)
     sweeps = [["4.weight", "4.bias"], ["2.weight", "2.bias"], ["0.weight", "0.bias"]]
-    args = curvature._carrying, curvature.parameters, curvature.groups, 2**20
-    matrix = group_matrices(*args, sweeps)[""].gram_matrix()
+    matrix = by_sweeps(curvature, sweeps)[""].gram_matrix()
     assert len(alive) == 3
     assert torch.allclose(matrix, vivit.GGN(model, CE, BATCH).gram())
 
@@ -321,9 +335,49 @@ def test_any_sweeps_give_the_same(case):
     ggn = vivit.GGN(model, loss_func, (x, y))
     curvature = ggn._curvature
     sweeps = [[name] for name in reversed(ggn.parameter_names)]
-    matrix = group_matrices(
-        curvature._carrying, curvature.parameters, curvature.groups, 2**20, sweeps
-    )
+    matrix = by_sweeps(curvature, sweeps)
     expected = ggn.gram()
     difference = (matrix[""].gram_matrix() - expected).abs().max()
     assert difference <= 1e-12 * expected.abs().max()
+
+
+class MeanOfPositions(nn.Module):
+    """A linear layer on sequences of any length."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.outer(self.inner(x).tanh().mean(1))
+
+
+def test_like_batches_are_one_run(monkeypatch):
+    """Their layers are contracted once; those of other lengths are runs of their own."""
+    lengths, sizes = [2, 2, 3, 3, 3, 2], [2, 3, 1, 2, 2, 4]
+    data = [
+        (torch.randn(n, t, 5).double(), torch.arange(n) % 3)
+        for n, t in zip(sizes, lengths, strict=True)
+    ]
+    model, calls, original = MeanOfPositions().double(), Counter(), store.evaluate
+
+    def evaluate(evaluation, *args, **options):
+        calls[evaluation] += 1
+        original(evaluation, *args, **options)
+
+    monkeypatch.setattr(store, "evaluate", evaluate)
+    ggn = vivit.GGN(model, CE, data)
+    assert ggn._curvature._runs == [5, 5, 4]
+    v = torch.randn(ggn.num_columns).double()
+    assert torch.allclose(ggn.gram() @ v, ggn.gram_operator() @ v)
+    assert sum(calls.values()) == 6 * 2  # pairs of runs, layers
+    calls.clear()
+    like = [(x[:, :2], y) for x, y in data]
+    block = vivit.GGN(model, CE, like)
+    assert block._curvature._runs == [14]
+    gram = block.gram()
+    assert sum(calls.values()) <= 2
+    whole = torch.cat([x for x, _ in like]), torch.cat([y for _, y in like])
+    assert torch.allclose(gram, vivit.GGN(model, CE, whole).gram())
+    subset = vivit.GGN(model, CE, data, subset=[0, 9, 13])
+    assert subset._curvature._runs == [1, 1, 1]

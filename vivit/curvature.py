@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,6 @@ from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix
 
 FEW_COLUMNS = 256
 """Columns of the few samples whose leading eigenspace starts a Lanczos iteration."""
-
 
 TYPICAL_VECTORS = 100
 """Vectors that a Lanczos iteration keeps, or twice as many for a moment."""
@@ -180,13 +180,25 @@ class Curvature:
             plan = self.plan(solver_copies)
             check_fits(plan, self.available, lambda: self._smaller_plans(solver_copies))
             self._matrices = group_matrices(
-                self._carrying, self.parameters, self.groups, self._workspace, plan.sweeps
+                self._carrying,
+                self._runs,
+                self.parameters,
+                self.groups,
+                self.columns,
+                self._workspace,
+                plan.sweeps,
             )
         return self._matrices
 
     def _carrying(self) -> Iterator[Carrying]:
         """What carries curvature, batch by batch."""
         return (batch.carrying() for batch in self.each() if len(batch.factor))
+
+    @property
+    def _runs(self) -> list[int]:
+        """Samples with curvature of each run of batches whose layers agree in their sizes."""
+        runs = itertools.groupby(self._curvature_sizes, key=lambda sizes: sizes.of_samples(0))
+        return [sum(sizes.samples for sizes in run) for _, run in runs]
 
     @property
     def has_matrices(self) -> bool:
@@ -340,8 +352,8 @@ class Curvature:
 
         Returns:
             ``x`` of shape ``[M]``, not zero for a few samples only: ``V x`` is the sum of the
-            leading eigenvectors of their curvature. None if few are most of
-            them, or the model cannot run on them alone.
+            leading eigenvectors of their curvature. None if few are most of them, or the model
+            cannot run on them alone.
         """
         batch = next(batch for batch in self.each() if len(batch.factor))
         samples = range(batch.batch.size) if batch.samples is None else batch.samples.tolist()
@@ -358,7 +370,13 @@ class Curvature:
             return None
         factor = batch.factor[:count]
         matrices = group_matrices(
-            lambda: [(some, factor, None)], self.parameters, names, self._workspace, plan.sweeps
+            lambda: iter([(some, factor, None)]),
+            [count],
+            self.parameters,
+            names,
+            self.columns,
+            self._workspace,
+            plan.sweeps,
         )
         pairs = matrices[group].pairs(None)
         leading = pairs.keep(slice(max(len(pairs.values) - k, 0), None))

@@ -2,24 +2,24 @@
 
 ``V`` is not stored as a whole, unless it has fewer rows than columns and is what is needed.
 
-The columns of all batches form one matrix. Its blocks on the diagonal belong to one batch each and
-are symmetric; a block below is rectangular, between two batches.
+The columns of all batches form one matrix. Its blocks on the diagonal belong to one run of like
+batches each and are symmetric; a block below is rectangular, between two runs.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from vivit.backprop.autograd import Linearization
 from vivit.batches import BatchCurvature, Carrying
 from vivit.errors import InputError
 from vivit.layers.affine import Workspace, mirror
-from vivit.layers.store import DenseStore, LayerStore, Store, store_for
+from vivit.layers.store import Store
 from vivit.spectrum import NOT_FINITE, GroupMatrix
+from vivit.sweep import stores_of_run
 
 DEFAULT_WORKSPACE = 32 * 2**20
 """Bytes for temporaries: as much as a processor's caches may hold, for more does not pay."""
@@ -27,9 +27,11 @@ DEFAULT_WORKSPACE = 32 * 2**20
 
 @torch.no_grad()
 def group_matrices(
-    carrying: Callable[[], Iterable[Carrying]],
+    carrying: Callable[[], Iterator[Carrying]],
+    runs: Sequence[int],
     parameters: Mapping[str, Tensor],
     groups: Mapping[str, list[str]],
+    columns: int,
     workspace: int,
     sweeps: Iterable[Collection[str]],
 ) -> dict[str, GroupMatrix]:
@@ -37,8 +39,10 @@ def group_matrices(
 
     Args:
         carrying: Gives what carries curvature, batch by batch; one has to exist at a time.
+        runs: Samples of each run of batches that agree in the sizes of their layers.
         parameters: All parameters, by name.
         groups: Names of the parameters of each group.
+        columns: ``C``, columns per sample.
         workspace: Bytes for the temporaries of one layer's evaluation.
         sweeps: Names of the parameters that each sweep of backward passes serves; what is kept
             for them is free before the next.
@@ -50,16 +54,14 @@ def group_matrices(
     matrices: list[_Matrix] = []
     for names in sweeps:
         memory = Workspace(workspace, like)  # free during the backward passes of the next
-        sizes, stores = [], []
-        for linearization, factor, samples in carrying():
-            sizes.append(factor.shape[:2].numel())
-            stores.append(_stores(linearization, factor, samples, memory, names))
-            del linearization
+        batches = carrying()
+        stores = [stores_of_run(batches, total, memory, names) for total in runs]
         if not matrices:
+            sizes = [total * columns for total in runs]
             shapes = {name: p.shape for name, p in parameters.items()}
             matrices = [_Matrix(members, shapes, sizes, like) for members in groups.values()]
-        while stores[0]:
-            layer = [s.pop() for s in stores]  # its memory is free after this layer
+        for key in [*stores[0]]:
+            layer = [s.pop(key) for s in stores]  # its memory is free after this layer
             for matrix in matrices:
                 matrix.add(layer, names)
             del layer
@@ -81,7 +83,7 @@ class _Matrix:
         Args:
             names: Parameters of the group.
             shapes: Of all parameters.
-            sizes: Number of columns of each batch.
+            sizes: Number of columns of each run.
             like: A tensor of the dtype and device to use.
         """
         ends = list(itertools.accumulate(shapes[name].numel() for name in names))
@@ -92,10 +94,10 @@ class _Matrix:
         self._matrix = like.new_zeros(total, ends[-1] if self._is_small else total)
 
     def add(self, layer: list[Store], names: Collection[str]) -> None:
-        """Add what a layer keeps, one store for each batch.
+        """Add what a layer keeps.
 
         Args:
-            layer: The stores.
+            layer: The stores of all runs.
             names: Parameters that count, if they are of this group.
         """
         own = {name for name in names if name in layer[0].parameters and name in self._places}
@@ -107,7 +109,7 @@ class _Matrix:
             self._add_products(layer, own)
 
     def _add_products(self, layer: list[Store], names: set[str]) -> None:
-        """Add the products of all pairs of batches to the lower blocks."""
+        """Add the products of all pairs of runs to the lower blocks."""
         for i, rows in enumerate(self._blocks):
             for j, cols in enumerate(self._blocks[: i + 1]):
                 other = None if i == j else layer[j]
@@ -153,63 +155,21 @@ def gradient_grams(
     left, right, heights, widths = [], [], [], []
     for batch in batches():
         if len(batch.factor):
-            left.append(_stores(batch.linearization, batch.factor, batch.samples, memory, members))
+            carrying = batch.linearization, batch.factor, batch.samples
+            left.append(stores_of_run(iter([carrying]), len(batch.factor), memory, members))
             heights.append(batch.factor.shape[:2].numel())
     for batch in batches():
         column = batch.gradient.unsqueeze(1)  # one per sample: its loss gradient
-        right.append(_stores(batch.linearization, column, None, memory, members))
+        carrying = batch.linearization, column, None
+        right.append(stores_of_run(iter([carrying]), len(column), memory, members))
         widths.append(len(column))
     result = like.new_zeros(sum(heights), sum(widths))
     rows, cols = _slices(heights), _slices(widths)
     for row, ours in zip(rows, left, strict=True):
         for col, theirs in zip(cols, right, strict=True):
-            for one, other in zip(ours, theirs, strict=True):
-                one.add_gram(result[row, col], members, other)
+            for key, store in ours.items():
+                store.add_gram(result[row, col], members, theirs[key])
     return result
-
-
-def _stores(
-    linearization: Linearization,
-    factor: Tensor,
-    samples: Tensor | None,
-    workspace: Workspace,
-    names: Collection[str],
-) -> list[Store]:
-    """Send columns back, to layers and other parameters that have one of some names."""
-    num_samples, num_columns = factor.shape[:2]
-    layout = linearization.layout
-    parts = [name for name in layout.parts if name in names]
-    generic = [name for name in layout.generic if name in names]
-    whole = [i for i in range(layout.num_whole) if not {*names}.isdisjoint(layout.layers[i].key)]
-    wanted = [*whole, *{part.layer: None for name in parts for part in layout.parts[name]}]
-    with linearization.restricted(samples):
-        layers = linearization.layers
-        kept = {i: store_for(layers[i], num_columns, factor, workspace) for i in wanted}
-        linearization.send_back(factor, wanted, lambda i, c, s: kept[i].receive(c, s))
-    stores: list[Store] = [kept[i] for i in whole]
-    stores += [DenseStore(name, _sum(linearization, kept, name)) for name in parts]
-    columns = {
-        name: factor.new_empty(num_samples * num_columns, *linearization.parameters[name].shape)
-        for name in generic
-    }
-    for n, c, column in linearization.sample_columns(factor, samples, generic):
-        for name, value in column.items():
-            columns[name][n * num_columns + c] = value
-    stores += [DenseStore(name, values) for name, values in columns.items()]
-    return stores
-
-
-def _sum(linearization: Linearization, kept: Mapping[int, LayerStore], name: str) -> Tensor:
-    """Columns of a parameter that has parts, shape ``[M, p]``."""
-    total: Tensor | None = None
-    for part in linearization.layout.parts[name]:
-        store = kept[part.layer]
-        columns = store.columns({label for label in store.parameters if label is not None})
-        if part.made is not None:
-            columns = linearization.pull_columns(columns, part.made, name)
-        total = columns if total is None else total + columns
-    assert total is not None
-    return total
 
 
 def _slices(sizes: list[int]) -> list[slice]:

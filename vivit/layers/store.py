@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,28 +51,36 @@ class Store(ABC):
 
 
 class LayerStore(Store):
-    """The columns of an affine layer, received one after the other."""
+    """The columns of an affine layer, received one after the other, batch by batch."""
 
     def __init__(self, layer: AffineLayer) -> None:
-        """Note the names and the layout; the layer itself keeps its inputs alive."""
+        """Note the names and the layout."""
         self._weight, self._bias = layer.key
         self._transposed = layer.transposed
+        self._rows = slice(0)
 
     @property
     def parameters(self) -> frozenset[str | None]:
         """Weight and bias."""
         return frozenset({self._weight, self._bias})
 
+    def begin(self, layer: AffineLayer) -> None:
+        """Go on with the samples of a layer, behind those of the batches before."""
+        self._rows = slice(self._rows.stop, self._rows.stop + layer.num_samples)
+
     @abstractmethod
     def receive(self, c: int, s: Tensor) -> None:
         """Take the cotangents of column ``c``, shape ``[N, T, g, o]``; columns come in order."""
 
 
-def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: Workspace) -> LayerStore:
+def store_for(
+    layer: AffineLayer, samples: int, columns: int, like: Tensor, workspace: Workspace
+) -> LayerStore:
     """Keep the smaller of a layer's columns and its factors, if the columns are of use.
 
     Args:
-        layer: The layer.
+        layer: The layer, on any batch of those to come.
+        samples: Of all batches to come.
         columns: Columns per sample.
         like: A tensor of the device and dtype to use.
         workspace: Memory for the temporaries of the evaluation.
@@ -79,28 +88,34 @@ def store_for(layer: AffineLayer, columns: int, like: Tensor, workspace: Workspa
     Returns:
         An empty store.
     """
-    shape = layer.sizes.shape(columns, {name for name in layer.key if name is not None})
+    sizes = replace(layer.sizes, samples=samples)
+    shape = sizes.shape(columns, {name for name in layer.key if name is not None})
     if keeps_columns(shape, like.element_size()):
-        return ColumnStore(layer, columns, like)
-    return FactorStore(layer, columns, like, workspace)
+        return ColumnStore(layer, samples, columns, like)
+    return FactorStore(layer, samples, columns, like, workspace)
 
 
 class ColumnStore(LayerStore):
     """Keeps the columns ``[N, C, g, o, i]``: few weights, many positions."""
 
-    def __init__(self, layer: AffineLayer, columns: int, like: Tensor) -> None:
+    def __init__(self, layer: AffineLayer, samples: int, columns: int, like: Tensor) -> None:
         """Allocate the columns; arguments as for `store_for`."""
         super().__init__(layer)
         groups, inputs, outputs = layer.features
-        self._layer: AffineLayer | None = layer
+        self._layer: AffineLayer | None = None
         inputs += self._bias is not None
-        self._columns = like.new_empty(layer.num_samples, columns, groups, outputs, inputs)
+        self._columns = like.new_empty(samples, columns, groups, outputs, inputs)
+
+    def begin(self, layer: AffineLayer) -> None:
+        """Keep the inputs, for as long as they are needed."""
+        super().begin(layer)
+        self._layer = layer
 
     def receive(self, c: int, s: Tensor) -> None:
         """Contract the positions of column ``c`` away; after the last, forget the inputs."""
         layer = self._layer
         assert layer is not None
-        target = self._columns[:, c]
+        target = self._columns[self._rows, c]
         if self._bias is not None:
             target[..., -1] = s.sum(dim=1)
             target = target[..., :-1]
@@ -146,28 +161,38 @@ class FactorStore(LayerStore):
     """Keeps the cotangents ``[N, C, g, o, T]``: many weights, few positions."""
 
     def __init__(
-        self, layer: AffineLayer, columns: int, like: Tensor, workspace: Workspace
+        self,
+        layer: AffineLayer,
+        samples: int,
+        columns: int,
+        like: Tensor,
+        workspace: Workspace,
     ) -> None:
         """Allocate the cotangents; arguments as for `store_for`."""
         super().__init__(layer)
-        self._layer, self._workspace = layer, workspace
+        self._layers: list[AffineLayer] = []
+        self._workspace, self._classes = workspace, layer.classes
+        self._sizes = replace(layer.sizes, samples=samples)
         groups, _, outputs = layer.features
-        self._cotangents = like.new_empty(
-            layer.num_samples, columns, groups, outputs, layer.positions
-        )
+        self._cotangents = like.new_empty(samples, columns, groups, outputs, layer.positions)
+
+    def begin(self, layer: AffineLayer) -> None:
+        """Keep the inputs."""
+        super().begin(layer)
+        self._layers.append(layer)
 
     def receive(self, c: int, s: Tensor) -> None:
         """Copy the cotangents of column ``c``."""
-        self._cotangents[:, c] = s.permute(0, 2, 3, 1)
+        self._cotangents[self._rows, c] = s.permute(0, 2, 3, 1)
 
     def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
         """Evaluate in the order of contraction that the cost model prefers."""
         if other is not None and not isinstance(other, FactorStore):
             super().add_gram(gram, parameters, other)
             return
-        shape = self._layer.sizes.shape(self._cotangents.shape[1], parameters)
+        shape = self._sizes.shape(self._cotangents.shape[1], parameters)
         evaluation = cheapest_evaluation(shape, gram.element_size())
-        if other is not None and other._layer.positions > 1 and evaluation is Evaluation.HADAMARD:
+        if other is not None and other._sizes.positions > 1 and evaluation is Evaluation.HADAMARD:
             evaluation = Evaluation.PAIRWISE
         number = None
         if evaluation is Evaluation.DIRECT:
@@ -205,16 +230,18 @@ class FactorStore(LayerStore):
             Factors whose Gram matrices add up.
         """
         dtype, bias = self._cotangents.dtype, self._bias in parameters
+        pieces: Iterable[Iterable[Tensor]]
         if self._weight not in parameters:
-            pieces: Iterable[Tensor] = [self._layer.inputs(dtype)[..., :0]]
+            pieces = ([layer.inputs(dtype)[..., :0]] for layer in self._layers)
         elif number is not None:
-            pieces = self._layer.inputs_by_channels(dtype, number)
+            pieces = (layer.inputs_by_channels(dtype, number) for layer in self._layers)
         else:
-            pieces = [self._layer.inputs(dtype)]
-        for a in pieces:
+            pieces = ([layer.inputs(dtype)] for layer in self._layers)
+        for of_batches in zip(*pieces, strict=True):
+            a = of_batches[0] if len(of_batches) == 1 else torch.cat(of_batches)
             for g in range(self._cotangents.shape[2]):
                 s = self._cotangents[:, :, g].transpose(2, 3)
-                yield Factors(a[:, :, g], s, bias, self._layer.classes)
+                yield Factors(a[:, :, g], s, bias, self._classes)
             bias = False  # with the first piece only
 
     def columns(self, parameters: set[str]) -> Tensor:

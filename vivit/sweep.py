@@ -1,0 +1,132 @@
+"""A sweep of backward passes, and what the layers keep of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from torch import Tensor
+
+from vivit.backprop.autograd import Linearization
+from vivit.batches import Carrying
+from vivit.layers.affine import Workspace
+from vivit.layers.store import DenseStore, LayerStore, Store, store_for
+
+Key = tuple[str | None, ...]
+"""Names of the parameters that a store has the columns of."""
+
+
+def stores_of_run(
+    batches: Iterator[Carrying], total: int, workspace: Workspace, names: Collection[str]
+) -> dict[Key, Store]:
+    """Send the columns of a run of batches back.
+
+    The batches agree in the sizes of their layers, so that they are contracted as if they were
+    one. Only one of their graphs is needed at a time.
+
+    Args:
+        batches: What carries curvature; as much is taken as the run has samples.
+        total: Samples of the run.
+        workspace: Memory for the temporaries of one layer's evaluation.
+        names: Parameters that count.
+
+    Returns:
+        What is kept of those layers and other parameters that have one of the names.
+    """
+    run = _Run(total, workspace, names)
+    while run.filled < total:
+        run.take(*next(batches))
+    return run.stores
+
+
+class _Run:
+    """What is kept of the batches so far.
+
+    Attributes:
+        filled: Samples so far.
+    """
+
+    def __init__(self, total: int, workspace: Workspace, names: Collection[str]) -> None:
+        self._total, self._workspace, self._names = total, workspace, {*names}
+        self._layers: dict[Key, LayerStore] = {}
+        self._dense: dict[str, Tensor] = {}
+        self.filled = 0
+
+    @property
+    def stores(self) -> dict[Key, Store]:
+        """All stores."""
+        stores: dict[Key, Store] = {**self._layers}
+        stores |= {(name,): DenseStore(name, columns) for name, columns in self._dense.items()}
+        return stores
+
+    def take(self, linearization: Linearization, factor: Tensor, samples: Tensor | None) -> None:
+        """Send the columns of a batch back.
+
+        Args:
+            linearization: The model.
+            factor: Shape ``[N, C, *out]``.
+            samples: Indices of its samples in the batch; None for all.
+        """
+        layout = linearization.layout
+        whole = [
+            i for i in range(layout.num_whole) if not self._names.isdisjoint(layout.layers[i].key)
+        ]
+        parts = [name for name in layout.parts if name in self._names]
+        of_parts = {part.layer for name in parts for part in layout.parts[name]}
+        with linearization.restricted(samples):
+            layers, (size, columns) = linearization.layers, factor.shape[:2]
+            kept: dict[int, LayerStore] = {}
+            for i in whole:
+                key = layers[i].key
+                if key not in self._layers:
+                    store = store_for(layers[i], self._total, columns, factor, self._workspace)
+                    self._layers[key] = store
+                kept[i] = self._layers[key]
+            for i in of_parts:  # their tensors are made in the graph of this batch
+                kept[i] = store_for(layers[i], size, columns, factor, self._workspace)
+            for i, store in kept.items():
+                store.begin(layers[i])
+            linearization.send_back(factor, [*kept], lambda i, c, s: kept[i].receive(c, s))
+        for name in parts:
+            self._put(name, factor, _sum(linearization, kept, name))
+        self._take_generic(linearization, factor, samples)
+        self.filled += size
+
+    def _take_generic(
+        self, linearization: Linearization, factor: Tensor, samples: Tensor | None
+    ) -> None:
+        """Columns of parameters without a layer, one by one."""
+        shape = factor.shape[:2]
+        names = [name for name in linearization.layout.generic if name in self._names]
+        found = {
+            name: factor.new_empty(shape.numel(), linearization.parameters[name].numel())
+            for name in names
+        }
+        for n, c, column in linearization.sample_columns(factor, samples, names):
+            for name, value in column.items():
+                found[name][n * shape[1] + c] = value.flatten()
+        for name, columns in found.items():
+            self._put(name, factor, columns)
+
+    def _put(self, name: str, factor: Tensor, columns: Tensor) -> None:
+        """Keep the columns of a parameter, ``[M, p]``, beside those of the batches before."""
+        samples, per_sample = factor.shape[:2]
+        if samples == self._total:
+            self._dense[name] = columns
+            return
+        if name not in self._dense:
+            self._dense[name] = columns.new_empty(self._total * per_sample, columns.shape[1])
+        start = self.filled * per_sample
+        self._dense[name][start : start + len(columns)] = columns
+
+
+def _sum(linearization: Linearization, kept: Mapping[int, LayerStore], name: str) -> Tensor:
+    """Columns of a parameter that has parts, shape ``[M, p]``."""
+    total: Tensor | None = None
+    for part in linearization.layout.parts[name]:
+        store = kept[part.layer]
+        columns = store.columns({label for label in store.parameters if label is not None})
+        if part.made is not None:
+            columns = linearization.pull_columns(columns, part.made, name)
+        total = columns if total is None else total + columns
+    assert total is not None
+    return total
