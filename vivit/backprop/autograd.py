@@ -108,15 +108,16 @@ class Linearization:
         return [replace(layer, samples=self._samples) for layer in self.layout.layers]
 
     def _forward(self, x: Any) -> Tensor:
-        """The model output, with a graph of operations that can be differentiated twice.
-
-        Buffers and backward hooks of modules are taken aside, so that the ones are not changed
-        and the others do not take part.
-        """
+        """The model output, with a graph of operations that can be differentiated twice."""
         with torch.enable_grad():
             return self._run(lambda: self._model(x))
 
     def _run(self, forward: Callable[[], T]) -> T:
+        """A forward pass in the same circumstances each time.
+
+        Buffers and backward hooks of modules are taken aside, so that the ones are not changed
+        and the others do not take part.
+        """
         with (
             self._random_state.restored() as after,
             untouched(self._model) as changed_buffers,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -237,14 +238,8 @@ class _Search:
     def _inside_of_weights(places: list[_Place]) -> frozenset[Node]:
         """Those operations whose output goes into a tensor that is made of the parameter."""
         operations = {role.node for place in places for role in place.roles}
-        todo = [place.made.node for place in places if place.made is not None]
-        seen = set(todo)
-        while todo:
-            for child, _ in todo.pop().next_functions:
-                if child is not None and child not in seen:
-                    seen.add(child)
-                    todo.append(child)
-        return frozenset(operations & seen)
+        makers = [place.made.node for place in places if place.made is not None]
+        return frozenset(operations & _reachable(makers))
 
     def _roles(self, use: Node, index: int, tensor: Tensor) -> list[Role]:
         """What an operation does with a tensor; nothing if that is not known."""
@@ -333,16 +328,22 @@ def last_of(root: Node | None, nodes: set[Node]) -> set[Node]:
 
 def has_padding(root: Node) -> bool:
     """Whether a graph has an embedding with a vector that gets no gradient."""
-    todo, seen = [root], {root}
+    return any(
+        node.name() == "EmbeddingBackward0" and saved(node, "padding_idx") < NO_PADDING
+        for node in _reachable([root])
+    )
+
+
+def _reachable(nodes: Iterable[Node]) -> set[Node]:
+    """Some nodes of a graph, and all that are behind them."""
+    todo = [*nodes]
+    seen = set(todo)
     while todo:
-        node = todo.pop()
-        if node.name() == "EmbeddingBackward0" and saved(node, "padding_idx") < NO_PADDING:
-            return True
-        for child, _ in node.next_functions:
+        for child, _ in todo.pop().next_functions:
             if child is not None and child not in seen:
                 seen.add(child)
                 todo.append(child)
-    return False
+    return seen
 
 
 def zeros_at(place: Tensor | GradientEdge) -> Tensor:
