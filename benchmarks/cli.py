@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,9 @@ DEFAULT_FOLDER = Path("bench_results/local")
 
 MEMORY_FRACTION = 0.6
 """Share of the machine's memory beyond which a worker's allocations fail."""
+
+UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+"""Of sizes in bytes."""
 
 KINDS: dict[str, Mapping[str, Any]] = {
     "problems": PROBLEMS,
@@ -78,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--repeats", type=_positive, help="timed runs; default: the profile's")
     run.add_argument(
+        "--budget",
+        type=_bytes,
+        help="of searches for critical batch sizes, such as 4GiB; default: the profile's",
+    )
+    run.add_argument(
         "--peer-python",
         type=Path,
         default=PEER_PYTHON,
@@ -105,6 +114,7 @@ def _run(options: argparse.Namespace) -> int:
         options.suite,
         options.problem,
         options.method,
+        options.budget,
         device=options.device,
         repeats=options.repeats,
         threads=options.threads or profile.threads or torch.get_num_threads(),
@@ -156,6 +166,14 @@ def _device(text: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise argparse.ArgumentTypeError("torch sees no CUDA device on this machine")
     return text
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]iB|B)", text)
+    size = int(float(found[1]) * UNITS[found[2]]) if found else 0
+    if not size:
+        raise argparse.ArgumentTypeError(f"expected a size such as 4GiB or 512MiB, got {text!r}")
+    return size
 
 
 def _positive(text: str) -> int:

@@ -16,6 +16,14 @@ from torch.utils.benchmark.utils.timer import timer as synchronised_clock
 SHORTEST_SAMPLE = 0.02
 """Seconds; shorter runs are repeated within a sample until it lasts as long."""
 
+OUT_OF_MEMORY = ("can't allocate memory", "std::bad_alloc", "ALLOC_FAILED", "out of memory")
+"""What torch and its libraries say when an allocation fails."""
+
+
+def says_out_of_memory(message: str) -> bool:
+    """Whether an error message is about a failed allocation."""
+    return any(text in message for text in OUT_OF_MEMORY)
+
 
 def seconds_per_run(run: Callable[[], object], number: int = 1) -> float:
     """Mean time of some runs, with the device synchronised before and after.
@@ -72,6 +80,21 @@ def peak_bytes(run: Callable[[], object], device: str) -> int:
     before = resident("VmRSS")
     run()
     return max(resident("VmHWM") - before, 0)
+
+
+def whole_peak_bytes(device: str) -> int:
+    """Peak memory of this process since it began, with all that it has imported.
+
+    Args:
+        device: As torch names it; on CUDA, the allocator's peak.
+
+    Returns:
+        Bytes.
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_reserved(device)
+    return resident("VmHWM")
 
 
 def resident(field: str) -> int:

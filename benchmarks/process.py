@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.measure import says_out_of_memory
 from benchmarks.methods import METHODS
 from benchmarks.records import Status
 from benchmarks.suites import Comparison
@@ -164,9 +165,12 @@ class WorkerProcess:
         tail = self._errors.read().decode(errors="replace").strip().splitlines()[-3:]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         reason = f"the process {how} during {command}: {' | '.join(tail) or 'no output'}"
-        status = Status.OUT_OF_MEMORY if code == -signal.SIGKILL else Status.ERROR
-        if status is Status.OUT_OF_MEMORY:
+        status = Status.ERROR
+        if code == -signal.SIGKILL:
+            status = Status.OUT_OF_MEMORY
             reason += " (as the system does when memory runs out)"
+        elif code == -signal.SIGABRT and says_out_of_memory(reason):  # not from Python code
+            status = Status.OUT_OF_MEMORY
         return {"status": status.value, "reason": reason}
 
 

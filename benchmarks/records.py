@@ -38,6 +38,9 @@ class Quantity(str, Enum):
     ACCURACY = "accuracy"
     SPECTRUM = "spectrum"
     STEP = "step"
+    PROBE = "probe"
+    """Whether a batch size fits into a budget, and its peak memory if it does."""
+    CRITICAL = "critical_batch_size"
 
     @property
     def unit(self) -> str:
@@ -48,6 +51,8 @@ class Quantity(str, Enum):
             Quantity.ACCURACY: "1",
             Quantity.SPECTRUM: "loss / parameter^2",
             Quantity.STEP: "parameter",
+            Quantity.PROBE: "bytes",
+            Quantity.CRITICAL: "samples",
         }
         return units[self]
 

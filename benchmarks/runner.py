@@ -1,14 +1,19 @@
-"""Runs comparisons: accuracy first, then interleaved timing, then memory, cell by cell."""
+"""Runs comparisons, cell by cell.
+
+At a batch size: accuracy first, then interleaved timing, then memory. Or the critical batch size.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.critical import Limits, critical_batch_size
 from benchmarks.methods import METHODS
 from benchmarks.process import WorkerProcess, open_worker
 from benchmarks.records import Quantity, Record, RecordStore, Status, cell_key
@@ -18,7 +23,8 @@ from benchmarks.tasks import Computed
 FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
 """Outcomes that a second run does not try again; an error may have been mended."""
 
-MEASURED = (Quantity.ACCURACY, Quantity.TIME, Quantity.MEMORY)
+COUNTED = (Quantity.ACCURACY, Quantity.TIME, Quantity.MEMORY, Quantity.CRITICAL)
+"""Cells that a run is announced to have; references and probes come in between."""
 
 MIN_SAMPLES = 3
 """Timed runs that even the slowest method gets, if it is asked for as many."""
@@ -36,9 +42,9 @@ def num_cells(comparisons: list[Comparison]) -> int:
         comparisons: What to run.
 
     Returns:
-        One for each method and measured quantity.
+        One for each method and quantity of a comparison; probes are not counted either.
     """
-    return sum(len(comparison.methods) for comparison in comparisons) * len(MEASURED)
+    return sum(len(c.methods) * len(c.quantities) for c in comparisons)
 
 
 @dataclass
@@ -85,18 +91,47 @@ class Runner:
                 quantity: [
                     m for m in comparison.methods if not self._is_done(comparison, m, quantity)
                 ]
-                for quantity in MEASURED
+                for quantity in comparison.quantities
             }
             count = sum(map(len, pending.values()))
-            self.progress(comparison.title, len(comparison.methods) * len(MEASURED) - count)
+            self.progress(comparison.title, num_cells([comparison]) - count)
             if not count:
                 continue
-            reference = self._reference(comparison)
-            failed = self._accuracy_and_time(comparison, pending, reference)
-            for method in pending[Quantity.MEMORY]:
-                self._tell(comparison, method, Quantity.MEMORY)
-                answer = failed.get(method) or self._memory(comparison, method)
-                self._store([self._record(comparison, method, Quantity.MEMORY, answer)])
+            if comparison.limits is not None:
+                self._search(comparison, comparison.limits, pending[Quantity.CRITICAL])
+            else:
+                self._measure(comparison, pending)
+
+    def _measure(self, comparison: Comparison, pending: dict[Quantity, list[str]]) -> None:
+        """Accuracy, time and memory."""
+        reference = self._reference(comparison)
+        failed = self._accuracy_and_time(comparison, pending, reference)
+        for method in pending[Quantity.MEMORY]:
+            self._tell(comparison, method, Quantity.MEMORY)
+            answer = failed.get(method) or self._memory(comparison, method)
+            self._store([self._record(comparison, method, Quantity.MEMORY, answer)])
+
+    def _search(self, comparison: Comparison, limits: Limits, methods: list[str]) -> None:
+        """The critical batch size; each probe is a record, which a later run need not repeat."""
+        for method in methods:
+            probe = partial(self._probe, comparison, limits, method)
+            answer = critical_batch_size(probe, limits)
+            self._store([self._record(comparison, method, Quantity.CRITICAL, answer)])
+
+    def _probe(self, comparison: Comparison, limits: Limits, method: str, size: int) -> Answer:
+        """Whether a batch size fits into the budget, in a process of its own."""
+        probed = replace(comparison, batch_size=size)
+        who = (comparison.suite, comparison.problem, method)
+        known = self._done.get(cell_key(*who, Quantity.PROBE.value, probed.parameters))
+        if known is not None:
+            return {"status": known.status, "samples": known.samples, "reason": known.reason}
+        self._tell(probed, method, Quantity.PROBE)
+        with open_worker(probed, method, limits.budget, self.peer_python) as worker:
+            answer = worker.start(self.timeout)
+            if answer["status"] == Status.OK.value:
+                answer = worker.ask("probe", self.timeout)
+        self._store([self._record(probed, method, Quantity.PROBE, answer)])
+        return answer
 
     def _accuracy_and_time(
         self,
@@ -229,7 +264,10 @@ class Runner:
             samples=answer.get("samples", []) if answer["status"] == Status.OK.value else [],
             unit=quantity.unit,
             reason=answer.get("reason", ""),
-            details={**answer.get("details", {}), "memory_limit": self.memory_limit},
+            details={
+                **answer.get("details", {}),
+                "memory_limit": parameters.get("budget", self.memory_limit),
+            },
             environment=self.environment,
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
@@ -238,7 +276,7 @@ class Runner:
         self.store.append(records)
         self.made += records
         self._done.update({record.key: record for record in records})
-        counted = [record for record in records if record.quantity in MEASURED]
+        counted = [record for record in records if record.quantity in COUNTED]
         if counted:
             self.progress("", len(counted))
 
@@ -293,9 +331,10 @@ def failures(records: list[Record]) -> Iterator[str]:
         records: Any records.
 
     Yields:
-        What failed, and why.
+        What failed, and why; that a probe runs out of memory is no failure.
     """
     for record in records:
-        if record.status is not Status.OK:
+        probed = record.quantity is Quantity.PROBE and record.status is Status.OUT_OF_MEMORY
+        if record.status is not Status.OK and not probed:
             what = f"{record.suite}/{record.problem}/{record.method}/{record.quantity.value}"
             yield f"{record.status.value:8} {what}: {record.reason}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from benchmarks.critical import Limits
 from benchmarks.problems import BASE_CLASSES, BASE_WIDTH, CLASSES, PROBLEMS, WIDTHS
+from benchmarks.records import Quantity
 from benchmarks.registry import Registry
-from benchmarks.targets import methods_by_cell
+from benchmarks.targets import critical_methods_by_cell, methods_by_cell
 from benchmarks.tasks import Task
 
 
@@ -20,30 +22,41 @@ class Comparison:
         suite: Name of the suite.
         problem: Name of the problem.
         methods: Names of the methods.
-        batch_size: ``N``.
+        batch_size: ``N``; None if the critical one is searched.
         task: What they compute.
         repeats: Timed runs of each method.
         device: As torch names it.
         threads: For torch's operations.
         seed: For weights, data and random starts.
+        limits: Of the search for the critical batch size; None if the batch size is given.
     """
 
     suite: str
     problem: str
     methods: tuple[str, ...]
-    batch_size: int
+    batch_size: int | None
     task: Task
     repeats: int
     device: str = "cpu"
     threads: int = 1
     seed: int = 0
+    limits: Limits | None = None
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What is measured of each method."""
+        if self.limits is not None:
+            return (Quantity.CRITICAL,)
+        return (Quantity.ACCURACY, Quantity.TIME, Quantity.MEMORY)
 
     @property
     def parameters(self) -> dict[str, Any]:
         """What a record of it depends on."""
+        limits = {} if self.limits is None else asdict(self.limits)
         return {
             "batch_size": self.batch_size,
             **self.task.parameters,
+            **limits,
             "repeats": self.repeats,
             "device": self.device,
             "dtype": "float32",
@@ -56,7 +69,14 @@ class Comparison:
     @property
     def title(self) -> str:
         """For the progress bar."""
-        return f"{self.problem} N={self.batch_size} {self.task.title}"
+        size = "N=?" if self.batch_size is None else f"N={self.batch_size}"
+        return f"{self.problem} {size} {self.task.title}"
+
+    def with_budget(self, budget: int | None) -> Comparison:
+        """Another budget, if this is a search and one is given."""
+        if self.limits is None or budget is None:
+            return self
+        return replace(self, limits=replace(self.limits, budget=budget))
 
 
 SCALED = ("gram", "naive_gram", "original", "original_lean", "lanczos")
@@ -96,6 +116,11 @@ SUITES = Registry(
             "the library's targets: ratios to the original, to Lanczos and to power iteration",
             tuple(dict.fromkeys(name for names in methods_by_cell().values() for name in names)),
         ),
+        Suite(
+            "critical",
+            "critical batch size: the largest batch that fits into a budget of memory",
+            ("gram", "original", "original_lean", "matrix_memory"),
+        ),
         *(
             Suite(f"scaling_{what}", f"time and memory over the {words}", SCALED)
             for what, words in (
@@ -115,16 +140,18 @@ class Cell:
     Attributes:
         suite: Name of the suite.
         problem: Name of the problem.
-        batch_size: ``N``.
+        batch_size: ``N``; None to search the critical one.
         task: What is computed.
         methods: Names of the methods; None for all of the suite.
+        limits: Of the search.
     """
 
     suite: str
     problem: str
-    batch_size: int
+    batch_size: int | None
     task: Task = field(default_factory=Task)
     methods: tuple[str, ...] | None = None
+    limits: Limits | None = None
 
     def comparison(self, repeats: int) -> Comparison:
         """What is measured at this point.
@@ -136,7 +163,15 @@ class Cell:
             The comparison.
         """
         methods = self.methods or SUITES[self.suite].methods
-        return Comparison(self.suite, self.problem, methods, self.batch_size, self.task, repeats)
+        return Comparison(
+            self.suite,
+            self.problem,
+            methods,
+            self.batch_size,
+            self.task,
+            repeats,
+            limits=self.limits,
+        )
 
 
 @dataclass(frozen=True)
@@ -232,6 +267,18 @@ PROFILES = Registry(
             threads=2,
         ),
         Profile(
+            "critical",
+            "critical batch sizes on 4 GiB, ours and the original's: about an hour on 2 cores",
+            tuple(
+                Cell("critical", problem, None, task, methods, Limits(budget))
+                for (problem, task, budget), methods in critical_methods_by_cell().items()
+            ),
+            repeats=1,
+            timeout=1800,
+            patience=0,
+            threads=2,
+        ),
+        Profile(
             "scaling",
             "time and memory over batch size, classes and width, in at most 15 minutes",
             _scaling_grid(),
@@ -249,6 +296,7 @@ def select(
     suites: list[str] | None = None,
     problems: list[str] | None = None,
     methods: list[str] | None = None,
+    budget: int | None = None,
     **settings: Any,
 ) -> list[Comparison]:
     """Narrow comparisons down and change their settings.
@@ -258,6 +306,7 @@ def select(
         suites: Keep these only; None for all, as for the next two.
         problems: Keep these only.
         methods: Keep these only.
+        budget: Bytes, for searches of the critical batch size; None for theirs.
         **settings: Fields of `Comparison` to be replaced, unless None.
 
     Returns:
@@ -272,5 +321,5 @@ def select(
             and (suites is None or comparison.suite in suites)
             and (problems is None or comparison.problem in problems)
         ):
-            selected.append(replace(comparison, methods=kept, **changes))
+            selected.append(replace(comparison, methods=kept, **changes).with_budget(budget))
     return selected

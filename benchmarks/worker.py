@@ -21,7 +21,14 @@ from typing import Any, TextIO
 import torch
 
 from benchmarks.accuracy import Outcome, Reference
-from benchmarks.measure import SHORTEST_SAMPLE, peak_bytes, runs_per_sample, seconds_per_run
+from benchmarks.measure import (
+    SHORTEST_SAMPLE,
+    peak_bytes,
+    runs_per_sample,
+    says_out_of_memory,
+    seconds_per_run,
+    whole_peak_bytes,
+)
 from benchmarks.methods import METHODS, NotApplicableError
 from benchmarks.problems import PROBLEMS, Instance
 from benchmarks.records import Status
@@ -30,10 +37,7 @@ from benchmarks.tasks import Approximation, Task
 
 PR_SET_PDEATHSIG = 1
 
-OUT_OF_MEMORY = ("can't allocate memory", "std::bad_alloc", "ALLOC_FAILED", "out of memory")
-"""What torch and its libraries say when an allocation fails."""
-
-COMMANDS = ("reference", "accuracy", "time", "memory")
+COMMANDS = ("reference", "accuracy", "time", "memory", "probe")
 """Methods of `Worker` that a parent may call."""
 
 
@@ -147,6 +151,21 @@ class Worker:
         peak = peak_bytes(run, self._device)
         return {"samples": [peak], "details": {"num_parameters": instance.num_parameters}}
 
+    def probe(self) -> dict[str, Any]:
+        """One run in this fresh process, to see whether it gets by on the memory it was given.
+
+        Raises:
+            ArithmeticError: The result is not finite.
+        """
+        instance = self._instance(self._batch_size, torch.float32)
+        run = self._method.prepare(instance, self._task)
+        begin = perf_counter()
+        outcome = run()
+        seconds = perf_counter() - begin
+        if not outcome.values.isfinite().all():
+            raise ArithmeticError("the result is NaN or infinite")
+        return {"samples": [whole_peak_bytes(self._device)], "details": {"seconds": seconds}}
+
     def _instance(self, batch_size: int, dtype: torch.dtype) -> Instance:
         return self._problem.make(batch_size, self._device, dtype, self._seed)
 
@@ -184,7 +203,7 @@ def _answer(stream: TextIO, message: dict[str, Any]) -> None:
 def _status_of(error: Exception) -> Status:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return Status.OUT_OF_MEMORY
-    if isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY):
+    if isinstance(error, RuntimeError) and says_out_of_memory(str(error)):
         return Status.OUT_OF_MEMORY
     if isinstance(error, NotApplicableError):
         return Status.SKIPPED

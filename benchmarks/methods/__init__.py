@@ -5,6 +5,7 @@ from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
 from benchmarks.methods.lanczos import Lanczos
+from benchmarks.methods.matrix_memory import MatrixMemory
 from benchmarks.methods.matrix_product import MatrixProduct
 from benchmarks.methods.naive_gram import NaiveGram
 from benchmarks.methods.original import Original
@@ -23,6 +24,7 @@ METHODS: Registry[Method] = Registry(
         Gradient(),
         Backpropagation(),
         MatrixProduct(),
+        MatrixMemory(),
     ],
 )
 

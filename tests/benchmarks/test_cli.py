@@ -47,7 +47,12 @@ def test_run(tmp_path, capsys):
     assert cli.main(arguments) == 0
     records = RecordStore(output).read()
     assert [r.status for r in records] == [Status.OK] * 7
-    assert {r.quantity for r in records} == set(Quantity) - {Quantity.STEP}
+    assert {r.quantity for r in records} == {
+        Quantity.SPECTRUM,
+        Quantity.ACCURACY,
+        Quantity.TIME,
+        Quantity.MEMORY,
+    }
     times = [r for r in records if r.quantity is Quantity.TIME]
     assert all(len(r.samples) == 2 and min(r.samples) > 0 for r in times)
     assert all(r.details["interleaved_with"] == ["gram", "gradient"] for r in times)
