@@ -17,7 +17,7 @@ FIRST, GROWTH = 16, 4
 COEFFICIENTS = 3
 """Of the model: what is there anyway, activations, and the Gram matrix."""
 
-TRUSTED = 4
+TRUSTED = 8
 """A model predicts up to this multiple of the largest size that it was fitted to."""
 
 MARGIN = 4
@@ -118,14 +118,15 @@ class _Search:
     def run(self) -> None:
         """Predict the critical size from small ones, come down to it from above, and bisect."""
         self._measure_small_sizes()
-        width = self._width(self.predicted)
-        size = self.predicted + MARGIN * width
+        predicted = self.predicted
+        width = self._width(predicted)
+        size = predicted + MARGIN * width
         while not self.is_narrow:
             size = min(max(size, self.lower + 1), self.upper - 1)
             if self.fits(size):
                 break
             size -= width
-            width += width // 2
+            width *= 2 if size < predicted else 1
         while not self.is_narrow:
             self.fits((self.lower + self.upper) // 2)
 

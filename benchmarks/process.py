@@ -102,6 +102,11 @@ class WorkerProcess:
         """End the process."""
         self.close()
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
     def start(self, timeout: float) -> dict[str, Any]:
         """Import and set up.
 

@@ -84,6 +84,12 @@ METHODS = {
         "yardstick: large matrix products with as many flops as the cheapest contractions of the "
         "Gram matrix, and nothing else",
     ),
+    "matrix_memory": Entry(
+        "memory of the matrices",
+        "matrices",
+        "yardstick: memory for the Gram matrix and for what its eigensolver holds beside it, and "
+        "nothing else",
+    ),
     REFERENCE: Entry(
         "float64 reference", "reference", "all eigenvalues in double precision, the ground truth"
     ),
@@ -110,6 +116,11 @@ SUITES = {
         "engine targets",
         "engine",
         "the library's targets: ratios to the original, to Lanczos and to power iteration",
+    ),
+    "critical": Entry(
+        "critical batch size",
+        "critical batch size",
+        "the largest batch that fits into a budget of memory",
     ),
     "scaling_batch": Entry(
         "scaling over the batch size", "scaling", "a small CNN, 10 classes, width 16"
@@ -158,6 +169,12 @@ QUANTITIES = {
     Quantity.SPECTRUM.value: Entry("Spectrum", "Spectrum", "the GGN's eigenvalues"),
     Quantity.STEP.value: Entry(
         "Step", "Step", "random projections of the damped Newton step, to compare others with"
+    ),
+    Quantity.PROBE.value: Entry(
+        "Probe", "Probe", "whether a batch size fits into a budget, in a process of its own"
+    ),
+    Quantity.CRITICAL.value: Entry(
+        "Critical batch size", "Critical batch size", "the largest batch size that fits"
     ),
 }
 
@@ -261,6 +278,7 @@ def method_colors(methods: Iterable[str]) -> dict[str, str]:
     colors = {OURS: palette[0], "naive_gram": palette[1], "power_iteration": palette[2]}
     colors |= {"lanczos": palette[4], "original": palette[3], "original_lean": palette[6]}
     colors |= {"backpropagation": "#a0a0a0", "matrix_product": "#c8c8c8"}
+    colors |= {"matrix_memory": "#8a8a8a"}
     colors |= {YARDSTICK: "#6b6b6b", REFERENCE: "#000000"}
     spare = [palette[index] for index in (8, 9, 5)]
     unknown = [method for method in sorted_methods(methods) if method not in colors]

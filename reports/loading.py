@@ -31,7 +31,11 @@ KNOWN_PARAMETERS = (
     *("batch_size", "device", "dtype", "k", "seed", "threads", "data", "repeats"),
     *TASK,
     *("classes", "width"),
+    *("budget", "largest", "resolution"),
 )
+WHOLE = ("batch_size", "k", "threads", "classes", "width", "budget")
+"""Parameters that are whole numbers, if they are there."""
+
 SETTING = ("environment", "device", "dtype", "threads", "seed", "other")
 """Columns that hold what measurements must share before any comparison makes sense."""
 
@@ -158,11 +162,19 @@ def to_frame(records: Sequence[Record], known: dict[str, Environment]) -> pd.Dat
         between groups of measurements that must not be compared.
     """
     frame = pd.DataFrame([_row(record, known) for record in records])
-    whole = ("batch_size", "k", "threads", "classes", "width")
-    frame = frame.astype(dict.fromkeys(whole, "Int64"))
+    frame = frame.astype(dict.fromkeys(WHOLE, "Int64"))
     order = sorted(range(len(frame)), key=lambda index: _order(frame.iloc[index]))
     frame = frame.iloc[order].reset_index(drop=True)
     return frame.assign(setting=_settings(frame))
+
+
+def failures(frame: pd.DataFrame) -> pd.DataFrame:
+    """What was tried and gave no result; a probe that runs out of memory is a result."""
+    probed = frame["quantity"] == Quantity.PROBE.value
+    fine = (frame["status"] == Status.OK.value) | (
+        probed & (frame["status"] == Status.OUT_OF_MEMORY.value)
+    )
+    return frame[~fine]
 
 
 def varying(frame: pd.DataFrame) -> list[str]:
@@ -198,9 +210,7 @@ def _row(record: Record, known: dict[str, Environment]) -> dict[str, Any]:
         "reason": reason,
         "samples": samples if status == Status.OK.value else [],
         "value": _value(record.quantity, samples) if status == Status.OK.value else math.nan,
-        "batch_size": _integer(parameters.get("batch_size")),
-        "k": _integer(parameters.get("k")),
-        **{name: _integer(parameters.get(name)) for name in ("threads", "classes", "width")},
+        **{name: _integer(parameters.get(name)) for name in WHOLE},
         **{name: str(parameters.get(name) or default) for name, default in TASK.items()},
         "task": labels.task_label(record.suite, _integer(parameters.get("k")), parameters),
         "device": str(parameters.get("device") or ""),
@@ -246,6 +256,7 @@ def _order(row: pd.Series) -> tuple[Any, ...]:
         row["problem"],
         row["data"],
         _or_zero(row["batch_size"]),
+        _or_zero(row["budget"]),
         labels.rank(row["computed"], labels.COMPUTED),
         _or_zero(row["k"]),
         *(row[name] != TASK[name] for name in ("approximation", "subset", "grouping")),

@@ -11,8 +11,8 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from benchmarks.records import Quantity, Status
-from reports import labels, ratios, scaling, tables, targets, units
+from benchmarks.records import Quantity
+from reports import critical, labels, loading, ratios, scaling, tables, targets, units
 from reports.environments import Environment
 from reports.figures import Plot
 from reports.headline import headline_table
@@ -68,8 +68,9 @@ def headlines(frame: pd.DataFrame) -> list[Headline]:
     Returns:
         The headlines in the order of the report.
     """
-    speed = frame["quantity"].isin([Quantity.TIME.value, Quantity.MEMORY.value])
-    compared = frame[frame["quantity"].isin(labels.COMPARED)]
+    headed = [quantity.value for quantity in (Quantity.TIME, Quantity.MEMORY, Quantity.CRITICAL)]
+    speed = frame["quantity"].isin(headed)
+    compared = frame[speed | frame["quantity"].isin(labels.COMPARED)]
     # the suites of the scaling share a table, under the name of the first
     suites = compared["suite"].where(~compared["suite"].isin(scaling.SUITES), scaling.SUITES[0])
     groups = compared.groupby([suites, "setting"], sort=False)
@@ -83,6 +84,8 @@ def headlines(frame: pd.DataFrame) -> list[Headline]:
 def _headline(suite: str, group: pd.DataFrame) -> Headline:
     if suite == targets.SUITE:
         return Headline(targets.remarks(group), targets.target_table(group))
+    if suite == critical.SUITE:
+        return Headline([], critical.critical_table(group))
     if suite in scaling.SUITES:
         return Headline([], scaling.scaling_table(group))
     return Headline(ratios.summary(group), headline_table(group))
@@ -136,7 +139,7 @@ def render(
         methods=method_terms(frame),
         quantities=quantity_terms(frame),
         count=len(frame),
-        failures=int((frame["status"] != Status.OK.value).sum()),
+        failures=len(loading.failures(frame)),
         headlines=summaries,
         tables=details,
         drawings=drawings,
@@ -175,6 +178,7 @@ def problem_terms(frame: pd.DataFrame) -> list[Term]:
     )
     for problem, data in ordered:
         rows = frame[(frame["problem"] == problem) & (frame["data"] == data)]
+        rows = rows[rows["quantity"] != Quantity.PROBE.value]
         sizes = {details.get("num_parameters") for details in rows["details"]} - {None}
         batches = sorted({int(size) for size in rows["batch_size"].dropna()})
         parts = [f"{n:,} parameters" for n in sorted(s for s in sizes if isinstance(s, int))]

@@ -129,7 +129,7 @@ def accuracy_table(frame: pd.DataFrame) -> Table:
 
 def failure_table(frame: pd.DataFrame) -> Table:
     """Everything that was tried and gave no result."""
-    rows = frame[frame["status"] != OK]
+    rows = loading.failures(frame)
     shown = identity(rows, loading.varying(frame))
     shown["Method"] = [labels.method_label(method) for method in rows["method"]]
     shown["Quantity"] = [labels.QUANTITIES[quantity].label for quantity in rows["quantity"]]

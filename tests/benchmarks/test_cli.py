@@ -69,6 +69,8 @@ def test_run(tmp_path, capsys):
         (["--device", "tpu"], "expected cpu or cuda, got 'tpu'"),
         (["--repeats", "0"], "expected a positive whole number, got '0'"),
         (["--threads", "two"], "expected a positive whole number, got 'two'"),
+        (["--budget", "4GB"], "expected a size such as 4GiB or 512MiB, got '4GB'"),
+        (["--budget", "0MiB"], "expected a size such as 4GiB or 512MiB, got '0MiB'"),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys):
@@ -100,6 +102,25 @@ def test_settings_reach_the_runner(monkeypatch, tmp_path, given, python, threads
     monkeypatch.setattr(cli, "Runner", FakeRunner)
     output = str(tmp_path / "records.jsonl")
     assert cli.main(["run", "--profile", "engine", *given, "--output", output]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4GiB", 2**32), ("1.5 KiB", 1536), ("11264MiB", 11 * 2**30), ("7B", 7)]
+)
+def test_budget(monkeypatch, tmp_path, text, size):
+    class FakeRunner:
+        made = ()
+
+        def __init__(self, *arguments):
+            pass
+
+        def run(self, comparisons):
+            assert {c.limits.budget for c in comparisons} == {size}
+
+    monkeypatch.setattr(cli, "Runner", FakeRunner)
+    output = str(tmp_path / "records.jsonl")
+    run = ["run", "--profile", "critical", "--budget", text, "--output", output]
+    assert cli.main(run) == 0
 
 
 def test_nothing_selected(capsys):

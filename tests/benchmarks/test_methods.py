@@ -62,6 +62,22 @@ def test_combinations_without_a_reference_are_refused(name, task):
         METHODS[name].prepare(small_problem(), task)
 
 
+@pytest.mark.parametrize(("computed", "number"), [("eigenvalues", 2), ("newton_step", 4)])
+def test_memory_of_the_matrices(computed, number):
+    """The Gram matrix, and what LAPACK holds beside it."""
+    problem, task = small_problem(torch.float32, batch_size=16), Task(Computed(computed))
+    run = METHODS["matrix_memory"].prepare(problem, task)
+    columns = GGN(problem.model, problem.loss_func, (problem.inputs, problem.targets)).num_columns
+    outcome = run()
+    assert outcome.details == {"num_columns": columns, "matrices": number}
+    assert METHODS["matrix_memory"].check(outcome, problem, task, EMPTY).error == 0
+
+
+def test_memory_of_the_matrices_refuses_what_has_none():
+    with pytest.raises(NotApplicableError, match="a yardstick of eigenvalues and steps, not of"):
+        METHODS["matrix_memory"].prepare(small_problem(), Task(Computed.GRAM))
+
+
 @pytest.mark.parametrize("name", ["gram", "power_iteration", "lanczos"])
 def test_eigenvectors(name):
     problem = small_problem(torch.float32 if name == "lanczos" else torch.float64)

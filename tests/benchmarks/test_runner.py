@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import runner as runner_module
+from benchmarks.critical import Limits
 from benchmarks.records import Quantity, RecordStore, Status
 from benchmarks.runner import Runner, failures, num_cells
 from benchmarks.suites import PROFILES, SUITES, Comparison, select
@@ -23,6 +24,7 @@ class ScriptedWorker:
 
     def __init__(self, comparison, method, memory_limit, peer_python):
         self.method, self.closed = method, False
+        self.batch_size, self.memory_limit = comparison.batch_size, memory_limit
 
     def __enter__(self):
         return self
@@ -37,6 +39,8 @@ class ScriptedWorker:
         assert not self.closed
         self.log.append((self.method, command))
         answer = self.script.get((self.method, command), {})
+        if callable(answer):
+            answer = answer(self.batch_size, self.memory_limit)
         if isinstance(answer, BaseException):
             raise answer
         count = sum(entry == (self.method, command) for entry in self.log)
@@ -248,6 +252,61 @@ def test_skipped_peers_are_tried_again_once_they_can_run(make, tmp_path):
     assert {r.status for r in again.made} == {Status.OK}
 
 
+SEARCH = replace(COMPARISON, suite="critical", batch_size=None, limits=Limits(10_000, 500, 0.0))
+
+
+def bytes_100_per_sample(size, limit):
+    fits = 100 * size <= limit
+    return {"samples": [100.0 * size]} if fits else {"status": "oom", "reason": "too large"}
+
+
+def test_critical_batch_size(make):
+    """Each probe has the budget as its limit, and is a record beside the result."""
+    script = {(method, "probe"): bytes_100_per_sample for method in SEARCH.methods}
+    runner, log, told = make(script)
+    runner.run([SEARCH])
+    found = [r for r in runner.made if r.quantity is Quantity.CRITICAL]
+    probes = [r for r in runner.made if r.quantity is Quantity.PROBE]
+    assert [(r.method, r.samples, r.unit) for r in found] == [
+        ("gram", [100.0], "samples"),
+        ("gradient", [100.0], "samples"),
+    ]
+    assert found[0].parameters["batch_size"] is None
+    assert found[0].parameters["budget"] == found[0].details["memory_limit"] == 10_000
+    own = [r.parameters["batch_size"] for r in probes if r.method == "gram"]
+    assert own == found[0].details["probed"]
+    assert {r.status for r in probes} == {Status.OK, Status.OUT_OF_MEMORY}
+    assert log.count(("gram", "start")) == log.count(("gram", "closed")) == len(own)
+    assert list(failures(runner.made)) == []
+    assert num_cells([SEARCH]) == 2 == sum(finished for _, finished in told)
+
+
+def test_a_search_goes_on_where_it_was_killed(make):
+    def killed(size, limit):
+        return KeyboardInterrupt() if size > 90 else bytes_100_per_sample(size, limit)
+
+    first, _, _ = make({("gram", "probe"): killed})
+    with pytest.raises(KeyboardInterrupt):
+        first.run([SEARCH])
+    before = {r.parameters["batch_size"] for r in first.made}
+    assert before
+    second, _, _ = make({(method, "probe"): bytes_100_per_sample for method in SEARCH.methods})
+    second.run([SEARCH])
+    again = {r.parameters["batch_size"] for r in second.made if r.method == "gram"}
+    assert not again & before
+    assert outcomes(second)["gram", "critical_batch_size"] == (Status.OK, [100.0])
+
+
+def test_a_probe_that_fails_otherwise_ends_the_search(make):
+    broken = {"status": "error", "reason": "bug"}
+    script = {("gram", "probe"): broken, ("gradient", "probe"): bytes_100_per_sample}
+    runner, _, _ = make(script)
+    runner.run([SEARCH])
+    assert outcomes(runner)["gram", "critical_batch_size"] == (Status.ERROR, [])
+    assert outcomes(runner)["gradient", "critical_batch_size"] == (Status.OK, [100.0])
+    assert [line.split(":")[-1] for line in failures(runner.made)] == [" bug", " bug"]
+
+
 def test_select():
     grid = PROFILES["quick"].comparisons()
     assert select(grid) == grid
@@ -264,6 +323,10 @@ def test_select():
         )
     ]
     assert select(grid, methods=["power_iteration"], suites=["eigenvalues"]) == []
+    assert select([COMPARISON, SEARCH], budget=7) == [
+        COMPARISON,
+        replace(SEARCH, limits=Limits(7, 500, 0.0)),
+    ]
 
 
 def test_profiles_use_suites_that_exist():

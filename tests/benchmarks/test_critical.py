@@ -1,0 +1,130 @@
+"""The search for critical batch sizes, against functions whose critical size is known."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.critical import Limits, critical_batch_size
+from benchmarks.process import open_worker
+from benchmarks.suites import Comparison
+from benchmarks.tasks import Task
+
+GIB = 2**30
+
+
+def prober(critical, peak):
+    """A process that fits up to a size, and the sizes that it was asked for."""
+    asked = []
+
+    def probe(size):
+        asked.append(size)
+        if size > critical:
+            return {"status": "oom", "reason": "too large"}
+        return {"status": "ok", "samples": [float(peak(size))]}
+
+    return probe, asked
+
+
+@given(
+    critical=st.integers(0, 2000),
+    largest=st.integers(1, 2000),
+    resolution=st.sampled_from([0.0, 1 / 32, 0.5]),
+    coefficients=st.tuples(st.floats(1, 2e9), st.floats(0, 1e8), st.floats(0, 1e6)),
+)
+def test_any_memory_function(critical, largest, resolution, coefficients):
+    """Whatever the model predicts, the bracket is right, narrow, and probed at both ends."""
+    constant, linear, quadratic = coefficients
+    probe, asked = prober(critical, lambda n: constant + linear * n + quadratic * n**2)
+    answer = critical_batch_size(probe, Limits(GIB, largest, resolution))
+    fits, too_large = answer["details"]["fits"], answer["details"]["does_not_fit"]
+    assert answer["status"] == "ok"
+    assert fits <= critical
+    assert len(set(asked)) == len(asked)
+    assert max(asked) <= largest
+    if critical >= largest:
+        assert answer["samples"] == [largest + 1]
+    else:
+        assert answer["samples"] == [fits]
+        assert critical < too_large <= fits + max(resolution * fits, 1)
+        assert too_large in asked
+        assert fits in asked or fits == 0
+
+
+@pytest.mark.parametrize(("critical", "largest", "found"), [(0, 100, 0), (500, 100, 101)])
+def test_outside_of_the_range(critical, largest, found):
+    probe, _ = prober(critical, lambda n: 1e6 * n)
+    assert critical_batch_size(probe, Limits(GIB, largest))["samples"] == [found]
+
+
+@pytest.mark.parametrize(
+    "peak",
+    [
+        lambda n: 3e8 + 1e6 * n,
+        lambda n: 3e8 + 2e5 * n + 500 * n**2,
+        lambda n: 1e6 * n**2,
+        lambda n: 2e8 + 3e6 * n + 8.0 * (9 * n) ** 2,
+    ],
+    ids=["linear", "with matrix", "matrix alone", "3c3d"],
+)
+def test_a_good_model_saves_probes(peak):
+    """Plain bisection would take 15, half of which run to their ends."""
+    budget = 4 * GIB
+    critical = max(n for n in range(2**15) if peak(n) <= budget)
+    probe, asked = prober(critical, peak)
+    answer = critical_batch_size(probe, Limits(budget))
+    assert critical / (1 + 1 / 32) - 1 <= answer["samples"][0] <= critical
+    assert len(asked) <= 9
+    assert sum(size <= critical for size in asked if size > critical / 2) <= 2
+
+
+@pytest.mark.parametrize("status", ["error", "timeout", "skipped"])
+@pytest.mark.parametrize("at", [16, 300])
+def test_no_other_failure_counts_as_too_large(status, at):
+    probe, _ = prober(400, lambda n: 1e7 * n)
+
+    def failing(size):
+        return {"status": status, "reason": "broken"} if size >= at else probe(size)
+
+    answer = critical_batch_size(failing, Limits(4 * GIB))
+    assert answer["status"] == status
+    assert answer["reason"].startswith("at batch size ")
+    assert answer["reason"].endswith(": broken")
+    assert answer["details"]["fits"] < at
+
+
+@pytest.mark.parametrize(
+    ("budget", "largest", "resolution"), [(0, 1, 0), (1, 0, 0), (1, 1, 1), (1, 1, -0.1)]
+)
+def test_limits_that_make_no_sense(budget, largest, resolution):
+    with pytest.raises(ValueError, match="Expected a budget and a largest batch size"):
+        Limits(budget, largest, resolution)
+
+
+def test_budget_is_enforced():
+    """Two matrices of known size fit if the process has room for them, and else do not.
+
+    The room is what a process without them holds, and the bytes of the matrices.
+    """
+    size, per_sample = 200, 9
+    matrices = 2 * 4 * (per_sample * size) ** 2
+    held = _held_before()
+    for spare, status in ((1.1, "ok"), (0.95, "oom")):
+        budget = held + int(spare * matrices)
+        comparison = Comparison("critical", "digits_mlp", (), size, Task(), 1)
+        with open_worker(comparison, "matrix_memory", budget, None) as worker:
+            assert worker.start(60)["status"] == "ok"
+            answer = worker.ask("probe", 60)
+        assert answer["status"] == status, answer
+
+
+def _held_before():
+    """Data of a worker that has only imported and prepared."""
+    comparison = Comparison("critical", "digits_mlp", (), 1, Task(), 1)
+    with open_worker(comparison, "matrix_memory", None, None) as worker:
+        assert worker.start(60)["status"] == "ok"
+        assert worker.ask("probe", 60)["status"] == "ok"
+        status = Path(f"/proc/{worker.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmData:")]
+    return int(line.split()[1]) * 1024
