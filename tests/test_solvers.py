@@ -258,6 +258,9 @@ def plan(**changes):
         ({"matrix_bytes": 2000, "forward_flops": 1e12}, 1, 10**9, FullGram()),
         ({"matrix_bytes": 2000, "forward_flops": 1e12}, 10, 1000, Lanczos()),
         ({"forward_flops": 100.0, "sides": (100,)}, 1, None, Lanczos()),
+        # few pairs need no full decomposition, whose flops would count in the second case
+        ({"forward_flops": 1e8, "sides": (4000,)}, 60, None, FullGram()),
+        ({"forward_flops": 1e8, "sides": (4000,)}, 100, None, Lanczos()),
         ({"forward_flops": 100.0, "sides": (2, 2)}, 1, None, FullGram()),
     ],
 )
@@ -302,3 +305,12 @@ REFUSED = {
 def test_refused(call, message):
     with pytest.raises(vivit.InputError, match=message):
         call(vivit.GGN(mlp().double(), CE, BATCH))
+
+
+def test_few_pairs_need_no_memory_for_a_full_decomposition():
+    """But all pairs do, and so does the D x D matrix, which is decomposed whole."""
+    targets = torch.arange(40) % 3
+    block = vivit.GGN(nn.Linear(40, 3), CE, (torch.randn(40, 40), targets))
+    assert [block._solver_copies(k) for k in (1, 2, None)] == [0, 3, 3]
+    small = vivit.GGN(nn.Linear(2, 3), CE, (torch.randn(40, 2), targets))
+    assert small._solver_copies(1) == 3

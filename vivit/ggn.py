@@ -40,7 +40,7 @@ from vivit.operators import (
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
 from vivit.plan import Plan
-from vivit.solvers import FullGram, Lanczos, Solver, cheapest_solver, leading_of_matrix
+from vivit.solvers import FullGram, Lanczos, Solver, cheapest_solver, is_few, leading_of_matrix
 from vivit.spectrum import (
     EIGENVALUE_COPIES,
     EIGENVECTOR_COPIES,
@@ -349,7 +349,7 @@ class GGN:
             start = None if some is None else operator @ some
             size, like = self.num_columns, curvature.like
             return solver.pairs(operator.__matmul__, size, k, rank_tolerance, like, start)
-        matrix = self._curvature.matrices(EIGENVECTOR_COPIES)[self._group]
+        matrix = self._curvature.matrices(self._solver_copies(k))[self._group]
         if k is not None and matrix.gram is not None:
             leading = leading_of_matrix(matrix.gram, k, rank_tolerance)
             if leading is not None:
@@ -368,7 +368,12 @@ class GGN:
         curvature = self._curvature
         if method is not None or k is None or k >= largest or curvature.has_matrices:
             return method or FullGram()
-        return cheapest_solver(curvature.plan(EIGENVECTOR_COPIES), k, curvature.available)
+        return cheapest_solver(curvature.plan(self._solver_copies(k)), k, curvature.available)
+
+    def _solver_copies(self, k: int | None) -> int:
+        """Matrices that are held beside the Gram matrix; an iteration for few pairs holds none."""
+        has_gram = self.shape[0] > self.num_columns
+        return 0 if has_gram and is_few(k, self.num_columns) else EIGENVECTOR_COPIES
 
     def _derivatives(self, pairs: GramPairs) -> DirectionalDerivatives:
         gammas = slopes(self._curvature, pairs, list(self._shapes))

@@ -44,6 +44,10 @@ PASSES_PER_PRODUCT = 8
 FLOPS_PER_EIGENVECTOR = 20
 """Time of a full eigendecomposition with vectors, in units of ``M^3`` flops."""
 
+FLOPS_OF_FEW = 8000
+"""Time of an iteration on a matrix, in units of ``M^2`` flops: some hundred products with a
+vector, at the speed of memory."""
+
 
 @dataclass(frozen=True)
 class FullGram:
@@ -215,6 +219,11 @@ def _is_decided(value: Tensor, residual: Tensor, bound: float | None) -> bool:
     return bool(value > bound or is_below)
 
 
+def is_few(k: int | None, size: int) -> bool:
+    """Whether an iteration finds ``k`` pairs of a matrix faster than a full decomposition."""
+    return k is not None and FEW_PAIRS * k <= size
+
+
 def leading_of_matrix(gram: Tensor, k: int, rank_tolerance: float | None) -> GramPairs | None:
     """The ``k`` largest eigenpairs of a Gram matrix, as accurate as LAPACK's but without the rest.
 
@@ -226,7 +235,7 @@ def leading_of_matrix(gram: Tensor, k: int, rank_tolerance: float | None) -> Gra
     Returns:
         The pairs, ascending; None if they do not pay, or do not converge.
     """
-    if FEW_PAIRS * k > len(gram):
+    if not is_few(k, len(gram)):
         return None
     precision = 10 * torch.finfo(gram.dtype).eps
     try:
@@ -260,7 +269,8 @@ def cheapest_solver(plan: Plan, k: int, available: int | None) -> Solver:
         return Lanczos()
     columns = plan.num_columns / plan.num_samples
     gram = plan.flops + len(plan.sweeps) * columns * plan.forward_flops
-    gram += FLOPS_PER_EIGENVECTOR * sum(side**3 for side in plan.sides)
+    for side in plan.sides:
+        gram += FLOPS_OF_FEW * side**2 if is_few(k, side) else FLOPS_PER_EIGENVECTOR * side**3
     products = PRODUCTS + PRODUCTS_PER_PAIR * k
     lanczos = products * PASSES_PER_PRODUCT * plan.forward_flops * len(plan.sides)
     return Lanczos() if lanczos < gram else FullGram()
