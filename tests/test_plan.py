@@ -5,6 +5,7 @@ import re
 import resource
 import weakref
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -217,7 +218,7 @@ def by_sweeps(curvature, sweeps):
         curvature.groups,
         curvature.columns,
         2**20,
-        sweeps,
+        replace(curvature.plan(), sweeps=tuple(sweeps)),
     )
 
 

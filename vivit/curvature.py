@@ -32,6 +32,11 @@ TYPICAL_VECTORS = 100
 """Vectors that a Lanczos iteration keeps, or twice as many for a moment."""
 
 
+ONE_COLUMN_AT_A_TIME = ("cpu",)
+"""Devices that the backward pass of a single column occupies. On a CPU several at once were
+measured to be as fast within a tenth, for small networks too; a GPU would be idle."""
+
+
 class Curvature:
     """The loss curvature of some batches, for groups of parameters.
 
@@ -186,7 +191,7 @@ class Curvature:
                 self.groups,
                 self.columns,
                 self._workspace,
-                plan.sweeps,
+                plan,
             )
         return self._matrices
 
@@ -264,6 +269,7 @@ class Curvature:
             self._workspace,
             solver_copies,
             self.available,
+            several_columns=self.like.device.type not in ONE_COLUMN_AT_A_TIME,
         )
 
     def gradient_gram(self, names: list[str]) -> Tensor:
@@ -376,7 +382,7 @@ class Curvature:
             names,
             self.columns,
             self._workspace,
-            plan.sweeps,
+            plan,
         )
         pairs = matrices[group].pairs(None)
         leading = pairs.keep(slice(max(len(pairs.values) - k, 0), None))

@@ -18,6 +18,7 @@ from vivit.batches import BatchCurvature, Carrying
 from vivit.errors import InputError
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import Store
+from vivit.plan import Plan
 from vivit.spectrum import NOT_FINITE, GroupMatrix
 from vivit.sweep import stores_of_run
 
@@ -33,7 +34,7 @@ def group_matrices(
     groups: Mapping[str, list[str]],
     columns: int,
     workspace: int,
-    sweeps: Iterable[Collection[str]],
+    plan: Plan,
 ) -> dict[str, GroupMatrix]:
     """Matrices of all groups.
 
@@ -44,18 +45,20 @@ def group_matrices(
         groups: Names of the parameters of each group.
         columns: ``C``, columns per sample.
         workspace: Bytes for the temporaries of one layer's evaluation.
-        sweeps: Names of the parameters that each sweep of backward passes serves; what is kept
-            for them is free before the next.
+        plan: Which parameters each sweep of backward passes serves (what is kept for them is free
+            before the next), and how many columns a pass takes.
 
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
     like = next(iter(parameters.values())).detach()
     matrices: list[_Matrix] = []
-    for names in sweeps:
+    for names in plan.sweeps:
         memory = Workspace(workspace, like)  # free during the backward passes of the next
         batches = carrying()
-        stores = [stores_of_run(batches, total, memory, names) for total in runs]
+        stores = [
+            stores_of_run(batches, total, memory, names, plan.columns_per_pass) for total in runs
+        ]
         if not matrices:
             sizes = [total * columns for total in runs]
             shapes = {name: p.shape for name, p in parameters.items()}

@@ -85,6 +85,7 @@ class Plan:
         sides: Size of the matrix that is decomposed for each group.
         sweeps: Names of the parameters that each sweep of backward passes serves. One sweep is
             the fastest; with several, less is kept at a time.
+        columns_per_pass: Columns that a backward pass takes at once.
     """
 
     num_columns: int
@@ -95,6 +96,7 @@ class Plan:
     forward_flops: float
     sides: tuple[int, ...]
     sweeps: tuple[frozenset[str], ...]
+    columns_per_pass: int = 1
 
     @property
     def flops(self) -> float:
@@ -112,7 +114,7 @@ class Plan:
     @property
     def peak_bytes(self) -> int:
         """The most that lives at once: in backward passes, contractions or the eigensolver."""
-        backward, working = _passing_bytes(self.layers)
+        backward, working = _passing_bytes(self.layers, self.columns_per_pass)
         if len(self.sweeps) > 1:  # the matrices are there from the second sweep on
             backward += self.matrix_bytes
         return max(
@@ -159,6 +161,7 @@ def make_plan(
     workspace: int,
     solver_copies: int,
     available: int | None = None,
+    several_columns: bool = False,
 ) -> Plan:
     """Predict evaluations, flops and bytes.
 
@@ -170,6 +173,8 @@ def make_plan(
         workspace: Bytes for temporaries.
         solver_copies: Matrices that the eigensolver holds beside its input.
         available: Bytes to get by with, in as many sweeps as it takes; None for one sweep.
+        several_columns: Whether a backward pass takes as many columns as the workspace holds
+            cotangents of; else one.
 
     Returns:
         The plan, which has one sweep if more would not make it fit.
@@ -183,6 +188,7 @@ def make_plan(
     ]
     units = [*_units(batches, columns, groups, element_size, workspace)]
     names = frozenset(name for sizes in groups.values() for name in sizes)
+    per_column = max(sum(unit[0].output_bytes for unit in units if unit), 1)
     plan = Plan(
         num_columns=total,
         num_samples=samples,
@@ -196,10 +202,14 @@ def make_plan(
         ),
         sides=tuple(sides),
         sweeps=(names,),
+        columns_per_pass=(max(min(workspace // per_column, columns), 1) if several_columns else 1),
     )
     if available is None or plan.peak_bytes <= available:
         return plan
-    sweeps = _sweeps(units, available - plan.matrix_bytes - max(_passing_bytes(plan.layers)))
+    sweeps = _sweeps(
+        units,
+        available - plan.matrix_bytes - max(_passing_bytes(plan.layers, plan.columns_per_pass)),
+    )
     if len(sweeps) < 2:
         return plan
     sweeps[0] |= names.difference(*sweeps)  # those without influence, as far as is known
@@ -207,9 +217,12 @@ def make_plan(
     return several if several.peak_bytes <= available else plan
 
 
-def _passing_bytes(layers: Sequence[LayerPlan]) -> tuple[int, int]:
-    """What lives for a while: in backward passes, and in contractions."""
-    backward = LIVE_COTANGENTS * max((x.output_bytes for x in layers), default=0)
+def _passing_bytes(layers: Sequence[LayerPlan], columns: int) -> tuple[int, int]:
+    """What lives for a while: in backward passes of some columns at once, and in contractions."""
+    outputs = [x.output_bytes for x in layers]
+    backward = columns * LIVE_COTANGENTS * max(outputs, default=0)
+    if columns > 1:  # those of all layers arrive together
+        backward += columns * sum(outputs)
     return backward, max((x.working_bytes for x in layers), default=0)
 
 

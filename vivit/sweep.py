@@ -16,7 +16,11 @@ Key = tuple[str | None, ...]
 
 
 def stores_of_run(
-    batches: Iterator[Carrying], total: int, workspace: Workspace, names: Collection[str]
+    batches: Iterator[Carrying],
+    total: int,
+    workspace: Workspace,
+    names: Collection[str],
+    columns_per_pass: int = 1,
 ) -> dict[Key, Store]:
     """Send the columns of a run of batches back.
 
@@ -28,11 +32,12 @@ def stores_of_run(
         total: Samples of the run.
         workspace: Memory for the temporaries of one layer's evaluation.
         names: Parameters that count.
+        columns_per_pass: Columns that a backward pass takes at once.
 
     Returns:
         What is kept of those layers and other parameters that have one of the names.
     """
-    run = _Run(total, workspace, names)
+    run = _Run(total, workspace, names, columns_per_pass)
     while run.filled < total:
         run.take(*next(batches))
     return run.stores
@@ -45,8 +50,11 @@ class _Run:
         filled: Samples so far.
     """
 
-    def __init__(self, total: int, workspace: Workspace, names: Collection[str]) -> None:
+    def __init__(
+        self, total: int, workspace: Workspace, names: Collection[str], columns_per_pass: int
+    ) -> None:
         self._total, self._workspace, self._names = total, workspace, {*names}
+        self._columns_per_pass = columns_per_pass
         self._layers: dict[Key, LayerStore] = {}
         self._dense: dict[str, Tensor] = {}
         self.filled = 0
@@ -85,7 +93,12 @@ class _Run:
                 kept[i] = store_for(layers[i], size, columns, factor, self._workspace)
             for i, store in kept.items():
                 store.begin(layers[i])
-            linearization.send_back(factor, [*kept], lambda i, c, s: kept[i].receive(c, s))
+            linearization.send_back(
+                factor,
+                [*kept],
+                lambda i, c, s: kept[i].receive(c, s),
+                self._columns_per_pass,
+            )
         for name in parts:
             self._put(name, factor, _sum(linearization, kept, name))
         self._take_generic(linearization, factor, samples)

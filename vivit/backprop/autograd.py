@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,12 @@ from vivit.backprop.checks import (
     refuse_gradient_hooks,
     refuse_renormalized_embeddings,
 )
-from vivit.backprop.forward import twice_differentiable, unfused_recurrence, untouched
+from vivit.backprop.forward import (
+    full_precision,
+    twice_differentiable,
+    unfused_recurrence,
+    untouched,
+)
 from vivit.backprop.graph import (
     Operation,
     ParameterUses,
@@ -88,7 +94,7 @@ class Linearization:
         refuse_gradient_hooks(parameters)
         refuse_contexts()
         self._model, self._x, self._random_state = model, x, random_state
-        self._generic = generic
+        self._generic, self._device = generic, next(iter(parameters.values())).device
         self._samples: Tensor | None = None
         self._last: dict[frozenset[Node], set[Node]] = {}
         self._output = self._forward(x)
@@ -122,6 +128,7 @@ class Linearization:
             self._random_state.restored() as after,
             untouched(self._model) as changed_buffers,
             unfused_recurrence(self._model),
+            full_precision(self._device),
             twice_differentiable(),
         ):
             result = forward()
@@ -132,7 +139,7 @@ class Linearization:
     @contextmanager
     def _differentiating(self) -> Iterator[None]:
         """Circumstances of a backward pass, in which checkpointed parts run forward again."""
-        with twice_differentiable():
+        with full_precision(self._device), twice_differentiable():
             if not self._changes_buffers:  # copying them for every pass would be in vain
                 yield
                 return
@@ -221,7 +228,11 @@ class Linearization:
             self._samples = None
 
     def send_back(
-        self, factor: Tensor, wanted: Collection[int], receive: Callable[[int, int, Tensor], None]
+        self,
+        factor: Tensor,
+        wanted: Collection[int],
+        receive: Callable[[int, int, Tensor], None],
+        at_a_time: int = 1,
     ) -> None:
         """Backpropagate the columns of a loss-Hessian factor to the affine layers.
 
@@ -230,17 +241,20 @@ class Linearization:
             wanted: Indices of layers in `layers`; backward passes end where no other is behind.
             receive: Takes the index of a layer in `layers`, that of a column, and the cotangent
                 ``[N, T, g, o]``, which does not live on; the columns of a layer come in order.
+            at_a_time: Columns of a pass, whose cotangents at all layers then live at once. It is
+                one in any case for operations that cannot have several.
         """
         self.check_fresh()
         layers, groups = self.layers, self.layout.edges
         flat = [edge for i in wanted for edge in groups[i]]
+        if not flat:
+            return
         owners = [(i, place) for i in wanted for place in range(len(groups[i]))]
-        for c, column in enumerate(factor.unbind(1)):
+
+        def receiver(c: int) -> Callable[[int, Tensor], None]:
             partial: dict[int, dict[int, Tensor]] = {}
 
-            def take(
-                edge: int, s: Tensor, c: int = c, partial: dict[int, dict[int, Tensor]] = partial
-            ) -> None:
+            def take(edge: int, s: Tensor) -> None:
                 i, place = owners[edge]
                 arrived = partial.setdefault(i, {})
                 arrived[place] = s
@@ -249,7 +263,14 @@ class Linearization:
                     uses = [arrived[place] for place in range(len(groups[i]))]
                     receive(i, c, layers[i].cotangents(uses))
 
-            self._visit(self._embed(column), flat, take)
+            return take
+
+        for start in range(0, factor.shape[1], at_a_time):
+            columns = [self._embed(x) for x in factor[:, start : start + at_a_time].unbind(1)]
+            receivers = [receiver(start + r) for r in range(len(columns))]
+            if len(columns) == 1 or not self._visit_together(columns, flat, receivers):
+                for column, take in zip(columns, receivers, strict=True):
+                    self._visit(column, flat, take)
 
     def sample_columns(
         self, factor: Tensor, samples: Tensor | None, names: Sequence[str]
@@ -480,6 +501,39 @@ class Linearization:
             hand_over(ends.pop().node, arrived.pop())
         for node in list(waiting):  # no derivative comes by
             hand_over(node, None)
+
+    def _visit_together(
+        self,
+        columns: list[Tensor],
+        edges: list[GradientEdge],
+        receivers: list[Callable[[int, Tensor], None]],
+    ) -> bool:
+        """`_visit` for several cotangents in one pass, each with a receiver of its own.
+
+        Returns:
+            False if an operation cannot have several at once; nothing has been handed over then.
+        """
+        if not self._output.requires_grad:
+            return False
+        try:
+            with self._differentiating(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                arrived = torch.autograd.grad(
+                    self._output,
+                    edges,
+                    torch.stack(columns),
+                    retain_graph=True,
+                    allow_unused=True,
+                    is_grads_batched=True,
+                )
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # what is wrong in any case shows again, one by one
+            return False
+        for edge, batched in enumerate(arrived):
+            for r, receive in enumerate(receivers):
+                receive(edge, zeros_at(edges[edge]) if batched is None else batched[r])
+        return True
 
     def _last_of(self, nodes: set[Node]) -> set[Node]:
         """Those nodes behind which there is none of the others."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +29,40 @@ def unfused_recurrence(model: nn.Module) -> Iterator[None]:
     if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
         yield
         return
-    enabled = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)  # mkldnn.flags would touch unrelated settings, and warn
+    # the flags of torch.backends.mkldnn and cudnn would touch unrelated settings, and warn
+    mkldnn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    torch._C._set_cudnn_enabled(False)
     try:
-        with torch.backends.cudnn.flags(enabled=False):
-            yield
+        yield
     finally:
-        torch._C._set_mkldnn_enabled(enabled)
+        torch._C._set_mkldnn_enabled(mkldnn)
+        torch._C._set_cudnn_enabled(cudnn)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Convolutions on a GPU in float32, unless TF32 was asked for.
+
+    By default torch computes them, but not matrix products, in TF32, whose precision is 1e-3. So
+    matrix products tell what was asked for.
+
+    Args:
+        device: Of the model; nothing is switched for any but CUDA's.
+    """
+    cudnn: Any = torch.backends.cudnn
+    backends = cudnn.conv, cudnn.rnn
+    if device.type != "cuda" or torch.backends.cuda.matmul.fp32_precision == "tf32":
+        yield
+        return
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 @contextmanager
