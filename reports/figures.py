@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.records import Quantity, Status
 from reports import labels, units
+from reports.critical_plot import critical
 from reports.loading import TASK
 from reports.plots import Palette, comparison
 from reports.scaling import FITTED, exponents, name_of, rounded
@@ -46,6 +47,14 @@ SCALING = (
 )
 
 
+CRITICAL = (
+    "Further right is better. Each symbol is a batch size that was tried in a process of its own; "
+    "both axes are logarithmic. The budget limits what a process may allocate. Memory is what is "
+    "resident at the peak, with Python and its libraries, so it may exceed or stay below the "
+    "budget by some of what these share with other processes or reserve in vain."
+)
+
+
 @dataclass(frozen=True)
 class Plot:
     """A figure on the page.
@@ -78,7 +87,8 @@ def plots(frame: pd.DataFrame) -> list[Plot]:
     comparisons = [
         plot for quantity in HOW_TO_READ for plot in _comparisons(frame, quantity, palette)
     ]
-    return comparisons + list(_scaling(frame, palette)) + list(_spectra(frame))
+    others = (_critical(frame, palette), _scaling(frame, palette), _spectra(frame))
+    return comparisons + [plot for plots in others for plot in plots]
 
 
 def _comparisons(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Iterator[Plot]:
@@ -110,6 +120,26 @@ def _in_words(rows: pd.DataFrame, quantity: Quantity) -> str:
         done = f"{text(values.min())} to {text(values.max())}" if len(values) else "no result"
         parts.append(f"{label}: {done}")
     return "; ".join(parts) + "."
+
+
+def _critical(frame: pd.DataFrame, palette: Palette) -> Iterator[Plot]:
+    found = frame[frame["quantity"].isin([Quantity.PROBE.value, Quantity.CRITICAL.value])]
+    for setting, group in found.groupby("setting", sort=False):
+        if not (group["quantity"] == Quantity.PROBE.value).any():
+            continue
+        title = "Critical batch sizes" + (f": {setting}" if setting else "")
+        sizes = [
+            f"{labels.method_label(row['method'])}, {row['task']}: {row['value']:g}"
+            for _, row in group[group["quantity"] == Quantity.CRITICAL.value].iterrows()
+            if row["status"] == Status.OK.value
+        ]
+        yield Plot(
+            name=slug(f"critical {setting}"),
+            title=title,
+            caption=CRITICAL,
+            alt=f"{title}: peak memory over batch size; largest that fits: {'; '.join(sizes)}.",
+            draw=lambda group=group: critical(group, palette),  # type: ignore[misc]
+        )
 
 
 def _scaling(frame: pd.DataFrame, palette: Palette) -> Iterator[Plot]:

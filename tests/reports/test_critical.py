@@ -7,6 +7,7 @@ from benchmarks.targets import CRITICAL_TARGETS, critical_methods_by_cell
 from benchmarks.tasks import Task
 from reports import loading
 from reports.critical import critical_table
+from reports.figures import plots
 from reports.page import headlines
 from reports.tables import failure_table
 
@@ -90,6 +91,22 @@ def test_the_page_has_the_table_and_probes_are_no_failures(make, found, tabulate
     assert headline.table.raw["batch size"].tolist() == [50.0]
     assert len(loading.failures(frame)) == 1
     assert list(failure_table(frame).shown["Reason"]) == ["bug"]
+
+
+def test_the_figure_shows_each_probe(make, found, tabulate):
+    """What fits at its memory, what does not on the line of the budget."""
+    probes = [
+        make("gram", "probe", [5e8], **{**SEARCH, "batch_size": 16}),
+        make("gram", "probe", [9e8], **{**SEARCH, "batch_size": 32}),
+        make("gram", "probe", status="oom", reason="large", **{**SEARCH, "batch_size": 64}),
+    ]
+    frame = tabulate(found("gram", 32.0), *probes)
+    (plot,) = [plot for plot in plots(frame) if plot.name == "critical"]
+    assert "largest that fits: vivit (Gram), all eigenvalues: 32." in plot.alt
+    (panel,) = plot.draw().axes
+    drawn = [line.get_xydata().tolist() for line in panel.lines]
+    assert [[16, 5e8], [32, 9e8]] in drawn
+    assert [[64, 4 * 2**30]] in drawn
 
 
 def test_everything_is_searched_that_a_target_needs():
