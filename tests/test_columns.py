@@ -9,8 +9,8 @@ from torch import nn
 
 import vivit
 from vivit import curvature
-from vivit.backprop.autograd import Linearization
 from vivit.backprop.forward import full_precision, unfused_recurrence
+from vivit.backprop.passes import Passes
 
 CE = nn.CrossEntropyLoss()
 
@@ -19,7 +19,7 @@ CE = nn.CrossEntropyLoss()
 def together(monkeypatch):
     """Let passes take a number of columns, and tell whether they did."""
     taken = []
-    visit = Linearization._visit_together
+    visit = Passes.visit_together
 
     def observed(self, columns, *others):
         taken.append(visit(self, columns, *others))
@@ -34,7 +34,7 @@ def together(monkeypatch):
         )
         return taken
 
-    monkeypatch.setattr(Linearization, "_visit_together", observed)
+    monkeypatch.setattr(Passes, "visit_together", observed)
     return at_a_time
 
 
@@ -90,15 +90,15 @@ def test_operations_for_one_cotangent_only(together):
 
 def test_out_of_memory_is_not_taken_for_a_lack_of_rules(monkeypatch):
     model, data = nn.Linear(4, 3), (torch.randn(5, 4), torch.arange(5) % 3)
-    linearization = vivit.GGN(model, CE, data)._curvature._kept.linearization
+    passes = vivit.GGN(model, CE, data)._curvature._kept.linearization._passes
 
     def grad(*_, **__):
         raise torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(torch.autograd, "grad", grad)
-    edges = [torch.autograd.graph.get_gradient_edge(linearization._output)]
+    edges = [torch.autograd.graph.get_gradient_edge(passes.output)]
     with pytest.raises(torch.OutOfMemoryError, match="full"):
-        linearization._visit_together([torch.ones(5, 3)], edges, [])
+        passes.visit_together([torch.ones(5, 3)], edges, [])
 
 
 @pytest.mark.parametrize(("columns", "expected"), [(0.5, 1), (1, 1), (2, 2), (100, 8)])

@@ -7,13 +7,14 @@ from statistics import median
 import pytest
 
 from benchmarks.records import Quantity, RecordStore, Status
+from reports.critical import critical_table
 from reports.loading import load
 from reports.targets import target_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 RECORDS = ROOT / "bench_results" / "published" / "quick.jsonl"
-ENGINE = RECORDS.with_name("engine.jsonl")
+ENGINE, CRITICAL = RECORDS.with_name("engine.jsonl"), RECORDS.with_name("critical.jsonl")
 
 
 def test_example(capsys):
@@ -33,7 +34,12 @@ def test_targets():
     assert targets() in README
 
 
-@pytest.mark.parametrize("records", [RECORDS, ENGINE], ids=lambda path: path.stem)
+def test_critical_batch_sizes():
+    """So is the third."""
+    assert criticals() in README
+
+
+@pytest.mark.parametrize("records", [RECORDS, ENGINE, CRITICAL], ids=lambda path: path.stem)
 def test_figures_are_of_one_clean_commit(records):
     environments = [r.environment for r in RecordStore(records).read()]
     assert {e["dirty"] for e in environments} == {False}
@@ -43,9 +49,17 @@ def test_figures_are_of_one_clean_commit(records):
 def targets() -> str:
     """The report's table of targets; that data is synthetic is said below it."""
     frame = load([ENGINE]).frame
-    shown = target_table(frame[frame["suite"] == "engine"]).shown
-    synthetic = shown["Problem"].str.endswith(" (synthetic data)")
-    assert synthetic.all()
+    return markdown(target_table(frame[frame["suite"] == "engine"]).shown)
+
+
+def criticals() -> str:
+    """The report's table of critical batch sizes."""
+    return markdown(critical_table(load([CRITICAL]).frame).shown)
+
+
+def markdown(shown) -> str:
+    """A table of synthetic problems, which need not say so in every row."""
+    assert shown["Problem"].str.endswith(" (synthetic data)").all()
     shown["Problem"] = shown["Problem"].str.removesuffix(" (synthetic data)")
     rows = [list(shown.columns), ["---"] * len(shown.columns), *shown.values.tolist()]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)

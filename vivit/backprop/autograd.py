@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
-from torch.func import functional_call, jvp
 
 from vivit.backprop.checks import (
     Versions,
     check_output,
-    once_differentiable,
     refuse_batch_statistics,
     refuse_contexts,
     refuse_gradient_hooks,
     refuse_renormalized_embeddings,
 )
-from vivit.backprop.forward import (
-    full_precision,
-    twice_differentiable,
-    unfused_recurrence,
-    untouched,
-)
-from vivit.backprop.graph import (
-    Operation,
-    ParameterUses,
-    find_uses,
-    has_padding,
-    last_of,
-    zeros_at,
-)
+from vivit.backprop.graph import Operation, ParameterUses, find_uses, zeros_at
 from vivit.backprop.layout import Layout, arrange
+from vivit.backprop.passes import Passes
+from vivit.backprop.pushforward import Pushforward, same_output
 from vivit.backprop.random_state import RandomState
-from vivit.backprop.sample_order import PROBE_SEED, sample_orders, take_samples
+from vivit.backprop.sample_order import sample_orders, take_samples
 from vivit.layers.layer import AffineLayer
 from vivit.layers.uses import SampleOrder
 from vivit.plan import BatchSizes
-
-T = TypeVar("T")
-
-
-def same_output(output: Tensor, expected: Tensor) -> bool:
-    """Whether two outputs are the same but for rounding errors."""
-    if output.shape != expected.shape:
-        return False
-    tolerance = 1e3 * torch.finfo(expected.dtype).eps * expected.abs().max()
-    return bool((output - expected).abs().max() <= tolerance)
 
 
 class Linearization:
@@ -65,7 +40,6 @@ class Linearization:
     Attributes:
         output: Model output, shape ``[N, *out]``, without gradient.
         parameters: The selected parameters, by name.
-        random_state_after: Of the generators after the forward pass.
     """
 
     def __init__(
@@ -94,17 +68,21 @@ class Linearization:
         refuse_gradient_hooks(parameters)
         refuse_contexts()
         self._model, self._x, self._random_state = model, x, random_state
-        self._generic, self._device = generic, next(iter(parameters.values())).device
+        self._generic = generic
         self._samples: Tensor | None = None
-        self._last: dict[frozenset[Node], set[Node]] = {}
-        self._output = self._forward(x)
-        check_output(self._output, parameters)
-        self.output = self._output.detach()
+        device = next(iter(parameters.values())).device
+        self._passes = Passes(model, x, random_state, device)
+        check_output(self._passes.output, parameters)
+        self.output = self._passes.output.detach()
         self.parameters = parameters
+        self._push = Pushforward(self._passes, model, x, parameters)
         self._versions = Versions.of(parameters, x)
-        self._transposed: tuple[Tensor, dict[str, Tensor]] | None = None
-        self._has_forward_mode: bool | None = None
         self._parameter_uses = self._find_uses()
+
+    @property
+    def random_state_after(self) -> RandomState:
+        """Of the generators after the forward pass."""
+        return self._passes.random_state_after
 
     @property
     def layers(self) -> list[AffineLayer]:
@@ -113,51 +91,19 @@ class Linearization:
             return self.layout.layers
         return [replace(layer, samples=self._samples) for layer in self.layout.layers]
 
-    def _forward(self, x: Any) -> Tensor:
-        """The model output, with a graph of operations that can be differentiated twice."""
-        with torch.enable_grad():
-            return self._run(lambda: self._model(x))
-
-    def _run(self, forward: Callable[[], T]) -> T:
-        """A forward pass in the same circumstances each time.
-
-        Buffers and backward hooks of modules are taken aside, so that the ones are not changed
-        and the others do not take part.
-        """
-        with (
-            self._random_state.restored() as after,
-            untouched(self._model) as changed_buffers,
-            unfused_recurrence(self._model),
-            full_precision(self._device),
-            twice_differentiable(),
-        ):
-            result = forward()
-        self.random_state_after = after[0]
-        self._changes_buffers = bool(changed_buffers)
-        return result
-
-    @contextmanager
-    def _differentiating(self) -> Iterator[None]:
-        """Circumstances of a backward pass, in which checkpointed parts run forward again."""
-        with full_precision(self._device), twice_differentiable():
-            if not self._changes_buffers:  # copying them for every pass would be in vain
-                yield
-                return
-            with untouched(self._model):
-                yield
-
     def _orders(self, uses: ParameterUses) -> dict[Operation, tuple[SampleOrder, ...] | None]:
         operations = uses.all_operations
-        found = sample_orders(operations, self.output, self._visit, self._forward, self._x)
+        passes = self._passes
+        found = sample_orders(operations, self.output, passes.visit, passes.forward, self._x)
         return dict(zip(operations, found, strict=True))
 
     def _find_uses(self, misread: frozenset[Node] = frozenset()) -> ParameterUses:
-        root = self._output.grad_fn
+        root = self._passes.output.grad_fn
         if root is None:  # a parameter is the output itself, or there is none
-            others = list(self.parameters if self._output.requires_grad else ())
+            others = list(self.parameters if self._passes.output.requires_grad else ())
             return ParameterUses([], {}, others)
         affine = {name: p for name, p in self.parameters.items() if name not in self._generic}
-        with self._differentiating():  # it reads what checkpointed parts have saved
+        with self._passes.differentiating():  # it reads what checkpointed parts have saved
             uses = find_uses(root, affine, misread)
         return replace(uses, others=[*uses.others, *self._generic])
 
@@ -200,7 +146,7 @@ class Linearization:
             draw anew, or gives other outputs or none at all.
         """
         self.check_fresh()
-        if not self._random_state.same_as(self.random_state_after):
+        if self._passes.is_random:
             return None
         try:
             x = take_samples(self._x, samples, len(self.output))
@@ -268,9 +214,9 @@ class Linearization:
         for start in range(0, factor.shape[1], at_a_time):
             columns = [self._embed(x) for x in factor[:, start : start + at_a_time].unbind(1)]
             receivers = [receiver(start + r) for r in range(len(columns))]
-            if len(columns) == 1 or not self._visit_together(columns, flat, receivers):
+            if len(columns) == 1 or not self._passes.visit_together(columns, flat, receivers):
                 for column, take in zip(columns, receivers, strict=True):
-                    self._visit(column, flat, take)
+                    self._passes.visit(column, flat, take)
 
     def sample_columns(
         self, factor: Tensor, samples: Tensor | None, names: Sequence[str]
@@ -294,7 +240,7 @@ class Linearization:
         for n, row in enumerate(rows):
             for c in range(factor.shape[1]):
                 cotangent[row] = factor[n, c]
-                yield n, c, dict(zip(names, self._pull(cotangent, inputs), strict=True))
+                yield n, c, dict(zip(names, self._passes.pull(cotangent, inputs), strict=True))
             cotangent[row] = 0
 
     def pull_columns(self, columns: Tensor, made: GradientEdge, name: str) -> Tensor:
@@ -311,7 +257,7 @@ class Linearization:
         self.check_fresh()
         parameter, like = self.parameters[name], zeros_at(made)
         result = columns.new_empty(len(columns), parameter.numel())
-        with self._differentiating():
+        with self._passes.differentiating():
             for row, column in zip(result, columns, strict=True):
                 (pulled,) = torch.autograd.grad(
                     [made], [parameter], [column.reshape(like.shape)], retain_graph=True
@@ -332,10 +278,10 @@ class Linearization:
         self.check_fresh()
         names = list(names)
         inputs = [self.parameters[name] for name in names]
-        return dict(zip(names, self._pull(u, inputs), strict=True))
+        return dict(zip(names, self._passes.pull(u, inputs), strict=True))
 
     def pushforward(self, v: dict[str, Tensor]) -> Tensor:
-        """Jacobian-vector product ``J_n v``, by differentiating the linear map `pullback`.
+        """Jacobian-vector product ``J_n v``.
 
         Args:
             v: Tensors of the parameters' shapes; zero for those that are left out.
@@ -344,26 +290,14 @@ class Linearization:
             Shape ``[N, *out]``.
         """
         self.check_fresh()
-        if self._transposed is None:
-            self._transposed = self._differentiable_pullback()
-            self._check_adjoint()
-        u, pulled = self._transposed
-        names = [name for name in v if name in pulled]
-        if not names:
-            return torch.zeros_like(self.output)
-        outputs, directions = [pulled[name] for name in names], [v[name] for name in names]
-        with self._differentiating():
-            (result,) = torch.autograd.grad(
-                outputs, u, directions, retain_graph=True, allow_unused=True
-            )
-        return torch.zeros_like(self.output) if result is None else result
+        return self._push(v)
 
     def pushforward_of_pulled(self, v: dict[str, Tensor]) -> Tensor:
         """`pushforward` of what `pullback` gave, in forward mode where that is possible.
 
         A forward pass with tangents is faster than differentiating `pullback`, whose double
         backward passes compute more than they are asked for. But it also moves what has no
-        gradient, such as the padding vector of an embedding, hence the restriction on ``v``.
+        gradient, hence the restriction on ``v``.
 
         Args:
             v: What `pullback` gave, or a sum of such.
@@ -372,175 +306,19 @@ class Linearization:
             Shape ``[N, *out]``.
         """
         self.check_fresh()
-        if self._has_forward_mode is None:
-            self._has_forward_mode = self._check_forward_mode()
-        return self._forward_mode(v)[1] if self._has_forward_mode else self.pushforward(v)
+        return self._push.in_forward_mode(v)[1] if self.has_forward_mode else self._push(v)
 
-    def _forward_mode(self, v: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Model output and `pushforward`."""
-
-        def forward(values: dict[str, Tensor]) -> Tensor:
-            return functional_call(self._model, values, (self._x,))
-
-        values = {name: self.parameters[name].detach() for name in v}
-        with torch.no_grad():
-            output, tangent, *_ = self._run(lambda: jvp(forward, (values,), (v,)))
-        return output, tangent
-
-    def _check_forward_mode(self) -> bool:
+    @cached_property
+    def has_forward_mode(self) -> bool:
         """Whether the forward mode works, and does what `pushforward` does.
 
-        Few samples are enough to tell which operations have one, and how they behave. Padding
-        vectors, which it moves, may not be among them.
+        Few samples are enough to tell which operations have one, and how they behave.
         """
-        if self._output.grad_fn is None or has_padding(self._output.grad_fn):
+        if not self._push.may_have_forward_mode:
             return False
         few = torch.arange(min(2, len(self.output)), device=self.output.device)
         some = self.of_samples(few)
-        return (some or self)._agrees_in_forward_mode()
-
-    def _agrees_in_forward_mode(self) -> bool:
-        v = self._probing_vector()[1]
-        expected = self.pushforward(v)
-        self._transposed = None  # it is of no use for products in forward mode
-        try:
-            output, tangent = self._forward_mode(v)
-        except Exception:  # operations without a forward mode say so in any way
-            return False
-        error = (tangent - expected).norm()
-        small = error <= torch.finfo(expected.dtype).eps ** 0.5 * expected.norm()
-        return same_output(output, self.output) and bool(small)
-
-    def _differentiable_pullback(self) -> tuple[Tensor, dict[str, Tensor]]:
-        u = torch.zeros_like(self.output, requires_grad=True)
-        if not self._output.requires_grad:
-            return u, {}
-        with self._differentiating(), torch.enable_grad():
-            grads = torch.autograd.grad(
-                self._output,
-                list(self.parameters.values()),
-                u,
-                create_graph=True,
-                allow_unused=True,
-            )
-        named = zip(self.parameters, grads, strict=True)
-        return u, {name: g for name, g in named if g is not None and g.requires_grad}
-
-    def _check_adjoint(self) -> None:
-        """Verify that `pushforward` is the adjoint of `pullback`.
-
-        An operation whose backward pass autograd cannot differentiate drops out of ``J v``, in
-        some cases without an error.
-        """
-        u, v = self._probing_vector()
-        try:
-            pushed = self.pushforward(v)
-        except RuntimeError as error:
-            if any(word in str(error) for word in ("derivative", "differentiate")):
-                raise once_differentiable(str(error)) from error
-            raise
-        tolerance = torch.finfo(u.dtype).eps ** 0.5 * len(v)
-        if not ((u * pushed).sum() - len(v)).abs() <= tolerance:
-            raise once_differentiable("its backward pass is constant or not linear for autograd.")
-
-    def _probing_vector(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """A random ``u``, and ``v`` along ``J^T u`` with ``<u, J v>`` equal to its length.
-
-        ``v`` is scaled such that every parameter contributes one to the product, also if its
-        derivative is small.
-        """
-        generator = torch.Generator().manual_seed(PROBE_SEED)
-        u = torch.randn(self.output.shape, generator=generator).to(self.output)
-        pulled = self.pullback(u, self.parameters)
-        squares = {name: x.double().square().sum() for name, x in pulled.items()}
-        v = {n: (pulled[n] / x).to(u.dtype) for n, x in squares.items() if x > 0 and x.isfinite()}
-        return u, v
-
-    def _pull(self, u: Tensor, inputs: list[Tensor] | list[GradientEdge]) -> list[Tensor]:
-        """Derivatives at tensors or edges of the graph, zeros where there is no path."""
-        if not self._output.requires_grad:
-            return [zeros_at(x) for x in inputs]
-        with self._differentiating():
-            grads = torch.autograd.grad(
-                self._output, inputs, u, retain_graph=True, allow_unused=True
-            )
-        return [
-            zeros_at(x) if g is None else g.to_dense() if g.is_sparse else g
-            for g, x in zip(grads, inputs, strict=True)
-        ]
-
-    def _visit(
-        self, u: Tensor, edges: list[GradientEdge], receive: Callable[[int, Tensor], None]
-    ) -> None:
-        """Hand over the derivative at each edge when it is known, so that it need not live on.
-
-        Only those edges are asked for that have no other behind them: the engine passes the
-        others on its way there, and calls hooks.
-        """
-        waiting: dict[Node, list[int]] = defaultdict(list)
-        for i, edge in enumerate(edges):
-            waiting[edge.node].append(i)
-
-        def hand_over(node: Node, s: Tensor | None) -> None:
-            for i in waiting.pop(node, ()):
-                receive(i, zeros_at(edges[i]) if s is None else s.to_dense())
-
-        last = self._last_of(set(waiting)) if self._output.requires_grad else set()
-        handles = [
-            node.register_prehook(lambda grads, node=node: hand_over(node, grads[0]))
-            for node in waiting
-            if node not in last
-        ]
-        ends = [GradientEdge(node, 0) for node in waiting if node in last]
-        try:
-            arrived = self._pull(u, ends) if ends else []
-        finally:
-            for handle in handles:
-                handle.remove()
-        while ends:
-            hand_over(ends.pop().node, arrived.pop())
-        for node in list(waiting):  # no derivative comes by
-            hand_over(node, None)
-
-    def _visit_together(
-        self,
-        columns: list[Tensor],
-        edges: list[GradientEdge],
-        receivers: list[Callable[[int, Tensor], None]],
-    ) -> bool:
-        """`_visit` for several cotangents in one pass, each with a receiver of its own.
-
-        Returns:
-            False if an operation cannot have several at once; nothing has been handed over then.
-        """
-        if not self._output.requires_grad:
-            return False
-        try:
-            with self._differentiating(), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "There is a performance drop")
-                arrived = torch.autograd.grad(
-                    self._output,
-                    edges,
-                    torch.stack(columns),
-                    retain_graph=True,
-                    allow_unused=True,
-                    is_grads_batched=True,
-                )
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # what is wrong in any case shows again, one by one
-            return False
-        for edge, batched in enumerate(arrived):
-            for r, receive in enumerate(receivers):
-                receive(edge, zeros_at(edges[edge]) if batched is None else batched[r])
-        return True
-
-    def _last_of(self, nodes: set[Node]) -> set[Node]:
-        """Those nodes behind which there is none of the others."""
-        key = frozenset(nodes)
-        if key not in self._last:
-            self._last[key] = last_of(self._output.grad_fn, nodes)
-        return self._last[key]
+        return (some or self)._push.agrees_in_forward_mode()
 
     def _embed(self, column: Tensor) -> Tensor:
         """A column of the samples to which this is restricted, as one of all samples."""

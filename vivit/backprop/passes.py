@@ -1,0 +1,190 @@
+"""A forward pass, and the backward passes through its graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, Node
+
+from vivit.backprop.forward import (
+    full_precision,
+    twice_differentiable,
+    unfused_recurrence,
+    untouched,
+)
+from vivit.backprop.graph import last_of, zeros_at
+from vivit.backprop.random_state import RandomState
+
+T = TypeVar("T")
+
+
+class Passes:
+    """The graph of one forward pass, from which all backward passes start.
+
+    Attributes:
+        output: Model output, shape ``[N, *out]``, with its graph.
+        random_state_after: Of the generators after the last forward pass.
+    """
+
+    def __init__(
+        self, model: nn.Module, x: Any, random_state: RandomState, device: torch.device
+    ) -> None:
+        """Run the forward pass.
+
+        Args:
+            model: Maps ``x`` to a tensor.
+            x: Input batch.
+            random_state: Of the generators before each forward pass.
+            device: Of the model.
+        """
+        self._model, self._random_state, self._device = model, random_state, device
+        self._last: dict[frozenset[Node], set[Node]] = {}
+        self.output = self.forward(x)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the forward pass draws random numbers."""
+        return not self._random_state.same_as(self.random_state_after)
+
+    def forward(self, x: Any) -> Tensor:
+        """The model output on any batch, with a graph that can be differentiated twice."""
+        with torch.enable_grad():
+            return self.run(lambda: self._model(x))
+
+    def run(self, forward: Callable[[], T]) -> T:
+        """A forward pass in the same circumstances each time.
+
+        Buffers and backward hooks of modules are taken aside, so that the ones are not changed
+        and the others do not take part.
+        """
+        with (
+            self._random_state.restored() as after,
+            untouched(self._model) as changed_buffers,
+            unfused_recurrence(self._model),
+            full_precision(self._device),
+            twice_differentiable(),
+        ):
+            result = forward()
+        self.random_state_after = after[0]
+        self._changes_buffers = bool(changed_buffers)
+        return result
+
+    @contextmanager
+    def differentiating(self) -> Iterator[None]:
+        """Circumstances of a backward pass, in which checkpointed parts run forward again."""
+        with full_precision(self._device), twice_differentiable():
+            if not self._changes_buffers:  # copying them for every pass would be in vain
+                yield
+                return
+            with untouched(self._model):
+                yield
+
+    def pull(self, u: Tensor, inputs: list[Tensor] | list[GradientEdge]) -> list[Tensor]:
+        """Derivatives of ``<u, output>``.
+
+        Args:
+            u: Shape ``[N, *out]``.
+            inputs: Tensors or edges of the graph to differentiate by.
+
+        Returns:
+            A derivative for each, zeros where there is no path.
+        """
+        if not self.output.requires_grad:
+            return [zeros_at(x) for x in inputs]
+        with self.differentiating():
+            grads = torch.autograd.grad(
+                self.output, inputs, u, retain_graph=True, allow_unused=True
+            )
+        return [
+            zeros_at(x) if g is None else g.to_dense() if g.is_sparse else g
+            for g, x in zip(grads, inputs, strict=True)
+        ]
+
+    def visit(
+        self, u: Tensor, edges: list[GradientEdge], receive: Callable[[int, Tensor], None]
+    ) -> None:
+        """Hand over the derivative at each edge when it is known, so that it need not live on.
+
+        Only those edges are asked for that have no other behind them: the engine passes the
+        others on its way there, and calls hooks.
+
+        Args:
+            u: Cotangent of the output.
+            edges: Where the derivatives are wanted.
+            receive: Takes the index of an edge and its derivative.
+        """
+        waiting: dict[Node, list[int]] = defaultdict(list)
+        for i, edge in enumerate(edges):
+            waiting[edge.node].append(i)
+
+        def hand_over(node: Node, s: Tensor | None) -> None:
+            for i in waiting.pop(node, ()):
+                receive(i, zeros_at(edges[i]) if s is None else s.to_dense())
+
+        last = self._last_of(set(waiting)) if self.output.requires_grad else set()
+        handles = [
+            node.register_prehook(lambda grads, node=node: hand_over(node, grads[0]))
+            for node in waiting
+            if node not in last
+        ]
+        ends = [GradientEdge(node, 0) for node in waiting if node in last]
+        try:
+            arrived = self.pull(u, ends) if ends else []
+        finally:
+            for handle in handles:
+                handle.remove()
+        while ends:
+            hand_over(ends.pop().node, arrived.pop())
+        for node in list(waiting):  # no derivative comes by
+            hand_over(node, None)
+
+    def visit_together(
+        self,
+        columns: list[Tensor],
+        edges: list[GradientEdge],
+        receivers: list[Callable[[int, Tensor], None]],
+    ) -> bool:
+        """`visit` for several cotangents in one pass, each with a receiver of its own.
+
+        Args:
+            columns: Cotangents of the output.
+            edges: Where the derivatives are wanted.
+            receivers: As for `visit`.
+
+        Returns:
+            False if an operation cannot have several at once; nothing has been handed over then.
+        """
+        if not self.output.requires_grad:
+            return False
+        try:
+            with self.differentiating(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                arrived = torch.autograd.grad(
+                    self.output,
+                    edges,
+                    torch.stack(columns),
+                    retain_graph=True,
+                    allow_unused=True,
+                    is_grads_batched=True,
+                )
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # what is wrong in any case shows again, one by one
+            return False
+        for i, batched in enumerate(arrived):
+            for r, receive in enumerate(receivers):
+                receive(i, zeros_at(edges[i]) if batched is None else batched[r])
+        return True
+
+    def _last_of(self, nodes: set[Node]) -> set[Node]:
+        """Those nodes behind which there is none of the others."""
+        key = frozenset(nodes)
+        if key not in self._last:
+            self._last[key] = last_of(self.output.grad_fn, nodes)
+        return self._last[key]
