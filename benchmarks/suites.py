@@ -10,8 +10,8 @@ from benchmarks.critical import Limits
 from benchmarks.problems import BASE_CLASSES, BASE_WIDTH, CLASSES, PROBLEMS, WIDTHS
 from benchmarks.records import Quantity
 from benchmarks.registry import Registry
-from benchmarks.targets import critical_methods_by_cell, methods_by_cell
-from benchmarks.tasks import Task
+from benchmarks.targets import ORIGINAL, critical_methods_by_cell, methods_by_cell
+from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Comparison:
         return replace(self, limits=replace(self.limits, budget=budget))
 
 
-SCALED = ("gram", "naive_gram", "original", "original_lean", "lanczos")
+SCALED = ("gram", "naive_gram", *ORIGINAL, "lanczos")
 """Methods of the scaling suites: all eigenvalues, but leading pairs for the last."""
 
 
@@ -117,9 +117,14 @@ SUITES = Registry(
             tuple(dict.fromkeys(name for names in methods_by_cell().values() for name in names)),
         ),
         Suite(
+            "drop_in",
+            "the interface of vivit-for-pytorch 1.0.0: ours against the original",
+            ("gram", "drop_in", *ORIGINAL),
+        ),
+        Suite(
             "critical",
             "critical batch size: the largest batch that fits into a budget of memory",
-            ("gram", "original", "original_lean", "matrix_memory"),
+            ("gram", *ORIGINAL, "matrix_memory"),
         ),
         *(
             Suite(f"scaling_{what}", f"time and memory over the {words}", SCALED)
@@ -208,6 +213,18 @@ def _engine_grid() -> tuple[Cell, ...]:
     )
 
 
+def _drop_in_grid() -> tuple[Cell, ...]:
+    """Every variant that the original has, on the network that it was shown on."""
+    tasks = [
+        Task(approximation=approximation, subset=subset, grouping=grouping)
+        for grouping in Grouping
+        for approximation in Approximation
+        for subset in Subset
+    ]
+    tasks += [Task.leading(10), Task(Computed.NEWTON_STEP)]
+    return tuple(Cell("drop_in", "cifar10_3c3d", 128, task) for task in tasks)
+
+
 BASE_BATCH = 32
 BATCHES = (16, 32, 64, 128, 256)
 
@@ -263,6 +280,15 @@ PROFILES = Registry(
             _engine_grid(),
             repeats=5,
             timeout=3600,
+            patience=60,
+            threads=2,
+        ),
+        Profile(
+            "drop_in",
+            "the interface of vivit-for-pytorch 1.0.0 in every variant, against the original",
+            _drop_in_grid(),
+            repeats=3,
+            timeout=600,
             patience=60,
             threads=2,
         ),

@@ -42,6 +42,11 @@ METHODS = {
         "this library: the exact Gram matrix of the low-rank factor V, summed up layer by layer "
         "without storing V as a whole, then decomposed",
     ),
+    "drop_in": Entry(
+        "vivit in BackPACK",
+        "vivit in BackPACK",
+        "this library under the interface of vivit-for-pytorch 1.0.0, in BackPACK's backward pass",
+    ),
     "naive_gram": Entry(
         "naive Gram (BackPACK, V stored)",
         "naive Gram",
@@ -116,6 +121,11 @@ SUITES = {
         "engine targets",
         "engine",
         "the library's targets: ratios to the original, to Lanczos and to power iteration",
+    ),
+    "drop_in": Entry(
+        "drop-in computations",
+        "drop-in",
+        "the interface of vivit-for-pytorch 1.0.0: ours against the original",
     ),
     "critical": Entry(
         "critical batch size",
@@ -278,7 +288,7 @@ def method_colors(methods: Iterable[str]) -> dict[str, str]:
     colors = {OURS: palette[0], "naive_gram": palette[1], "power_iteration": palette[2]}
     colors |= {"lanczos": palette[4], "original": palette[3], "original_lean": palette[6]}
     colors |= {"backpropagation": "#a0a0a0", "matrix_product": "#c8c8c8"}
-    colors |= {"matrix_memory": "#8a8a8a"}
+    colors |= {"matrix_memory": "#8a8a8a", "drop_in": "#1f3b73"}
     colors |= {YARDSTICK: "#6b6b6b", REFERENCE: "#000000"}
     spare = [palette[index] for index in (8, 9, 5)]
     unknown = [method for method in sorted_methods(methods) if method not in colors]
@@ -294,7 +304,7 @@ def method_markers(methods: Iterable[str]) -> dict[str, str]:
     Returns:
         Method -> matplotlib marker.
     """
-    shapes = "osD^vPX*<>phd"
+    shapes = "osD^vPX*<>phdH8"
     ordered = [*METHODS, *(name for name in sorted_methods(methods) if name not in METHODS)]
     return {name: shapes[i % len(shapes)] for i, name in enumerate(ordered)}
 

@@ -1,5 +1,7 @@
 """Exact curvature access through the low-rank structure of the GGN."""
 
+from typing import TYPE_CHECKING, Any
+
 from vivit import diagnostics
 from vivit.blocks import BlockDiagonal, block_diagonal
 from vivit.directional import DirectionalDerivatives
@@ -19,13 +21,25 @@ from vivit.plan import Plan
 from vivit.solvers import FullGram, Lanczos
 from vivit.version import __version__
 
+if TYPE_CHECKING:
+    from vivit.computations import (
+        DirectionalDampedNewtonComputation,
+        DirectionalDerivativesComputation,
+        EighComputation,
+        EigvalshComputation,
+    )
+
 __all__ = [
     "GGN",
     "BlockDiagonal",
     "BootstrapDamping",
     "ConvergenceError",
+    "DirectionalDampedNewtonComputation",
     "DirectionalDerivatives",
+    "DirectionalDerivativesComputation",
     "EigenPairs",
+    "EighComputation",
+    "EigvalshComputation",
     "Exact",
     "FactorOperator",
     "FullGram",
@@ -42,3 +56,19 @@ __all__ = [
     "block_diagonal",
     "diagnostics",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The computations on BackPACK, which is imported when it is needed."""
+    if not name.endswith("Computation") or name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import backpack  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"vivit.{name} runs inside BackPACK, which is not installed: "
+            'python -m pip install "vivit[backpack]", or use vivit.GGN, which needs none of it.'
+        ) from error
+    from vivit import computations
+
+    return getattr(computations, name)

@@ -52,7 +52,7 @@ def group_matrices(
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
     like = next(iter(parameters.values())).detach()
-    matrices: list[_Matrix] = []
+    matrices: list[GroupAccumulator] = []
     for names in plan.sweeps:
         memory = Workspace(workspace, like)  # free during the backward passes of the next
         batches = carrying()
@@ -62,7 +62,9 @@ def group_matrices(
         if not matrices:
             sizes = [total * columns for total in runs]
             shapes = {name: p.shape for name, p in parameters.items()}
-            matrices = [_Matrix(members, shapes, sizes, like) for members in groups.values()]
+            matrices = [
+                GroupAccumulator(members, shapes, sizes, like) for members in groups.values()
+            ]
         for key in [*stores[0]]:
             layer = [s.pop(key) for s in stores]  # its memory is free after this layer
             for matrix in matrices:
@@ -71,7 +73,7 @@ def group_matrices(
     return {group: matrix.finished() for group, matrix in zip(groups, matrices, strict=True)}
 
 
-class _Matrix:
+class GroupAccumulator:
     """The matrix of a group: its columns, or their Gram matrix if that is smaller."""
 
     def __init__(

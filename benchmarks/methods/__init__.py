@@ -2,6 +2,7 @@
 
 from benchmarks.methods.backpropagation import Backpropagation
 from benchmarks.methods.base import Method, NotApplicableError
+from benchmarks.methods.computations import DropIn
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
 from benchmarks.methods.lanczos import Lanczos
@@ -16,6 +17,7 @@ METHODS: Registry[Method] = Registry(
     "method",
     [
         Gram(),
+        DropIn(),
         Original(lean=False),
         Original(lean=True),
         NaiveGram(),

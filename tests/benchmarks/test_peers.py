@@ -102,7 +102,7 @@ def test_every_task(package, name, title):
     problem, task, method = small_problem(batch_size=16), TASKS[title], METHODS[name]
     if title in REFUSED:
         with pytest.raises(
-            NotApplicableError, match="original does not give its Gram matrix away"
+            NotApplicableError, match="computations do not give their Gram matrix away"
         ):
             method.prepare(problem, task)
         return

@@ -37,6 +37,18 @@ class Store(ABC):
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns of ``parameters`` themselves, shape ``[N * C, p]``."""
 
+    def combine(self, coefficients: Tensor, parameter: str) -> Tensor:
+        """Linear combinations of the columns of a parameter.
+
+        Args:
+            coefficients: Shape ``[N * C, K]``.
+            parameter: Its name.
+
+        Returns:
+            Shape ``[K, p]``.
+        """
+        return coefficients.T @ self.columns({parameter})
+
     def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
         """Add inner products of the columns of ``parameters``.
 
@@ -206,6 +218,28 @@ class FactorStore(LayerStore):
         )
         for left, right in pairs:
             evaluate(evaluation, gram, left, right, workspace=self._workspace)
+
+    def combine(self, coefficients: Tensor, parameter: str) -> Tensor:
+        """Mix the cotangents of a sample first, and then contract it with its inputs.
+
+        So the columns, larger than the factors, are not formed.
+        """
+        size = self._cotangents.shape[:2]
+        combined = []
+        for c in coefficients.T.unflatten(1, size):
+            pieces = []
+            for factors in self.factors({parameter}):
+                s = torch.einsum("ncto,nc->nto", factors.s, c)
+                mixed = Factors(
+                    factors.a.flatten(0, 1)[None],
+                    s.flatten(0, 1)[None, None],
+                    factors.bias,
+                    factors.classes,
+                )
+                piece = mixed.s.sum(dim=2) if mixed.bias else form_columns(mixed)[:, 0]
+                pieces.append(piece.mT if self._transposed else piece)
+            combined.append(torch.cat([piece.flatten() for piece in pieces]))
+        return torch.stack(combined) if combined else coefficients.new_empty(0, 0)
 
     @property
     def num_columns(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -84,6 +84,29 @@ class CrossEntropyHessian:
         head, last = self._roots[..., :-1], self._roots[..., -1:]
         inner = (head * r[..., :-1]).sum(dim=-1, keepdim=True) / (1 + last)
         return r[..., :-1] - head * (inner + r[..., -1:])
+
+    def of_samples(self, samples: Tensor | None) -> CrossEntropyHessian:
+        """The Hessians of some of the samples; None for all."""
+        if samples is None:
+            return self
+        return replace(self, output=self.output[samples], coefficients=self.coefficients[samples])
+
+    def unreduced(self, w: Tensor) -> Tensor:
+        """From coordinates in the factor's columns to those in ``K`` columns per position.
+
+        These are ``sqrt(coefficient) diag(q) (I - q q^T) = S Q^T``, so the map is ``Q``.
+
+        Args:
+            w: Shape ``[N, positions * (K - 1), k]``.
+
+        Returns:
+            Shape ``[N, K * positions, k]``.
+        """
+        q = self._roots
+        by_position = w.unflatten(1, (q.shape[1], q.shape[2] - 1)).transpose(2, 3)
+        full = self._basis(by_position)  # [N, positions, k, K]
+        full = full.gather(3, self._order.unsqueeze(2).expand(full.shape))
+        return full.permute(0, 3, 1, 2).flatten(1, 2)
 
     def sample(self, columns: int, generator: torch.Generator) -> Tensor:
         """``sqrt(coefficient / columns) (p - onehot(y))`` with ``y`` drawn from ``p``."""

@@ -1,0 +1,363 @@
+"""Curvature during BackPACK's backward pass: the interface of vivit-for-pytorch 1.0.0.
+
+Names, arguments, shapes and scaling are those of the original, so that code written for it runs as
+it is. The mathematics is that of `vivit.GGN`; only the cotangents come from BackPACK::
+
+    computation = EigvalshComputation()
+    groups = [{"params": list(model.parameters())}]
+    hook = computation.get_extension_hook(groups)
+    with backpack(computation.get_extension(), extension_hook=hook):
+        loss_func(model(X), y).backward()
+    values = computation.get_result(groups[0])
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vivit.backprop.backpack import CotangentExtension, LossPass, sample_index
+from vivit.errors import InputError
+from vivit.losses.cross_entropy import CrossEntropyHessian
+from vivit.options import Approximation, Exact, MonteCarlo
+from vivit.parameter_groups import (
+    Group,
+    GroupHook,
+    GroupState,
+    Wanted,
+    check_groups,
+)
+from vivit.spectrum import GramPairs
+
+Subsampling = list[int] | None
+"""Indices of samples; None for all."""
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The eigenpairs that a group's criterion keeps, in its order.
+
+    Attributes:
+        values: Shape ``[K]``.
+        pairs: Of the Gram matrix. What stands for an eigenvalue that is zero for lack of columns
+            has zero coefficients.
+    """
+
+    values: Tensor
+    pairs: GramPairs
+
+    @property
+    def reciprocal_roots(self) -> Tensor:
+        """``1 / sqrt(lambda)``, and 0 for eigenvalues that are zero."""
+        return torch.where(self.values > 0, self.values, torch.inf).rsqrt()
+
+
+class _Computation:
+    """What all computations share: approximations, checks, and results by group."""
+
+    keys: tuple[str, ...] = ("params",)
+    wanted_vectors = False
+    wanted_slopes = False
+
+    def __init__(
+        self,
+        subsampling: Subsampling,
+        mc_samples: int,
+        verbose: bool,
+        seed: int | None,
+        subsampling_grad: Subsampling = None,
+    ) -> None:
+        _check_subsampling(subsampling)
+        _check_subsampling(subsampling_grad)
+        if not isinstance(mc_samples, int) or mc_samples < 0:
+            raise InputError(f"The number of Monte-Carlo samples must be 0 or more: {mc_samples}.")
+        self._subsampling, self._subsampling_grad = subsampling, subsampling_grad
+        self._mc_samples, self._seed, self._verbose = mc_samples, seed, verbose
+        self._savefield = f"_vivit_{id(self)}"
+        self._results: dict[int, tuple[Group, Any]] = {}
+
+    def get_extension_hook(self, param_groups: list[Group]) -> Callable[[nn.Module], None]:
+        """The hook that sums up the groups' matrices while the backward pass goes on.
+
+        Args:
+            param_groups: Parameter groups as of a ``torch.optim.Optimizer``, each of which is a
+                block of the GGN.
+
+        Returns:
+            For `backpack(..., extension_hook=...)`, and one backward pass.
+
+        Raises:
+            InputError: A key is missing, or a parameter is frozen or occurs twice.
+        """
+        check_groups(param_groups, self.keys)
+        wanted = Wanted(self.wanted_vectors, self.wanted_slopes, self._subsampling_grad)
+        return GroupHook(param_groups, self._savefield, wanted, self._finish)
+
+    def get_result(self, group: Group) -> Any:
+        """What was computed for a group.
+
+        Args:
+            group: The very dictionary that was given to `get_extension_hook`.
+
+        Returns:
+            The result, without gradient.
+
+        Raises:
+            KeyError: There is none.
+        """
+        if id(group) not in self._results:
+            raise KeyError(
+                "There is no result for this group. Pass the same dictionary as to "
+                "get_extension_hook, after a backward pass inside backpack(...) in which all of "
+                "its parameters take part."
+            )
+        return self._results[id(group)][1]
+
+    def _extension(self) -> CotangentExtension:
+        approximation: Approximation = Exact()
+        if self._mc_samples:
+            seed = self._seed
+            if seed is None:  # as the original, from the global generator
+                seed = int(torch.randint(2**31, ()))
+            approximation = MonteCarlo(self._mc_samples, seed)
+        return CotangentExtension(self._savefield, approximation, self._subsampling)
+
+    def _finish(self, state: GroupState, loss: LossPass) -> None:
+        self._say(f"group {id(state.group)}: {loss.num_columns} columns, all layers came by")
+        self._results[id(state.group)] = state.group, self._compute(state, loss)
+
+    def _compute(self, state: GroupState, loss: LossPass) -> Any:
+        raise NotImplementedError
+
+    def _say(self, what: str) -> None:
+        if self._verbose:
+            print(f"{type(self).__name__}: {what}")
+
+    def _num_values(self, loss: LossPass) -> int:
+        """``C N``, with the eigenvalues that are zero since the loss Hessian has no full rank."""
+        per_sample = self._mc_samples or loss.output[0].numel()
+        return per_sample * len(loss.factor)
+
+    def _directions(self, state: GroupState, loss: LossPass, warn_below: float) -> Directions:
+        """Decompose the group's matrix, and keep what its criterion chooses."""
+        assert state.matrix is not None
+        pairs = state.matrix.finished().pairs(None)
+        lacking = self._num_values(loss) - len(pairs.values)
+        values = torch.cat([pairs.values.new_zeros(lacking), pairs.values])
+        places = torch.arange(len(values), device=values.device)
+        chosen = places[_as_index(state.group["criterion"](values))] - lacking
+        kept, exists = chosen.clamp(min=0), (chosen >= 0).to(values)
+        values = values[chosen + lacking]
+        if (values.abs() < warn_below).any():
+            warnings.warn(
+                f"Some of the eigenvalues that were kept are below {warn_below:g}. Directions and "
+                "derivatives are divided by their square roots, so rounding errors are large. "
+                "Let the criterion keep fewer.",
+                stacklevel=2,
+            )
+        if not len(pairs.values):  # there is nothing to choose from but zeros
+            empty = pairs.coefficients.new_zeros(loss.num_columns, len(values))
+            return Directions(values, GramPairs(values, empty))
+        vectors = None if pairs.vectors is None else pairs.vectors[:, kept] * exists
+        return Directions(values, GramPairs(values, pairs.coefficients[:, kept] * exists, vectors))
+
+
+class EigvalshComputation(_Computation):
+    """All eigenvalues of GGN blocks."""
+
+    def __init__(
+        self,
+        subsampling: Subsampling = None,
+        mc_samples: int = 0,
+        verbose: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        """Choose approximations; by default there are none.
+
+        Args:
+            subsampling: Indices of the samples that carry curvature; None for all.
+            mc_samples: Columns that are sampled per sample; 0 for the exact loss Hessian.
+            verbose: Print what is done.
+            seed: Of the sampling; by default it is drawn from torch's global generator.
+
+        Raises:
+            InputError: The subsampling is empty or has duplicates.
+        """
+        super().__init__(subsampling, mc_samples, verbose, seed)
+
+    def get_extension(self) -> CotangentExtension:
+        """The extension for `backpack(...)`."""
+        return self._extension()
+
+    def _compute(self, state: GroupState, loss: LossPass) -> Tensor:
+        """Shape ``[C N]``, ascending."""
+        assert state.matrix is not None
+        size = sum(p.numel() for p in state.parameters.values())
+        values = state.matrix.finished().eigenvalues(size)
+        zeros = values.new_zeros(self._num_values(loss) - len(values))
+        return torch.cat([zeros, values]).sort().values
+
+
+class EighComputation(_Computation):
+    """Eigenvalues and eigenvectors of GGN blocks."""
+
+    keys = ("params", "criterion")
+    wanted_vectors = True
+
+    def __init__(
+        self,
+        subsampling: Subsampling = None,
+        mc_samples: int = 0,
+        verbose: bool = False,
+        warn_small_eigvals: float = 1e-4,
+        seed: int | None = None,
+    ) -> None:
+        """Choose approximations.
+
+        Args:
+            subsampling: As for `EigvalshComputation`, as are the next two.
+            mc_samples: Columns that are sampled per sample.
+            verbose: Print what is done.
+            warn_small_eigvals: Warn if an eigenvalue below this is kept.
+            seed: As for `EigvalshComputation`.
+        """
+        super().__init__(subsampling, mc_samples, verbose, seed)
+        self._warn_below = warn_small_eigvals
+
+    def get_extension(self) -> CotangentExtension:
+        """The extension for `backpack(...)`."""
+        return self._extension()
+
+    def _compute(self, state: GroupState, loss: LossPass) -> tuple[Tensor, list[Tensor]]:
+        """``(values [K], a tensor [K, *shape] per parameter)``, of unit norm over the group."""
+        directions = self._directions(state, loss, self._warn_below)
+        return directions.values, list(_unit(_vectors(state, directions)).values())
+
+
+class DirectionalDerivativesComputation(_Computation):
+    """First- and second-order derivatives per sample along the eigenvectors of GGN blocks."""
+
+    keys: tuple[str, ...] = ("params", "criterion")
+    wanted_slopes = True
+
+    def __init__(
+        self,
+        subsampling_grad: Subsampling = None,
+        subsampling_ggn: Subsampling = None,
+        mc_samples_ggn: int = 0,
+        verbose: bool = False,
+        warn_small_eigvals: float = 1e-4,
+        seed: int | None = None,
+    ) -> None:
+        """Choose approximations.
+
+        Args:
+            subsampling_grad: Indices of the samples whose gradients count; None for all.
+            subsampling_ggn: Indices of the samples that carry curvature; None for all.
+            mc_samples_ggn: Columns that are sampled per sample; 0 for the exact loss Hessian.
+            verbose: Print what is done.
+            warn_small_eigvals: Warn if an eigenvalue below this is kept.
+            seed: As for `EigvalshComputation`.
+        """
+        super().__init__(subsampling_ggn, mc_samples_ggn, verbose, seed, subsampling_grad)
+        self._warn_below = warn_small_eigvals
+
+    def get_extensions(self) -> list[CotangentExtension]:
+        """The extensions for `backpack(...)`."""
+        return [self._extension()]
+
+    def _compute(self, state: GroupState, loss: LossPass) -> tuple[Tensor, Tensor]:
+        """``(gammas [N_grad, K], lambdas [N_ggn, K])``, per sample and unscaled."""
+        return self._derivatives(state, loss, self._directions(state, loss, self._warn_below))
+
+    def _derivatives(
+        self, state: GroupState, loss: LossPass, directions: Directions
+    ) -> tuple[Tensor, Tensor]:
+        coefficients, values = directions.pairs.coefficients, directions.values
+        blocks = coefficients.unflatten(0, loss.factor.shape[:2])
+        lambdas = len(blocks) * values * blocks.square().sum(dim=1)
+        if loss.coordinates is not None:
+            inner = torch.einsum("nc,nck->nk", loss.coordinates, blocks)
+            gammas = values.clamp(min=0).sqrt() * inner
+            if self._subsampling_grad is not None:
+                gammas = gammas[sample_index(self._subsampling_grad, loss.output)]
+        else:
+            assert state.gradients is not None
+            gammas = state.gradients.T @ coefficients * directions.reciprocal_roots
+        return len(loss.output) * gammas, lambdas
+
+
+class DirectionalDampedNewtonComputation(DirectionalDerivativesComputation):
+    """Newton steps along the eigenvectors of GGN blocks, with a damping per direction."""
+
+    keys = ("params", "criterion", "damping")
+    wanted_vectors = True
+
+    def _compute(self, state: GroupState, loss: LossPass) -> Any:
+        """``sum_k -mean(gamma)_k / (mean(lambda)_k + delta_k) e_k``, a tensor per parameter."""
+        directions = self._directions(state, loss, self._warn_below)
+        gammas, lambdas = self._derivatives(state, loss, directions)
+        evecs = _in_order_of_backpack(loss, directions.pairs.coefficients)
+        delta = state.group["damping"](directions.values, evecs, gammas, lambdas)
+        step = -gammas.mean(dim=0) / (lambdas.mean(dim=0) + delta)
+        if directions.pairs.vectors is not None:
+            flat = directions.pairs.vectors @ step
+            return [x[0] for x in _split(state, flat[:, None]).values()]
+        weights = directions.pairs.coefficients @ (step * directions.reciprocal_roots)
+        return [x[0] for x in state.combine(weights[:, None]).values()]
+
+
+def _vectors(state: GroupState, directions: Directions) -> dict[str, Tensor]:
+    """Eigenvectors of the block, of any length, ``[K, *shape]`` per parameter."""
+    if directions.pairs.vectors is not None:
+        return _split(state, directions.pairs.vectors)
+    return state.combine(directions.pairs.coefficients)
+
+
+def _split(state: GroupState, vectors: Tensor) -> dict[str, Tensor]:
+    """Columns ``[D, K]`` as tensors ``[K, *shape]``."""
+    sizes = [p.numel() for p in state.parameters.values()]
+    return {
+        name: piece.T.reshape(-1, *p.shape)
+        for (name, p), piece in zip(state.parameters.items(), vectors.split(sizes), strict=True)
+    }
+
+
+def _unit(vectors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same of unit norm; zeros stay."""
+    squares = sum(x.flatten(1).square().sum(dim=1) for x in vectors.values())
+    assert isinstance(squares, Tensor)
+    norms = torch.where(squares > 0, squares, 1.0).sqrt()
+    return {name: x / norms.reshape(-1, *[1] * (x.ndim - 1)) for name, x in vectors.items()}
+
+
+def _in_order_of_backpack(loss: LossPass, coefficients: Tensor) -> Tensor:
+    """Eigenvectors of the Gram matrix of BackPACK's columns, in its order, ``[C N, K]``."""
+    blocks = coefficients.unflatten(0, loss.factor.shape[:2])
+    hessian = loss.hessian
+    if isinstance(hessian, CrossEntropyHessian) and loss.has_reduced_columns:
+        blocks = hessian.of_samples(loss.samples).unreduced(blocks)
+    return blocks.transpose(0, 1).flatten(end_dim=1)
+
+
+def _as_index(chosen: Any) -> Any:
+    """Indices as torch takes them; tuples and ranges would mean something else."""
+    return list(chosen) if isinstance(chosen, (tuple, range)) else chosen
+
+
+def _check_subsampling(subsampling: Iterable[int] | None) -> None:
+    if subsampling is None:
+        return
+    indices = list(subsampling)
+    if not indices:
+        raise InputError(
+            "The subsampling is empty: give at least one sample, or None to use all of them."
+        )
+    double = sorted({i for i in indices if indices.count(i) > 1})
+    if double:
+        raise InputError(f"The subsampling has duplicate samples: {double}.")
