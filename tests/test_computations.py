@@ -61,6 +61,10 @@ def sequence():
     return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3))
 
 
+def positions():
+    return nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Conv1d(4, 3, 1))
+
+
 def tokens():
     return nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(12, 3))
 
@@ -81,8 +85,10 @@ class Problem:
             if self.network is tokens:
                 x = torch.randint(7, self.shape)
             f = model(x).detach()
-            targets = torch.randint(3, f.shape[:1]) if self.loss is CE else torch.rand_like(f)
-        return model, self.loss(), x, targets
+            loss_func, classes = self.loss(), f[:, 0].shape
+            is_ce = isinstance(loss_func, CE)
+            targets = torch.randint(3, classes) if is_ce else torch.rand_like(f)
+        return model, loss_func, x, targets
 
 
 PROBLEMS = {
@@ -95,6 +101,8 @@ PROBLEMS = {
     "same padding": Problem(same_padding, (6, 2, 4)),
     "sequence": Problem(sequence, (6, 3, 5)),
     "tokens": Problem(tokens, (6, 3)),
+    "positions": Problem(positions, (5, 2, 5)),
+    "smoothing": Problem(mlp, (7, 5), lambda: CE(label_smoothing=0.1)),
 }
 VARIANTS = {
     "exact": {},
@@ -172,7 +180,9 @@ def close(a, b):
 def test_eigenvalues(grouped, variant):
     """All ``C |S|``, ascending: those of the GGN, and zeros for what its rank lacks."""
     data, other, groups = grouped
-    count = len(variant.get("subsampling", range(len(data[2])))) * variant.get("mc_samples", 3)
+    outputs = other[0](other[2])[0].numel()
+    samples = len(variant.get("subsampling", range(len(data[2]))))
+    count = samples * variant.get("mc_samples", outputs)
     for group, values in zip(
         groups, run(EigvalshComputation(**variant), *data, groups), strict=True
     ):
