@@ -122,6 +122,15 @@ def _run(options: argparse.Namespace) -> int:
     if not comparisons:
         print("error: nothing in the profile matches the selection.", file=sys.stderr)
         return 2
+    memory = machine()["memory_bytes"]
+    budgets = [c.limits.budget for c in comparisons if c.limits is not None]
+    if options.device == "cpu" and max(budgets, default=0) > memory:
+        print(
+            f"error: a budget of {max(budgets)} bytes cannot be told from the memory of this "
+            f"machine, {memory} bytes: choose a smaller one by --budget.",
+            file=sys.stderr,
+        )
+        return 2
     output = options.output or DEFAULT_FOLDER / f"{profile.name}.jsonl"
     store = RecordStore(output)
     with tqdm(total=num_cells(comparisons), unit="cell", dynamic_ncols=True) as bar:
@@ -131,7 +140,7 @@ def _run(options: argparse.Namespace) -> int:
                 bar.set_description_str(what)
             bar.update(finished)
 
-        limit = int(MEMORY_FRACTION * machine()["memory_bytes"])
+        limit = int(MEMORY_FRACTION * memory)
         place = environment(command_line())
         runner = Runner(
             store,

@@ -182,5 +182,6 @@ class _Search:
         """What is known."""
         largest = self.limits.largest
         found = largest + 1 if self.lower == largest else self.lower
-        details = {"fits": self.lower, "does_not_fit": self.upper, "probed": self.tried}
+        upper = None if self.upper > largest else self.upper
+        details = {"fits": self.lower, "does_not_fit": upper, "probed": self.tried}
         return {"status": Status.OK.value, "samples": [float(found)], "details": details}

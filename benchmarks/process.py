@@ -78,6 +78,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
         )
+        is_budget_of_gpu = comparison.limits is not None and comparison.device != "cpu"
         self._start = {
             "problem": comparison.problem,
             "method": method,
@@ -87,6 +88,7 @@ class WorkerProcess:
             "threads": comparison.threads,
             "seed": comparison.seed,
             "memory_limit": memory_limit,
+            "on_device": comparison.device if is_budget_of_gpu else None,
         }
 
     def __enter__(self) -> WorkerProcess:

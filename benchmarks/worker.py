@@ -182,7 +182,7 @@ def main() -> None:
         name, arguments = command.pop("command"), command
         try:
             if name == "start":
-                _limit_memory(arguments.pop("memory_limit"))
+                _limit_memory(arguments.pop("memory_limit"), arguments.pop("on_device"))
                 worker = Worker(**arguments)
                 result: dict[str, Any] = {}
             elif name in COMMANDS:
@@ -215,9 +215,19 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
-def _limit_memory(limit: int | None) -> None:
-    """Let allocations beyond a limit fail, rather than the system kill the process."""
-    if limit is not None:
+def _limit_memory(limit: int | None, device: str | None) -> None:
+    """Let allocations beyond a limit fail, rather than the system kill the process.
+
+    Args:
+        limit: Bytes; None for no limit.
+        device: The GPU that is meant; None for the memory of the process.
+    """
+    if limit is None:
+        return
+    if device is not None:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(limit / total, 1.0), device)
+    else:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 

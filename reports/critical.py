@@ -75,7 +75,9 @@ def _ratio(rows: pd.DataFrame, row: pd.Series) -> float:
     """Vivit's critical batch size over a method's; NaN if there is none."""
     ours = _of_cell(rows, row).loc[lambda found: found["method"] == OURS, "value"]
     comparable = row["method"] != OURS and row["status"] == Status.OK.value and len(ours)
-    return float(ours.iloc[0] / row["value"]) if comparable and row["value"] else math.nan
+    if not comparable or not row["value"] or _is_unlimited(row):
+        return math.nan
+    return float(ours.iloc[0] / row["value"])
 
 
 def _asked(rows: pd.DataFrame, row: pd.Series) -> float | None:
@@ -88,6 +90,11 @@ def _asked(rows: pd.DataFrame, row: pd.Series) -> float | None:
     return None
 
 
+def _is_unlimited(row: pd.Series) -> bool:
+    """Whether all sizes that were allowed fit."""
+    return row["details"].get("does_not_fit") is None
+
+
 def _is_about(target: CriticalTarget, row: pd.Series) -> bool:
     task = target.task.parameters
     same = all(row[name] == task[name] for name in loading.TASK)
@@ -97,7 +104,7 @@ def _is_about(target: CriticalTarget, row: pd.Series) -> bool:
 def _size(row: pd.Series) -> str:
     if row["status"] != Status.OK.value:
         return labels.status_label(row["status"])
-    return f"{int(row['value'])}"
+    return f"≥ {row['details']['fits']}" if _is_unlimited(row) else f"{int(row['value'])}"
 
 
 def _too_large(row: pd.Series) -> str:

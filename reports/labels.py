@@ -17,6 +17,8 @@ OURS = "gram"
 YARDSTICK = "gradient"
 REFERENCE = "reference"
 COMPARED = (Quantity.TIME.value, Quantity.MEMORY.value, Quantity.ACCURACY.value)
+KEPT_APART = (*COMPARED, Quantity.CRITICAL.value, Quantity.PROBE.value)
+"""What must not be mixed with the same of another setting."""
 MISSING = "missing"
 
 

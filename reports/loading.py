@@ -179,7 +179,7 @@ def failures(frame: pd.DataFrame) -> pd.DataFrame:
 
 def varying(frame: pd.DataFrame) -> list[str]:
     """Columns of the setting in which the comparable measurements differ."""
-    compared = frame[frame["quantity"].isin(labels.COMPARED)]
+    compared = frame[frame["quantity"].isin(labels.KEPT_APART)]
     return [name for name in SETTING if compared[name].nunique(dropna=False) > 1]
 
 

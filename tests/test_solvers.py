@@ -259,8 +259,24 @@ def plan(**changes):
         ({"matrix_bytes": 2000, "forward_flops": 1e12}, 10, 1000, Lanczos()),
         ({"forward_flops": 100.0, "sides": (100,)}, 1, None, Lanczos()),
         # few pairs need no full decomposition, whose flops would count in the second case
-        ({"forward_flops": 1e8, "sides": (4000,)}, 60, None, FullGram()),
-        ({"forward_flops": 1e8, "sides": (4000,)}, 100, None, Lanczos()),
+        (
+            {"forward_flops": 1e8, "sides": (4000,), "num_columns": 4000, "num_samples": 400},
+            60,
+            None,
+            FullGram(),
+        ),
+        (
+            {"forward_flops": 1e8, "sides": (4000,), "num_columns": 4000, "num_samples": 400},
+            100,
+            None,
+            Lanczos(),
+        ),
+        (
+            {"forward_flops": 1e8, "sides": (4000,), "num_columns": 5000, "num_samples": 500},
+            60,
+            None,
+            Lanczos(),
+        ),
         ({"forward_flops": 100.0, "sides": (2, 2)}, 1, None, FullGram()),
     ],
 )

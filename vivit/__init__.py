@@ -23,10 +23,16 @@ from vivit.version import __version__
 
 if TYPE_CHECKING:
     from vivit.computations import (
-        DirectionalDampedNewtonComputation,
-        DirectionalDerivativesComputation,
-        EighComputation,
-        EigvalshComputation,
+        DirectionalDampedNewtonComputation as DirectionalDampedNewtonComputation,
+    )
+    from vivit.computations import (
+        DirectionalDerivativesComputation as DirectionalDerivativesComputation,
+    )
+    from vivit.computations import (
+        EighComputation as EighComputation,
+    )
+    from vivit.computations import (
+        EigvalshComputation as EigvalshComputation,
     )
 
 __all__ = [
@@ -34,12 +40,8 @@ __all__ = [
     "BlockDiagonal",
     "BootstrapDamping",
     "ConvergenceError",
-    "DirectionalDampedNewtonComputation",
     "DirectionalDerivatives",
-    "DirectionalDerivativesComputation",
     "EigenPairs",
-    "EighComputation",
-    "EigvalshComputation",
     "Exact",
     "FactorOperator",
     "FullGram",
@@ -57,10 +59,18 @@ __all__ = [
     "diagnostics",
 ]
 
+_ON_BACKPACK = (
+    "DirectionalDampedNewtonComputation",
+    "DirectionalDerivativesComputation",
+    "EighComputation",
+    "EigvalshComputation",
+)
+"""Not in ``__all__``: a star import must not need BackPACK."""
+
 
 def __getattr__(name: str) -> Any:
     """The computations on BackPACK, which is imported when it is needed."""
-    if not name.endswith("Computation") or name not in __all__:
+    if name not in _ON_BACKPACK:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         import backpack  # noqa: F401

@@ -14,6 +14,7 @@ it is. The mathematics is that of `vivit.GGN`; only the cotangents come from Bac
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -95,8 +96,10 @@ class _Computation:
             InputError: A key is missing, or a parameter is frozen or occurs twice.
         """
         check_groups(param_groups, self.keys)
+        for group in param_groups:  # a pass that does not reach its end leaves no old result
+            self._results.pop(id(group), None)
         wanted = Wanted(self.wanted_vectors, self.wanted_slopes, self._subsampling_grad)
-        return GroupHook(param_groups, self._savefield, wanted, self._finish)
+        return GroupHook(param_groups, self._savefield, wanted, self._finish, self._results.clear)
 
     def get_result(self, group: Group) -> Any:
         """What was computed for a group.
@@ -114,18 +117,22 @@ class _Computation:
             raise KeyError(
                 "There is no result for this group. Pass the same dictionary as to "
                 "get_extension_hook, after a backward pass inside backpack(...) in which all of "
-                "its parameters take part."
+                "its parameters take part, with extend(model) and extend(loss_func) before."
             )
         return self._results[id(group)][1]
 
     def _extension(self) -> CotangentExtension:
-        approximation: Approximation = Exact()
-        if self._mc_samples:
-            seed = self._seed
-            if seed is None:  # as the original, from the global generator
-                seed = int(torch.randint(2**31, ()))
-            approximation = MonteCarlo(self._mc_samples, seed)
-        return CotangentExtension(self._savefield, approximation, self._subsampling)
+        return CotangentExtension(
+            self._savefield, self._approximation, self._subsampling, self._results.clear
+        )
+
+    def _approximation(self) -> Approximation:
+        if not self._mc_samples:
+            return Exact()
+        if self._seed is not None:
+            return MonteCarlo(self._mc_samples, self._seed)
+        drawn = int(torch.randint(2**31, ()))  # as the original, from the global generator
+        return MonteCarlo(self._mc_samples, drawn)
 
     def _finish(self, state: GroupState, loss: LossPass) -> None:
         self._say(f"group {id(state.group)}: {loss.num_columns} columns, all layers came by")
@@ -305,6 +312,11 @@ class DirectionalDampedNewtonComputation(DirectionalDerivativesComputation):
         evecs = _in_order_of_backpack(loss, directions.pairs.coefficients)
         delta = state.group["damping"](directions.values, evecs, gammas, lambdas)
         step = -gammas.mean(dim=0) / (lambdas.mean(dim=0) + delta)
+        if not step.isfinite().all():
+            raise InputError(
+                "The Newton step is infinite or NaN along a direction without curvature and "
+                "damping. Let the criterion leave it out, or the damping be positive."
+            )
         if directions.pairs.vectors is not None:
             flat = directions.pairs.vectors @ step
             return [x[0] for x in _split(state, flat[:, None]).values()]
@@ -358,6 +370,6 @@ def _check_subsampling(subsampling: Iterable[int] | None) -> None:
         raise InputError(
             "The subsampling is empty: give at least one sample, or None to use all of them."
         )
-    double = sorted({i for i in indices if indices.count(i) > 1})
+    double = sorted(i for i, count in Counter(indices).items() if count > 1)
     if double:
         raise InputError(f"The subsampling has duplicate samples: {double}.")

@@ -5,14 +5,34 @@ Thin names over curvlinops' operators, which took their place: use those in new 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import curvlinops
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
+
+try:
+    import curvlinops
+except ModuleNotFoundError as error:
+    raise ImportError(
+        'vivit.hessianfree needs curvlinops: python -m pip install "vivit[backpack]", or use '
+        "vivit.GGN(...).to_scipy(), which needs none of it."
+    ) from error
+
+
+class _OnDevice:
+    """Batches that are moved when they are needed."""
+
+    def __init__(self, data: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> None:
+        self._data, self._device = data, device
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((x.to(self._device), y.to(self._device)) for x, y in self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)  # type: ignore[arg-type]
 
 
 class _Operator(LinearOperator):
@@ -33,8 +53,8 @@ class _Operator(LinearOperator):
         """Set up the products.
 
         Args:
-            model: The network.
-            loss_func: The loss.
+            model: The network, which is moved to the device.
+            loss_func: The loss; as the model.
             data: Batches ``(X, y)``.
             device: Where products are computed.
             dtype: Of numpy vectors.
@@ -42,12 +62,11 @@ class _Operator(LinearOperator):
             check_deterministic: Make sure that products do not change from one to the next.
         """
         parameters = [p for p in model.parameters() if p.requires_grad]
-        batches = [(x.to(device), y.to(device)) for x, y in data]
         operator = self.kind(
-            model,
-            loss_func,
+            model.to(device),
+            loss_func.to(device),
             parameters,
-            batches,
+            _OnDevice(data, device),
             progressbar=progressbar,
             check_deterministic=check_deterministic,
         )

@@ -81,6 +81,7 @@ class GroupHook:
         savefield: str,
         wanted: Wanted,
         finish: Callable[[GroupState, LossPass], None],
+        forget: Callable[[], None],
     ) -> None:
         """Begin a backward pass.
 
@@ -89,8 +90,10 @@ class GroupHook:
             savefield: Where the extension leaves what it captures.
             wanted: What the computation needs.
             finish: Called with each group when all of its layers came by.
+            forget: Called when the pass fails, whose results are none.
         """
-        self._savefield, self._wanted, self._finish = savefield, wanted, finish
+        self._savefield, self._wanted = savefield, wanted
+        self._finish, self._forget = finish, forget
         named = [_named(group["params"]) for group in groups]
         self._states = [GroupState(g, ps, {*ps}) for g, ps in zip(groups, named, strict=True)]
         self._names = {name for state in self._states for name in state.parameters}
@@ -131,11 +134,12 @@ class GroupHook:
             self._workspace = Workspace(DEFAULT_WORKSPACE, loss.factor)
         if self._loss is not loss:
             raise InputError(
-                "This extension hook has seen a backward pass before, and its results are made. "
-                "Call get_extension_hook again for each backward pass."
+                "This extension hook has seen a backward pass before, or another extended loss in "
+                "this one. Call get_extension_hook again for each backward pass, of one loss."
             )
         gone = (state.parameters.keys() - state.waiting for state in self._states)
         if any(not done.isdisjoint(names) for done in gone):
+            self._forget()
             raise UnsupportedError(
                 f"A parameter of {module} comes by a second time in one backward pass, and "
                 f"BackPACK keeps the uses of a shared parameter apart. {INSTEAD}"

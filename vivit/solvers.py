@@ -269,8 +269,9 @@ def cheapest_solver(plan: Plan, k: int, available: int | None) -> Solver:
         return Lanczos()
     columns = plan.num_columns / plan.num_samples
     gram = plan.flops + len(plan.sweeps) * columns * plan.forward_flops
-    for side in plan.sides:
-        gram += FLOPS_OF_FEW * side**2 if is_few(k, side) else FLOPS_PER_EIGENVECTOR * side**3
+    for side in plan.sides:  # a D x D matrix, which is smaller, is decomposed whole
+        few = is_few(k, side) and side == plan.num_columns
+        gram += FLOPS_OF_FEW * side**2 if few else FLOPS_PER_EIGENVECTOR * side**3
     products = PRODUCTS + PRODUCTS_PER_PAIR * k
     lanczos = products * PASSES_PER_PRODUCT * plan.forward_flops * len(plan.sides)
     return Lanczos() if lanczos < gram else FullGram()

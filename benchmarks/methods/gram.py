@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.accuracy import Outcome
+from benchmarks.accuracy import Check, Outcome, Reference, check
 from benchmarks.conventions import above_cutoff, flat_vectors
 from benchmarks.methods.base import Method, refuse_combinations
 from benchmarks.problems import Instance
@@ -19,6 +19,10 @@ from benchmarks.tasks import (
     Subset,
     Task,
 )
+
+PAIRS_TOLERANCE = 5e-4
+"""Of residuals of leading pairs. The library's Lanczos iteration ends at the square root of the
+precision, 3.5e-4; eigenvalues, whose error is of second order, are far more accurate."""
 
 
 class Gram(Method):
@@ -34,6 +38,14 @@ class Gram(Method):
         "(few pairs of very many columns: Lanczos)"
     )
     tolerance = 1e-4
+
+    def check(
+        self, outcome: Outcome, instance: Instance, task: Task, reference: Reference
+    ) -> Check:
+        """As for all; leading pairs may come from an iteration that ends at a larger residual."""
+        if task.computed is Computed.PAIRS:
+            return check(outcome, task, reference, PAIRS_TOLERANCE)
+        return super().check(outcome, instance, task, reference)
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Import only: the forward pass belongs to the measured work."""

@@ -123,6 +123,11 @@ def test_budget(monkeypatch, tmp_path, text, size):
     assert cli.main(run) == 0
 
 
+def test_a_budget_beyond_the_machine(capsys):
+    assert cli.main(["run", "--profile", "critical", "--budget", "4000GiB"]) == 2
+    assert "cannot be told from the memory of this machine" in capsys.readouterr().err
+
+
 def test_nothing_selected(capsys):
     assert cli.main(["run", *SMALL, "--method", "power_iteration"]) == 2
     assert "nothing in the profile matches" in capsys.readouterr().err

@@ -45,6 +45,7 @@ def test_any_memory_function(critical, largest, resolution, coefficients):
     assert max(asked) <= largest
     if critical >= largest:
         assert answer["samples"] == [largest + 1]
+        assert too_large is None
     else:
         assert answer["samples"] == [fits]
         assert critical < too_large <= fits + max(resolution * fits, 1)
@@ -107,7 +108,7 @@ def test_budget_is_enforced():
 
     The room is what a process without them holds, and the bytes of the matrices.
     """
-    size, per_sample = 200, 9
+    size, per_sample = 600, 9
     matrices = 2 * 4 * (per_sample * size) ** 2
     held = _held_before()
     for spare, status in ((1.1, "ok"), (0.95, "oom")):

@@ -30,7 +30,7 @@ def found(make):
     def record(method, size, **other):
         outcome = {"status": "timeout"} if size is None else {"samples": [size]}
         result = make(method, "critical_batch_size", **outcome, **{**SEARCH, **other})
-        result.details["does_not_fit"] = 0 if size is None else int(size) + 10
+        result.details["does_not_fit"] = None if size is None else int(size) + 10
         return result
 
     return record
@@ -63,6 +63,19 @@ def test_ratios_to_the_better_setting(found, tabulate, original, lean, ratios, t
     assert others[0]["Largest batch that fits"] == (
         "timed out" if original is None else f"{original:.0f}"
     )
+
+
+def test_sizes_that_all_fit_have_no_ratio(found, tabulate):
+    largest = found("original", 32769.0)
+    largest.details.update(fits=32768, does_not_fit=None)
+    table = critical_table(tabulate(found("gram", 1200.0), largest))
+    assert list(table.shown["Largest batch that fits"]) == ["1200", "≥ 32768"]
+    assert list(table.shown["vivit's, relative to it"]) == ["—", "—"]
+
+
+def test_environments_are_not_mixed(make, found, tabulate):
+    frame = tabulate(found("gram", 1200.0), found("gram", 1100.0, commit="other"))
+    assert len(headlines(frame)) == 2
 
 
 def test_the_yardstick_has_a_target_of_its_own(found, tabulate):

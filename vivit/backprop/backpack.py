@@ -7,13 +7,14 @@ cotangents are handed over as `Captured`, from which `layers_of` makes affine la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from backpack.extensions.module_extension import ModuleExtension
+from backpack.extensions.saved_quantities import SavedQuantities
 from backpack.extensions.secondorder.sqrt_ggn import (
     SqrtGGN,
     batchnorm_nd,
@@ -65,7 +66,8 @@ class LossPass:
         output: Model output, shape ``[N, *out]``.
         factor: Of the samples with curvature, shape ``[N_ggn, C, *out]``.
         samples: Their indices; None for all.
-        gradient: Of the mini-batch loss by the output, shape ``[N, *out]``.
+        gradient: Of the mini-batch loss by the output, shape ``[N, *out]``; None if the loss
+            module is not all that the backward pass began with.
         has_reduced_columns: Whether there are as few columns as the loss Hessian's rank.
     """
 
@@ -73,7 +75,7 @@ class LossPass:
     output: Tensor
     factor: Tensor
     samples: Tensor | None
-    gradient: Tensor
+    gradient: Tensor | None
     has_reduced_columns: bool
 
     @property
@@ -84,7 +86,9 @@ class LossPass:
     @cached_property
     def coordinates(self) -> Tensor | None:
         """``w`` with ``g_n = V_n w_n``, shape ``[N, C]``, where gradients lie in the span."""
-        return self.hessian.coordinates(self.gradient) if self.is_exact else None
+        if self.gradient is None or not self.is_exact:
+            return None
+        return self.hessian.coordinates(self.gradient)
 
     @property
     def num_columns(self) -> int:
@@ -111,18 +115,24 @@ class CotangentExtension(SqrtGGN):
     """Carries ``S`` back and leaves `Captured` at every parameter, under its `savefield`."""
 
     def __init__(
-        self, savefield: str, approximation: Approximation, subsampling: list[int] | None
+        self,
+        savefield: str,
+        approximation: Callable[[], Approximation],
+        subsampling: list[int] | None,
+        forget: Callable[[], None],
     ) -> None:
         """Choose the factor.
 
         Args:
             savefield: Name of the attribute of parameters.
-            approximation: How the loss Hessian is factored.
+            approximation: Says for each backward pass how the loss Hessian is factored.
             subsampling: Indices of the samples that carry curvature; None for all.
+            forget: Called when a backward pass fails, whose results are none.
         """
         super().__init__("exact", savefield, subsampling)
-        self._approximation = approximation
+        self._approximation, self._forget = approximation, forget
         self._loss: LossPass | None = None
+        self._is_at_output = False
         for module, rules in CAPTURED.items():
             names = ["weight"] if module is nn.Embedding else ["weight", "bias"]
             self.set_module_extension(module, _Capture(rules, names), overwrite=True)
@@ -137,16 +147,28 @@ class CotangentExtension(SqrtGGN):
         Raises:
             UnsupportedError: BackPACK cannot, or would do something else than the module does.
         """
-        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
-            raise UnsupportedError(
-                f"{module} uses the statistics of the batch, so samples have no curvature of "
-                "their own. Call model.eval() before the forward pass."
-            )
+        try:
+            self._pass(module, g_inp, g_out)
+        except Exception:
+            for parameter in module.parameters(recurse=False):
+                if hasattr(parameter, self.savefield):
+                    delattr(parameter, self.savefield)
+            self._forget()
+            raise
+
+    def _pass(
+        self, module: nn.Module, g_inp: tuple[Tensor, ...], g_out: tuple[Tensor, ...]
+    ) -> None:
         if not hasattr(module, "output"):
             raise UnsupportedError(
-                f"{module} comes by a second time in one backward pass: BackPACK knows the last "
-                f"use of a module only. {INSTEAD}"
+                f"BackPACK knows nothing of the forward pass of {_shown(module)}: either it comes "
+                "by a second time in one backward pass, of which BackPACK knows the last use "
+                "only, or in a second backward pass without retain_graph=True, or its forward "
+                f"pass ran inside backpack's disable(). {INSTEAD}"
             )
+        _check_rules_fit(module)
+        if self._is_at_output and type(module) not in LOSSES:
+            self._compare_with_output(g_out[0])
         try:
             super().__call__(module, g_inp, g_out)
         except UnsupportedError:
@@ -155,6 +177,15 @@ class CotangentExtension(SqrtGGN):
             raise UnsupportedError(
                 f"BackPACK has no second-order rule for {_shown(module)} ({error}). {INSTEAD}"
             ) from error
+
+    def _compare_with_output(self, gradient: Tensor) -> None:
+        """Forget the loss module's gradient if it is only a part: if there is a penalty, say."""
+        self._is_at_output = False
+        assert self._loss is not None
+        assert self._loss.gradient is not None
+        own = self._loss.gradient
+        if gradient.shape != own.shape or not torch.equal(gradient, own):
+            self._loss = replace(self._loss, gradient=None)
 
     def begin(self, loss_func: nn.Module, gradient: Tensor) -> Tensor:
         """Factor the loss Hessian.
@@ -178,18 +209,33 @@ class CotangentExtension(SqrtGGN):
         inputs: Any = loss_func
         output, target = inputs.input0.detach(), inputs.input1
         hessian = loss_hessian(loss_func, output, target)
-        factor = self._approximation.factor(hessian, 0)
+        approximation = self._approximation()
+        factor = approximation.factor(hessian, 0)
         samples = None
         if self.get_subsampling() is not None:
             samples = sample_index(self.get_subsampling(), output)
             factor = factor[samples] * (len(output) / len(samples)) ** 0.5
-        reduced = self._approximation.spans_gradients
+        reduced = approximation.spans_gradients
+        self.saved_quantities = SavedQuantities()  # of a pass that did not reach its end
+        self._is_at_output = True
         self._loss = LossPass(hessian, output, factor, samples, gradient, reduced)
         return factor.transpose(0, 1)
 
-    def capture(self, s: Tensor, gradient: Tensor) -> Captured:
-        """What a module leaves."""
+    def capture(self, module: nn.Module, s: Tensor, gradient: Tensor) -> Captured:
+        """What a module leaves.
+
+        Raises:
+            UnsupportedError: The cotangents are those of another tensor than its output.
+        """
         assert self._loss is not None
+        output: Tensor = module.output  # type: ignore[assignment]
+        expected = [len(self._loss.factor), *output.shape[1:]]
+        if list(s.shape[1:]) != expected:
+            raise UnsupportedError(
+                f"Behind {_shown(module)}, the model changes its output of shape {expected} in a "
+                f"way that BackPACK does not see: cotangents of shape {list(s.shape[1:])} came "
+                f"back. {INSTEAD}"
+            )
         return Captured(self._loss, s, gradient)
 
 
@@ -222,9 +268,38 @@ class _Capture(SqrtGGNBaseModule):
         backproped: Tensor,
     ) -> Captured:
         """The same for all parameters of a module."""
-        return extension.capture(backproped, g_out[0])
+        return extension.capture(module, backproped, g_out[0])
 
     bias = weight
+
+
+def _check_rules_fit(module: Any) -> None:
+    """Refuse modules that BackPACK passes, but as if they were others.
+
+    Raises:
+        UnsupportedError: It is such a module.
+    """
+    if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+        statistics = module.running_mean is None
+        what = "Use track_running_stats=True." if statistics else "Call model.eval()."
+        raise UnsupportedError(
+            f"{module} uses the statistics of the batch, so samples have no curvature of their "
+            f"own. {what}"
+        )
+    if isinstance(module, _ConvNd) and module.padding_mode != "zeros":
+        raise UnsupportedError(
+            f"{module} pads with {module.padding_mode!r}, BackPACK knows zeros only. {INSTEAD}"
+        )
+    passes_on = getattr(module, "input0", None) is not None and module.input0.requires_grad
+    if isinstance(module, _ConvNd) and isinstance(module.padding, str) and passes_on:
+        raise UnsupportedError(
+            f"{module} has padding={module.padding!r}, BackPACK knows numbers only: give the "
+            f"number of zeros on each side. Or {INSTEAD[0].lower()}{INSTEAD[1:]}"
+        )
+    if getattr(module, "divisor_override", None) is not None:
+        raise UnsupportedError(
+            f"{module} has a divisor_override, which BackPACK does not know. {INSTEAD}"
+        )
 
 
 def layers_of(
@@ -272,27 +347,27 @@ def _layer(weight: str | None, bias: str | None, use: AffineUse, x: Tensor) -> A
 
 
 def _convolution(module: _ConvNd, x: Tensor, size: tuple[int, ...]) -> ConvolutionUse:
-    padding = module.padding
-    if padding == "valid":
-        padding = (0,) * len(size)
-    elif isinstance(padding, str):
-        extent = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        if any(e % 2 for e in extent):
-            raise UnsupportedError(f"{module} pads more on one side than on the other. {INSTEAD}")
-        padding = tuple(e // 2 for e in extent)
-    if module.padding_mode != "zeros":
-        raise UnsupportedError(
-            f"{module} pads with {module.padding_mode!r}, BackPACK knows zeros only. {INSTEAD}"
-        )
     return ConvolutionUse(
         x,
         tuple(module.weight.shape),
         size,
         tuple(module.stride),
-        tuple(padding),
+        _zeros_added(module),
         tuple(module.dilation),
         module.groups,
     )
+
+
+def _zeros_added(module: _ConvNd) -> tuple[int, ...]:
+    """Padding in numbers."""
+    if not isinstance(module.padding, str):
+        return tuple(int(size) for size in module.padding)
+    if module.padding == "valid":
+        return (0,) * len(module.kernel_size)
+    extent = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    if any(e % 2 for e in extent):
+        raise UnsupportedError(f"{module} pads more on one side than on the other. {INSTEAD}")
+    return tuple(e // 2 for e in extent)
 
 
 def _weight_alone(module: Any, x: Tensor, span: Span) -> AffineUse:
@@ -331,4 +406,8 @@ def sample_index(subsampling: list[int], output: Tensor) -> Tensor:
             f"The subsampling has sample {int(index[outside][0])}, but the batch has "
             f"{len(output)} samples."
         )
+    index = index % len(output)  # negative ones count from the end
+    values, counts = index.unique(return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"The subsampling has duplicate samples: {values[counts > 1].tolist()}.")
     return index
