@@ -9,14 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vivit.backprop.backpack import (
-    INSTEAD,
-    Captured,
-    LossPass,
-    cotangents_of,
-    layers_of,
-    sample_index,
-)
+from vivit.backprop.backpack import Captured, LossPass, sample_index
+from vivit.backprop.modules import INSTEAD, cotangents_of, layers_of
 from vivit.errors import InputError, UnsupportedError
 from vivit.gram import DEFAULT_WORKSPACE, GroupAccumulator
 from vivit.layers.affine import Workspace

@@ -1,13 +1,13 @@
 """The BackPACK driver: cotangents of each layer in one backward pass, together with gradients.
 
 BackPACK carries the factor ``S`` of the loss Hessian back through the modules. What its rules for
-parameters would do with it is left to the layer rules of this library: each module's input and
-cotangents are handed over as `Captured`, from which `layers_of` makes affine layers.
+parameters would do with it is left to the layer rules of this library: each module's cotangents
+are handed over as `Captured`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -25,18 +25,11 @@ from backpack.extensions.secondorder.sqrt_ggn import (
 )
 from backpack.extensions.secondorder.sqrt_ggn.base import SqrtGGNBaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from vivit.backprop.modules import INSTEAD, check_rules_fit, shown
 from vivit.errors import InputError, UnsupportedError
-from vivit.layers.convolutions import ConvolutionUse, TransposedConvolutionUse
-from vivit.layers.entrywise import BiasUse, ScaleUse, Span
-from vivit.layers.layer import AffineLayer
-from vivit.layers.uses import AffineUse, EmbeddingUse, LinearUse, SampleOrder
 from vivit.losses import LossHessian, loss_hessian
 from vivit.options import Approximation
-
-INSTEAD = "Use vivit.GGN(model, loss_func, (X, y)), which supports it."
 
 CAPTURED: dict[type[nn.Module], SqrtGGNBaseModule] = {
     nn.Linear: linear.SqrtGGNLinear(),
@@ -161,12 +154,12 @@ class CotangentExtension(SqrtGGN):
     ) -> None:
         if not hasattr(module, "output"):
             raise UnsupportedError(
-                f"BackPACK knows nothing of the forward pass of {_shown(module)}: either it comes "
+                f"BackPACK knows nothing of the forward pass of {shown(module)}: either it comes "
                 "by a second time in one backward pass, of which BackPACK knows the last use "
                 "only, or in a second backward pass without retain_graph=True, or its forward "
                 f"pass ran inside backpack's disable(). {INSTEAD}"
             )
-        _check_rules_fit(module)
+        check_rules_fit(module)
         if self._is_at_output and type(module) not in LOSSES:
             self._compare_with_output(g_out[0])
         try:
@@ -175,7 +168,7 @@ class CotangentExtension(SqrtGGN):
             raise
         except NotImplementedError as error:
             raise UnsupportedError(
-                f"BackPACK has no second-order rule for {_shown(module)} ({error}). {INSTEAD}"
+                f"BackPACK has no second-order rule for {shown(module)} ({error}). {INSTEAD}"
             ) from error
 
     def _compare_with_output(self, gradient: Tensor) -> None:
@@ -232,7 +225,7 @@ class CotangentExtension(SqrtGGN):
         expected = [len(self._loss.factor), *output.shape[1:]]
         if list(s.shape[1:]) != expected:
             raise UnsupportedError(
-                f"Behind {_shown(module)}, the model changes its output of shape {expected} in a "
+                f"Behind {shown(module)}, the model changes its output of shape {expected} in a "
                 f"way that BackPACK does not see: cotangents of shape {list(s.shape[1:])} came "
                 f"back. {INSTEAD}"
             )
@@ -271,126 +264,6 @@ class _Capture(SqrtGGNBaseModule):
         return extension.capture(module, backproped, g_out[0])
 
     bias = weight
-
-
-def _check_rules_fit(module: Any) -> None:
-    """Refuse modules that BackPACK passes, but as if they were others.
-
-    Raises:
-        UnsupportedError: It is such a module.
-    """
-    if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
-        statistics = module.running_mean is None
-        what = "Use track_running_stats=True." if statistics else "Call model.eval()."
-        raise UnsupportedError(
-            f"{module} uses the statistics of the batch, so samples have no curvature of their "
-            f"own. {what}"
-        )
-    if isinstance(module, _ConvNd) and module.padding_mode != "zeros":
-        raise UnsupportedError(
-            f"{module} pads with {module.padding_mode!r}, BackPACK knows zeros only. {INSTEAD}"
-        )
-    passes_on = getattr(module, "input0", None) is not None and module.input0.requires_grad
-    if isinstance(module, _ConvNd) and isinstance(module.padding, str) and passes_on:
-        raise UnsupportedError(
-            f"{module} has padding={module.padding!r}, BackPACK knows numbers only: give the "
-            f"number of zeros on each side. Or {INSTEAD[0].lower()}{INSTEAD[1:]}"
-        )
-    if getattr(module, "divisor_override", None) is not None:
-        raise UnsupportedError(
-            f"{module} has a divisor_override, which BackPACK does not know. {INSTEAD}"
-        )
-
-
-def layers_of(
-    module: nn.Module, samples: Tensor | None, names: Mapping[str, str]
-) -> list[AffineLayer]:
-    """The affine layers that a module consists of.
-
-    Args:
-        module: One of `CAPTURED`, with its input and output as BackPACK stores them.
-        samples: Indices of samples; None for all.
-        names: Attribute of the module -> name, for those of its parameters that count.
-
-    Returns:
-        One layer, or two if its weight and its bias are served apart.
-    """
-    io: Any = module
-    x = io.input0.detach() if samples is None else io.input0.detach()[samples]
-    weight, bias = names.get("weight"), names.get("bias")
-    if isinstance(module, nn.Linear):
-        rows = x.reshape(-1, x.shape[-1])
-        return [_layer(weight, bias, LinearUse(rows, module.out_features), x)]
-    if isinstance(module, nn.Embedding):
-        padding = -1 if module.padding_idx is None else module.padding_idx
-        use = EmbeddingUse(x, tuple(module.weight.shape), padding)
-        return [_layer(weight, None, use, x)]
-    if isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd):
-        return [_layer(weight, bias, _convolution(module, x, tuple(io.output.shape[2:])), x)]
-    span = Span((len(x), *io.output.shape[1:]), 1, 2)
-    layers = []
-    if weight is not None:
-        layers.append(_layer(weight, None, _weight_alone(module, x, span), x))
-    if bias is not None:
-        layers.append(_layer(None, bias, BiasUse(span, io.bias.detach()), x))
-    return layers
-
-
-def cotangents_of(layer: AffineLayer, s: Tensor) -> Tensor:
-    """Cotangents of a module's output, ``[N, *]``, as the layer's ``[N, T, g, o]``."""
-    (use,) = layer.uses
-    return layer.cotangents([s.reshape(use.rows, -1) if isinstance(use, LinearUse) else s])
-
-
-def _layer(weight: str | None, bias: str | None, use: AffineUse, x: Tensor) -> AffineLayer:
-    return AffineLayer(weight, bias, (use,), (SampleOrder.SAMPLE_FIRST,), len(x))
-
-
-def _convolution(module: _ConvNd, x: Tensor, size: tuple[int, ...]) -> ConvolutionUse:
-    return ConvolutionUse(
-        x,
-        tuple(module.weight.shape),
-        size,
-        tuple(module.stride),
-        _zeros_added(module),
-        tuple(module.dilation),
-        module.groups,
-    )
-
-
-def _zeros_added(module: _ConvNd) -> tuple[int, ...]:
-    """Padding in numbers."""
-    if not isinstance(module.padding, str):
-        return tuple(int(size) for size in module.padding)
-    if module.padding == "valid":
-        return (0,) * len(module.kernel_size)
-    extent = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-    if any(e % 2 for e in extent):
-        raise UnsupportedError(f"{module} pads more on one side than on the other. {INSTEAD}")
-    return tuple(e // 2 for e in extent)
-
-
-def _weight_alone(module: Any, x: Tensor, span: Span) -> AffineUse:
-    """The weight of a module whose bias is a layer of its own."""
-    if isinstance(module, _ConvTransposeNd):
-        return TransposedConvolutionUse(
-            x,
-            tuple(module.weight.shape),
-            tuple(module.stride),
-            tuple(int(size) for size in module.padding),
-            tuple(module.dilation),
-            module.groups,
-        )
-    to_channels = (-1, *[1] * (x.ndim - 2))
-    mean = module.running_mean.reshape(to_channels)
-    rstd = (module.running_var + module.eps).rsqrt().reshape(to_channels)
-    return ScaleUse(span, lambda: (x - mean) * rstd, x)
-
-
-def _shown(module: nn.Module) -> str:
-    """A layer in a line."""
-    text = repr(module)
-    return type(module).__name__ if "\n" in text else text
 
 
 def sample_index(subsampling: list[int], output: Tensor) -> Tensor:
