@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 RECORDS = ROOT / "bench_results" / "published" / "quick.jsonl"
 ENGINE, CRITICAL = RECORDS.with_name("engine.jsonl"), RECORDS.with_name("critical.jsonl")
+ALLCNNC = RECORDS.with_name("allcnnc.jsonl")
 
 
 def test_example(capsys):
@@ -34,12 +35,28 @@ def test_targets():
     assert targets() in README
 
 
+def test_leading_pairs_of_allcnnc():
+    """The sentence below the second table."""
+    records = {
+        (r.method, r.quantity): r.samples[0]
+        for r in RecordStore(ALLCNNC).read()
+        if r.parameters["batch_size"] == 64
+    }
+    ours, theirs = (records[method, Quantity.TIME] for method in ("gram", "lanczos"))
+    own, other = (records[method, Quantity.ACCURACY] for method in ("gram", "lanczos"))
+    said = " ".join(README.split())
+    assert f"they take {ours:.1f} s with residuals of {own:.1e};" in said
+    assert f"takes {theirs:.1f} s ({theirs / ours:.2f}x) with residuals of {other:.1e}." in said
+
+
 def test_critical_batch_sizes():
     """So is the third."""
     assert criticals() in README
 
 
-@pytest.mark.parametrize("records", [RECORDS, ENGINE, CRITICAL], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "records", [RECORDS, ENGINE, CRITICAL, ALLCNNC], ids=lambda path: path.stem
+)
 def test_figures_are_of_one_clean_commit(records):
     environments = [r.environment for r in RecordStore(records).read()]
     assert {e["dirty"] for e in environments} == {False}
