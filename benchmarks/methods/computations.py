@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -50,8 +51,9 @@ class Computations(Method):
             raise NotApplicableError("The computations do not give their Gram matrix away.")
         package = self.package()
         torch.manual_seed(0)  # of the only generator that Monte-Carlo samples come from
-        form, notes = backpack_form(instance.model)
-        model, loss_func = extend(form), extend(instance.loss_func)
+        # of their own, for hooks stay: they are in the way of others that use the instance
+        form, notes = backpack_form(copy.deepcopy(instance.model))
+        model, loss_func = extend(form), extend(copy.deepcopy(instance.loss_func))
         details = self.details(notes)
 
         def run() -> Outcome:

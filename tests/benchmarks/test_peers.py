@@ -17,7 +17,7 @@ from benchmarks.methods.original import SHIM, symeig
 from benchmarks.networks import PadChannels, Residual
 from benchmarks.process import PEER_PYTHON, PEER_WORKER, ROOT, open_worker
 from benchmarks.records import Quantity, RecordStore, Status
-from benchmarks.reference import make_reference
+from benchmarks.reference import largest_residual, make_reference
 from benchmarks.runner import Runner
 from benchmarks.suites import Comparison
 from benchmarks.tasks import Approximation, Task
@@ -115,6 +115,24 @@ def test_every_task(package, name, title):
         assert check.error < (check.tolerance if sampled else 1e-10)
     assert outcome.details["shims"] == [SHIM]
     assert outcome.details["package"]["vivit-for-pytorch"] == "1.0.0"
+    assert all(p.grad is None for p in problem.model.parameters())
+
+
+@pytest.mark.parametrize("title", [title for title in TASKS if title not in REFUSED])
+def test_ours_under_the_same_interface(title):
+    """Checked as the harness does it, with vectors against another implementation."""
+    problem, task, method = (
+        small_problem(torch.float32, batch_size=16),
+        TASKS[title],
+        METHODS["drop_in"],
+    )
+    reference, _ = make_reference(problem.double(), task)
+    outcome = method.prepare(problem, task)()
+    check = method.check(outcome, problem, task, reference)
+    assert check.error <= check.tolerance
+    if outcome.vectors is not None and task.approximation is Approximation.EXACT:
+        carrying = problem.first(task.num_samples(len(problem.inputs)))
+        assert largest_residual(carrying, outcome.values, outcome.vectors) < 1e-3
     assert all(p.grad is None for p in problem.model.parameters())
 
 
