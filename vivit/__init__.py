@@ -77,7 +77,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise ImportError(
             f"vivit.{name} runs inside BackPACK, which is not installed: "
-            'python -m pip install "vivit[backpack]", or use vivit.GGN, which needs none of it.'
+            "install vivit with the extra backpack, or use vivit.GGN, which needs none of it."
         ) from error
     from vivit import computations
 

@@ -16,16 +16,15 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vivit.backprop.backpack import CotangentExtension, LossPass, sample_index
+from vivit.backprop.backpack import CotangentExtension, LossPass
 from vivit.errors import InputError
 from vivit.losses.cross_entropy import CrossEntropyHessian
-from vivit.options import Approximation, Exact, MonteCarlo
+from vivit.options import Approximation, Exact, MonteCarlo, subset_index
 from vivit.parameter_groups import (
     Group,
     GroupHook,
@@ -37,25 +36,6 @@ from vivit.spectrum import GramPairs
 
 Subsampling = list[int] | None
 """Indices of samples; None for all."""
-
-
-@dataclass(frozen=True)
-class Directions:
-    """The eigenpairs that a group's criterion keeps, in its order.
-
-    Attributes:
-        values: Shape ``[K]``.
-        pairs: Of the Gram matrix. What stands for an eigenvalue that is zero for lack of columns
-            has zero coefficients.
-    """
-
-    values: Tensor
-    pairs: GramPairs
-
-    @property
-    def reciprocal_roots(self) -> Tensor:
-        """``1 / sqrt(lambda)``, and 0 for eigenvalues that are zero."""
-        return torch.where(self.values > 0, self.values, torch.inf).rsqrt()
 
 
 class _Computation:
@@ -150,8 +130,11 @@ class _Computation:
         per_sample = self._mc_samples or loss.output[0].numel()
         return per_sample * len(loss.factor)
 
-    def _directions(self, state: GroupState, loss: LossPass, warn_below: float) -> Directions:
-        """Decompose the group's matrix, and keep what its criterion chooses."""
+    def _directions(self, state: GroupState, loss: LossPass, warn_below: float) -> GramPairs:
+        """Decompose the group's matrix, and keep what its criterion chooses, in its order.
+
+        What stands for an eigenvalue that is zero for lack of columns has zero coefficients.
+        """
         assert state.matrix is not None
         pairs = state.matrix.finished().pairs(None)
         lacking = self._num_values(loss) - len(pairs.values)
@@ -169,9 +152,9 @@ class _Computation:
             )
         if not len(pairs.values):  # there is nothing to choose from but zeros
             empty = pairs.coefficients.new_zeros(loss.num_columns, len(values))
-            return Directions(values, GramPairs(values, empty))
+            return GramPairs(values, empty)
         vectors = None if pairs.vectors is None else pairs.vectors[:, kept] * exists
-        return Directions(values, GramPairs(values, pairs.coefficients[:, kept] * exists, vectors))
+        return GramPairs(values, pairs.coefficients[:, kept] * exists, vectors)
 
 
 class EigvalshComputation(_Computation):
@@ -283,19 +266,19 @@ class DirectionalDerivativesComputation(_Computation):
         return self._derivatives(state, loss, self._directions(state, loss, self._warn_below))
 
     def _derivatives(
-        self, state: GroupState, loss: LossPass, directions: Directions
+        self, state: GroupState, loss: LossPass, directions: GramPairs
     ) -> tuple[Tensor, Tensor]:
-        coefficients, values = directions.pairs.coefficients, directions.values
+        coefficients, values = directions.coefficients, directions.values
         blocks = coefficients.unflatten(0, loss.factor.shape[:2])
         lambdas = len(blocks) * values * blocks.square().sum(dim=1)
         if loss.coordinates is not None:
             inner = torch.einsum("nc,nck->nk", loss.coordinates, blocks)
             gammas = values.clamp(min=0).sqrt() * inner
             if self._subsampling_grad is not None:
-                gammas = gammas[sample_index(self._subsampling_grad, loss.output)]
+                gammas = gammas[subset_index(self._subsampling_grad, len(gammas))]
         else:
             assert state.gradients is not None
-            gammas = state.gradients.T @ coefficients * directions.reciprocal_roots
+            gammas = state.gradients.T @ coefficients * _reciprocal_roots(values)
         return len(loss.output) * gammas, lambdas
 
 
@@ -309,7 +292,7 @@ class DirectionalDampedNewtonComputation(DirectionalDerivativesComputation):
         """``sum_k -mean(gamma)_k / (mean(lambda)_k + delta_k) e_k``, a tensor per parameter."""
         directions = self._directions(state, loss, self._warn_below)
         gammas, lambdas = self._derivatives(state, loss, directions)
-        evecs = _in_order_of_backpack(loss, directions.pairs.coefficients)
+        evecs = _in_order_of_backpack(loss, directions.coefficients)
         delta = state.group["damping"](directions.values, evecs, gammas, lambdas)
         step = -gammas.mean(dim=0) / (lambdas.mean(dim=0) + delta)
         if not step.isfinite().all():
@@ -317,18 +300,23 @@ class DirectionalDampedNewtonComputation(DirectionalDerivativesComputation):
                 "The Newton step is infinite or NaN along a direction without curvature and "
                 "damping. Let the criterion leave it out, or the damping be positive."
             )
-        if directions.pairs.vectors is not None:
-            flat = directions.pairs.vectors @ step
+        if directions.vectors is not None:
+            flat = directions.vectors @ step
             return [x[0] for x in _split(state, flat[:, None]).values()]
-        weights = directions.pairs.coefficients @ (step * directions.reciprocal_roots)
+        weights = directions.coefficients @ (step * _reciprocal_roots(directions.values))
         return [x[0] for x in state.combine(weights[:, None]).values()]
 
 
-def _vectors(state: GroupState, directions: Directions) -> dict[str, Tensor]:
+def _reciprocal_roots(values: Tensor) -> Tensor:
+    """``1 / sqrt(lambda)``, and 0 for eigenvalues that are zero."""
+    return torch.where(values > 0, values, torch.inf).rsqrt()
+
+
+def _vectors(state: GroupState, directions: GramPairs) -> dict[str, Tensor]:
     """Eigenvectors of the block, of any length, ``[K, *shape]`` per parameter."""
-    if directions.pairs.vectors is not None:
-        return _split(state, directions.pairs.vectors)
-    return state.combine(directions.pairs.coefficients)
+    if directions.vectors is not None:
+        return _split(state, directions.vectors)
+    return state.combine(directions.coefficients)
 
 
 def _split(state: GroupState, vectors: Tensor) -> dict[str, Tensor]:

@@ -31,10 +31,8 @@ FEW_COLUMNS = 256
 TYPICAL_VECTORS = 100
 """Vectors that a Lanczos iteration keeps, or twice as many for a moment."""
 
-
 ONE_COLUMN_AT_A_TIME = ("cpu",)
-"""Devices that the backward pass of a single column occupies. On a CPU several at once were
-measured to be as fast within a tenth, for small networks too; a GPU would be idle."""
+"""Devices that the backward pass of a single column occupies; a GPU would be idle in part."""
 
 
 class Curvature:

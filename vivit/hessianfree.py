@@ -17,7 +17,7 @@ try:
     import curvlinops
 except ModuleNotFoundError as error:
     raise ImportError(
-        'vivit.hessianfree needs curvlinops: python -m pip install "vivit[backpack]", or use '
+        "vivit.hessianfree needs curvlinops: install vivit with the extra backpack, or use "
         "vivit.GGN(...).to_scipy(), which needs none of it."
     ) from error
 

@@ -87,20 +87,23 @@ class MonteCarlo:
 
 
 def resolve_subset(subset: Subset | None, num_samples: int) -> Tensor | None:
-    """Indices of the samples that carry curvature.
+    """Indices of the samples that carry curvature, ascending: see `subset_index`."""
+    return None if subset is None else subset_index(subset, num_samples).sort().values
+
+
+def subset_index(subset: Subset, num_samples: int) -> Tensor:
+    """Indices of some samples.
 
     Args:
-        subset: Indices, or a boolean mask; None for all samples.
+        subset: Indices, or a boolean mask.
         num_samples: Samples of all batches.
 
     Returns:
-        Indices in ascending order, on the CPU; None for all.
+        Indices that are not negative, in the order given, on the CPU.
 
     Raises:
         InputError: The subset is empty, has duplicates, or an index or the mask does not fit.
     """
-    if subset is None:
-        return None
     index = torch.as_tensor(subset if isinstance(subset, Tensor) else list(subset)).cpu()
     if index.dtype is torch.bool:
         if index.shape != (num_samples,):
@@ -125,4 +128,4 @@ def resolve_subset(subset: Subset | None, num_samples: int) -> Tensor | None:
     values, counts = index.unique(return_counts=True)
     if (counts > 1).any():
         raise InputError(f"The subset has sample {int(values[counts > 1][0])} more than once.")
-    return index.sort().values
+    return index

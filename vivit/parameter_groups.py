@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vivit.backprop.backpack import Captured, LossPass, sample_index
+from vivit.backprop.backpack import Captured, LossPass
 from vivit.backprop.modules import INSTEAD, cotangents_of, layers_of
 from vivit.errors import InputError, UnsupportedError
 from vivit.gram import DEFAULT_WORKSPACE, GroupAccumulator
 from vivit.layers.affine import Workspace
 from vivit.layers.layer import AffineLayer
 from vivit.layers.store import LayerStore, store_for
+from vivit.options import subset_index
 
 Group = dict[str, Any]
 """What users give: ``params``, and further keys that a computation asks for."""
@@ -149,7 +150,7 @@ class GroupHook:
         gradients, count = None, 0
         if self._wanted.slopes and loss.coordinates is None:
             chosen = self._wanted.samples
-            samples = None if chosen is None else sample_index(chosen, loss.output)
+            samples = None if chosen is None else subset_index(chosen, len(loss.output))
             (of_samples,) = (x for x in layers_of(module, samples, names) if x.key == layer.key)
             rows = captured.gradient if samples is None else captured.gradient[samples]
             gradients, count = self._stored(of_samples, rows.unsqueeze(0)), len(rows)

@@ -27,9 +27,9 @@ from backpack.extensions.secondorder.sqrt_ggn.base import SqrtGGNBaseModule
 from torch import Tensor, nn
 
 from vivit.backprop.modules import INSTEAD, check_rules_fit, shown
-from vivit.errors import InputError, UnsupportedError
+from vivit.errors import UnsupportedError
 from vivit.losses import LossHessian, loss_hessian
-from vivit.options import Approximation
+from vivit.options import Approximation, subset_index
 
 CAPTURED: dict[type[nn.Module], SqrtGGNBaseModule] = {
     nn.Linear: linear.SqrtGGNLinear(),
@@ -206,7 +206,8 @@ class CotangentExtension(SqrtGGN):
         factor = approximation.factor(hessian, 0)
         samples = None
         if self.get_subsampling() is not None:
-            samples = sample_index(self.get_subsampling(), output)
+            index = subset_index(self.get_subsampling(), len(output))
+            samples = index.to(output.device)
             factor = factor[samples] * (len(output) / len(samples)) ** 0.5
         reduced = approximation.spans_gradients
         self.saved_quantities = SavedQuantities()  # of a pass that did not reach its end
@@ -264,23 +265,3 @@ class _Capture(SqrtGGNBaseModule):
         return extension.capture(module, backproped, g_out[0])
 
     bias = weight
-
-
-def sample_index(subsampling: list[int], output: Tensor) -> Tensor:
-    """Indices of samples, in the order given.
-
-    Raises:
-        InputError: A sample does not exist.
-    """
-    index = torch.tensor(subsampling, device=output.device)
-    outside = (index < -len(output)) | (index >= len(output))
-    if outside.any():
-        raise InputError(
-            f"The subsampling has sample {int(index[outside][0])}, but the batch has "
-            f"{len(output)} samples."
-        )
-    index = index % len(output)  # negative ones count from the end
-    values, counts = index.unique(return_counts=True)
-    if (counts > 1).any():
-        raise InputError(f"The subsampling has duplicate samples: {values[counts > 1].tolist()}.")
-    return index
