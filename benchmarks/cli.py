@@ -19,7 +19,7 @@ from benchmarks.problems import PROBLEMS
 from benchmarks.process import PEER_PYTHON
 from benchmarks.records import RecordError, RecordStore
 from benchmarks.runner import Runner, failures, num_cells
-from benchmarks.suites import PROFILES, SUITES, select
+from benchmarks.suites import PROFILES, SUITES, Comparison, select
 
 DEFAULT_FOLDER = Path("bench_results/local")
 
@@ -123,13 +123,7 @@ def _run(options: argparse.Namespace) -> int:
         print("error: nothing in the profile matches the selection.", file=sys.stderr)
         return 2
     memory = machine()["memory_bytes"]
-    budgets = [c.limits.budget for c in comparisons if c.limits is not None]
-    if options.device == "cpu" and max(budgets, default=0) > memory:
-        print(
-            f"error: a budget of {max(budgets)} bytes cannot be told from the memory of this "
-            f"machine, {memory} bytes: choose a smaller one by --budget.",
-            file=sys.stderr,
-        )
+    if options.device == "cpu" and not _budgets_tell(comparisons, memory):
         return 2
     output = options.output or DEFAULT_FOLDER / f"{profile.name}.jsonl"
     store = RecordStore(output)
@@ -155,6 +149,18 @@ def _run(options: argparse.Namespace) -> int:
         bar.set_description_str("done")
     _summarise(output, failures(runner.made))
     return 0
+
+
+def _budgets_tell(comparisons: Iterable[Comparison], memory: int) -> bool:
+    """Whether budgets are below the machine's memory, so that it is they that run out."""
+    largest = max((c.limits.budget for c in comparisons if c.limits is not None), default=0)
+    if largest > memory:
+        print(
+            f"error: a budget of {largest} bytes cannot be told from the memory of this machine, "
+            f"{memory} bytes: choose a smaller one by --budget.",
+            file=sys.stderr,
+        )
+    return largest <= memory
 
 
 def _summarise(output: Path, failed: Iterable[str]) -> None:

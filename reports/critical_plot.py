@@ -7,11 +7,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmarks.records import Quantity, Status
 from reports import labels, units
-from reports.plots import STYLE, Palette
+from reports.plots import SCALES, STYLE, Palette, label_ticks
 
 PANEL = ["problem", "data", "task", "budget"]
 """What the probes of a panel share."""
@@ -51,12 +50,7 @@ def _panel(panel: Axes, probes: pd.DataFrame, budget: float, palette: Palette) -
         Line2D([], [], color="0.3", linestyle="--", label=f"budget {units.size(budget)}")
     )
     handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="does not fit"))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.yaxis.set_major_locator(LogLocator(base=2, numticks=8))
-    panel.yaxis.set_major_formatter(FuncFormatter(units.tick_size))
-    for side in (panel.xaxis, panel.yaxis):
-        side.set_minor_locator(NullLocator())
-        side.set_minor_formatter(NullFormatter())
+    label_ticks(panel, SCALES[Quantity.MEMORY])
     panel.set_xlabel("batch size (log scale)")
     panel.legend(
         handles=handles,

@@ -64,6 +64,21 @@ SCALES = {
 }
 
 
+def label_ticks(panel: Axes, scale: Scale) -> None:
+    """Label both axes of a logarithmic panel by plain numbers, without minor ticks.
+
+    Args:
+        panel: The panel.
+        scale: Of its vertical axis.
+    """
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_major_locator(LogLocator(base=scale.base, numticks=8))
+    panel.yaxis.set_major_formatter(FuncFormatter(scale.tick))
+    for side in (panel.xaxis, panel.yaxis):
+        side.set_minor_locator(NullLocator())
+        side.set_minor_formatter(NullFormatter())
+
+
 def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Figure:
     """Draw every sample of a quantity, and the median, per method, batch size, problem and suite.
 

@@ -9,11 +9,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator
 
 from benchmarks.records import Quantity
 from benchmarks.targets import ORIGINAL
-from reports.plots import SCALES, STYLE, Palette
+from reports.plots import SCALES, STYLE, Palette, label_ticks
 from reports.scaling import (
     AXES,
     BETTER,
@@ -63,12 +63,7 @@ def _panel(
     panel.set_xscale("log", base=2)
     panel.set_yscale("log", base=scale.base)
     panel.xaxis.set_major_locator(FixedLocator(sizes))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.yaxis.set_major_locator(LogLocator(base=scale.base, numticks=8))
-    panel.yaxis.set_major_formatter(FuncFormatter(scale.tick))
-    for side in (panel.xaxis, panel.yaxis):
-        side.set_minor_locator(NullLocator())
-        side.set_minor_formatter(NullFormatter())
+    label_ticks(panel, scale)
     panel.set_xlabel(f"{axis.title} (log scale)")
     panel.legend(
         handles=handles,

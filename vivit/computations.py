@@ -32,7 +32,7 @@ from vivit.parameter_groups import (
     Wanted,
     check_groups,
 )
-from vivit.spectrum import GramPairs
+from vivit.spectrum import GramPairs, split_vectors
 
 Subsampling = list[int] | None
 """Indices of samples; None for all."""
@@ -301,8 +301,8 @@ class DirectionalDampedNewtonComputation(DirectionalDerivativesComputation):
                 "damping. Let the criterion leave it out, or the damping be positive."
             )
         if directions.vectors is not None:
-            flat = directions.vectors @ step
-            return [x[0] for x in _split(state, flat[:, None]).values()]
+            flat = (directions.vectors @ step)[:, None]
+            return [x[0] for x in split_vectors(flat, state.shapes).values()]
         weights = directions.coefficients @ (step * _reciprocal_roots(directions.values))
         return [x[0] for x in state.combine(weights[:, None]).values()]
 
@@ -315,17 +315,8 @@ def _reciprocal_roots(values: Tensor) -> Tensor:
 def _vectors(state: GroupState, directions: GramPairs) -> dict[str, Tensor]:
     """Eigenvectors of the block, of any length, ``[K, *shape]`` per parameter."""
     if directions.vectors is not None:
-        return _split(state, directions.vectors)
+        return split_vectors(directions.vectors, state.shapes)
     return state.combine(directions.coefficients)
-
-
-def _split(state: GroupState, vectors: Tensor) -> dict[str, Tensor]:
-    """Columns ``[D, K]`` as tensors ``[K, *shape]``."""
-    sizes = [p.numel() for p in state.parameters.values()]
-    return {
-        name: piece.T.reshape(-1, *p.shape)
-        for (name, p), piece in zip(state.parameters.items(), vectors.split(sizes), strict=True)
-    }
 
 
 def _unit(vectors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from vivit.memory import available_bytes, check_fits
 from vivit.options import Approximation, Subset, resolve_subset
 from vivit.parameters import group_parameters
 from vivit.plan import BatchSizes, Plan, make_plan
-from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix
+from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix, split_vectors
 
 FEW_COLUMNS = 256
 """Columns of the few samples whose leading eigenspace starts a Lanczos iteration."""
@@ -403,7 +403,7 @@ class Curvature:
             For each name a tensor of shape ``[K, *shape]``.
         """
         if pairs.vectors is not None:
-            return self._unflatten(pairs.vectors, names)
+            return split_vectors(pairs.vectors, self._shapes(names))
         result = self.spread(pairs.coefficients, names)
         squares = [x.reshape(len(x), -1).square().sum(dim=1) for x in result.values() if x.numel()]
         norms = torch.stack(squares).sum(dim=0).sqrt() if squares else pairs.values
@@ -425,20 +425,14 @@ class Curvature:
             A tensor of the parameter's shape for each name.
         """
         if pairs.vectors is not None:
-            result = self._unflatten((pairs.vectors @ weights)[:, None], names)
+            result = split_vectors((pairs.vectors @ weights)[:, None], self._shapes(names))
         else:
             coefficients = pairs.coefficients @ (weights / pairs.values.sqrt())
             result = self.spread(coefficients[:, None], names)
         return {name: x[0] for name, x in result.items()}
 
-    def _unflatten(self, vectors: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-        """Columns of shape ``[D]`` as tensors of shape ``[K, *shape]``."""
-        shapes = {name: self.parameters[name].shape for name in names}
-        pieces = vectors.T.split([shape.numel() for shape in shapes.values()], dim=1)
-        return {
-            name: piece.reshape(len(piece), *shape)
-            for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-        }
+    def _shapes(self, names: Iterable[str]) -> dict[str, torch.Size]:
+        return {name: self.parameters[name].shape for name in names}
 
     def _rows(self, batch: BatchCurvature) -> slice:
         """Where the samples of a batch stand among all that carry curvature."""

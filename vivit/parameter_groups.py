@@ -42,6 +42,11 @@ class GroupState:
     gradients: Tensor | None = None
     stores: list[tuple[set[str], LayerStore]] = field(default_factory=list)
 
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """Of the parameters, by name."""
+        return {name: p.shape for name, p in self.parameters.items()}
+
     def combine(self, coefficients: Tensor) -> dict[str, Tensor]:
         """``V coefficients``: columns ``[M, K]`` to a tensor ``[K, *shape]`` per parameter."""
         found = {}
@@ -159,9 +164,8 @@ class GroupHook:
             if not own:
                 continue
             if state.matrix is None:
-                shapes = {name: p.shape for name, p in state.parameters.items()}
-                members = list(state.parameters)
-                state.matrix = GroupAccumulator(members, shapes, [loss.num_columns], loss.factor)
+                sizes, members = [loss.num_columns], list(state.parameters)
+                state.matrix = GroupAccumulator(members, state.shapes, sizes, loss.factor)
             state.matrix.add([store], own)
             if gradients is not None:
                 if state.gradients is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,23 @@ class GramPairs:
         """Those pairs that an index (a list, tensor, mask or slice) selects."""
         vectors = None if self.vectors is None else self.vectors[:, index]
         return GramPairs(self.values[index], self.coefficients[:, index], vectors)
+
+
+def split_vectors(vectors: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Flat vectors as tensors by parameter.
+
+    Args:
+        vectors: Columns, shape ``[D, K]``.
+        shapes: Of the parameters, in the order of the rows.
+
+    Returns:
+        A tensor of shape ``[K, *shape]`` for each name.
+    """
+    pieces = vectors.T.split([shape.numel() for shape in shapes.values()], dim=1)
+    return {
+        name: piece.reshape(len(piece), *shape)
+        for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+    }
 
 
 @dataclass(frozen=True)
