@@ -120,6 +120,8 @@ class GroupHook:
         self._check_is_first(module, captured.loss, names.values())
         for layer in layers_of(module, captured.loss.samples, names):
             self._add(layer, captured, module, names)
+        assert self._workspace is not None
+        self._workspace.release()  # BackPACK needs most at the modules without parameters
         for state in self._states:
             came = state.waiting.intersection(names.values())
             state.waiting -= came

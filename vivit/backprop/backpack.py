@@ -17,6 +17,7 @@ from backpack.extensions.module_extension import ModuleExtension
 from backpack.extensions.saved_quantities import SavedQuantities
 from backpack.extensions.secondorder.sqrt_ggn import (
     SqrtGGN,
+    activations,
     batchnorm_nd,
     convnd,
     convtransposend,
@@ -24,6 +25,7 @@ from backpack.extensions.secondorder.sqrt_ggn import (
     linear,
 )
 from backpack.extensions.secondorder.sqrt_ggn.base import SqrtGGNBaseModule
+from backpack.utils.subsampling import subsample
 from torch import Tensor, nn
 
 from vivit.backprop.modules import INSTEAD, check_rules_fit, shown
@@ -129,6 +131,7 @@ class CotangentExtension(SqrtGGN):
         for module, rules in CAPTURED.items():
             names = ["weight"] if module is nn.Embedding else ["weight", "bias"]
             self.set_module_extension(module, _Capture(rules, names), overwrite=True)
+        self.set_module_extension(nn.ReLU, _Relu(), overwrite=True)
         for loss in LOSSES:
             self.set_module_extension(loss, _Begin(), overwrite=True)
 
@@ -245,6 +248,26 @@ class _Begin(ModuleExtension):
         bpQuantities: None,  # noqa: N803 - BackPACK's name
     ) -> Tensor:
         return extension.begin(module, g_inp[0])
+
+
+class _Relu(activations.SqrtGGNReLU):
+    """Passes ``S`` where the output is positive.
+
+    BackPACK would make a mask in the dtype of ``S`` and multiply. Where inputs are large, a mask
+    that is as large as they are decides how much memory the whole backward pass takes.
+    """
+
+    def backpropagate(
+        self,
+        extension: CotangentExtension,
+        module: nn.Module,
+        g_inp: tuple[Tensor, ...],
+        g_out: tuple[Tensor, ...],
+        backproped: Tensor,
+    ) -> Tensor:
+        output: Tensor = module.output  # type: ignore[assignment]
+        passed = subsample(output.detach(), subsampling=extension.get_subsampling()) > 0
+        return torch.where(passed, backproped, 0.0)
 
 
 class _Capture(SqrtGGNBaseModule):

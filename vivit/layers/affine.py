@@ -65,6 +65,10 @@ class Workspace:
             self._memory[slot] = self._memory[slot].new_empty(size)
         return self._memory[slot][:size].view(shape)
 
+    def release(self) -> None:
+        """Free the memory; what is taken later is made anew."""
+        self._memory = [memory.new_empty(0) for memory in self._memory]
+
 
 @dataclass(frozen=True)
 class Factors:

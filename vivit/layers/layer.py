@@ -121,17 +121,21 @@ class AffineLayer:
         """Number of inputs, if they are one-hot vectors."""
         return self.features[1] if self.uses[0].one_hot else None
 
-    def inputs(self, dtype: torch.dtype) -> Tensor:
+    def inputs(self, dtype: torch.dtype, channels: slice | None = None) -> Tensor:
         """``a`` of all uses.
 
         Args:
             dtype: Of the result.
+            channels: Those of a convolution that are wanted; by default all.
 
         Returns:
             Shape ``[N, T, g, i]``, without inputs if there is no weight; of one-hot inputs the
             indices, whole numbers of shape ``[N, T, g]``.
         """
-        a = self._join([use.inputs() for use in self.uses])
+        uses = self.uses
+        if channels is not None:
+            uses = tuple(u.of_channels(channels) for u in uses if isinstance(u, ConvolutionUse))
+        a = self._join([use.inputs() for use in uses])
         if self.classes is not None:
             return a.squeeze(3)
         return (a[..., :0] if self.weight is None else a).to(dtype)
@@ -174,25 +178,20 @@ class AffineLayer:
             a = [use.of_rows(rows).inputs() for use in uses]
             yield rows, (a[0] if len(a) == 1 else torch.cat(a, dim=1)).to(dtype)
 
-    def inputs_by_channels(self, dtype: torch.dtype, number: int) -> Iterator[Tensor]:
-        """`inputs` of some channels after the other, where windows make them large.
+    def channels_at_a_time(self, number: int) -> list[slice | None]:
+        """Channels to ask `inputs` for one after the other, where windows make them large.
 
         Args:
-            dtype: Of the result.
             number: Of inputs to make at a time; at least those of one channel are made.
 
-        Yields:
-            Shape ``[N, T, g, j]``, with ``j`` of the inputs.
+        Returns:
+            Slices of the channels; None stands for all, where there are no windows.
         """
-        uses = [use for use in self.uses if isinstance(use, ConvolutionUse)]
-        if len(uses) < len(self.uses) or self.weight is None:
-            yield self.inputs(dtype)
-            return
-        channels, *kernel = uses[0].weight_shape[1:]
+        if self.weight is None or not all(isinstance(u, ConvolutionUse) for u in self.uses):
+            return [None]
+        channels, *kernel = self.uses[0].weight_shape[1:]  # type: ignore[attr-defined]
         step = max(number // math.prod(kernel), 1)
-        for start in range(0, channels, step):
-            some = slice(start, min(start + step, channels))
-            yield self._join([use.of_channels(some).inputs() for use in uses]).to(dtype)
+        return [slice(i, min(i + step, channels)) for i in range(0, channels, step)]
 
     def cotangents(self, s: Sequence[Tensor]) -> Tensor:
         """``s`` of all uses for one column, shape ``[N, T, g, o]``."""

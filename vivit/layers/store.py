@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -212,6 +212,7 @@ class FactorStore(LayerStore):
         if other is None:
             for factors in self.factors(parameters, number):
                 evaluate(evaluation, gram, factors, workspace=self._workspace)
+                del factors  # with its windows, before the next are made
             return
         pairs = zip(
             self.factors(parameters, number), other.factors(parameters, number), strict=True
@@ -264,19 +265,19 @@ class FactorStore(LayerStore):
             Factors whose Gram matrices add up.
         """
         dtype, bias = self._cotangents.dtype, self._bias in parameters
-        pieces: Iterable[Iterable[Tensor]]
-        if self._weight not in parameters:
-            pieces = ([layer.inputs(dtype)[..., :0]] for layer in self._layers)
-        elif number is not None:
-            pieces = (layer.inputs_by_channels(dtype, number) for layer in self._layers)
-        else:
-            pieces = ([layer.inputs(dtype)] for layer in self._layers)
-        for of_batches in zip(*pieces, strict=True):
+        has_weight = self._weight in parameters
+        pieces: list[slice | None] = [None]
+        if has_weight and number is not None:
+            pieces = self._layers[0].channels_at_a_time(number)
+        for channels in pieces:
+            of_batches = [layer.inputs(dtype, channels) for layer in self._layers]
             a = of_batches[0] if len(of_batches) == 1 else torch.cat(of_batches)
+            del of_batches
             for g in range(self._cotangents.shape[2]):
                 s = self._cotangents[:, :, g].transpose(2, 3)
-                yield Factors(a[:, :, g], s, bias, self._classes)
+                yield Factors(a[:, :, g] if has_weight else a[:, :, g, :0], s, bias, self._classes)
             bias = False  # with the first piece only
+            del a  # before the windows of the next are made
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, formed from the factors."""
