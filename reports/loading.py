@@ -157,7 +157,7 @@ def to_frame(records: Sequence[Record], known: dict[str, Environment]) -> pd.Dat
 
     Returns:
         One row per record in the order of the report. Besides the record's own fields: `value`
-        (the median; for memory the largest sample; NaN unless ok), the parameters as columns,
+        (the median; NaN unless ok), the parameters as columns,
         `other` (parameters not known here), `cell`, and `setting`, which names what differs
         between groups of measurements that must not be compared.
     """
@@ -209,7 +209,7 @@ def _row(record: Record, known: dict[str, Environment]) -> dict[str, Any]:
         "status": status,
         "reason": reason,
         "samples": samples if status == Status.OK.value else [],
-        "value": _value(record.quantity, samples) if status == Status.OK.value else math.nan,
+        "value": float(np.median(samples)) if status == Status.OK.value else math.nan,
         **{name: _integer(parameters.get(name)) for name in WHOLE},
         **{name: str(parameters.get(name) or default) for name, default in TASK.items()},
         "task": labels.task_label(record.suite, _integer(parameters.get("k")), parameters),
@@ -238,10 +238,6 @@ def _numbers(samples: Any) -> list[float]:
 
 def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) else None
-
-
-def _value(quantity: Quantity, samples: list[float]) -> float:
-    return max(samples) if quantity is Quantity.MEMORY else float(np.median(samples))
 
 
 def _order(row: pd.Series) -> tuple[Any, ...]:

@@ -13,6 +13,9 @@ from benchmarks.records import Quantity, Status
 from reports import labels, loading, units
 
 OK = Status.OK.value
+Statistic = Callable[[list[float]], float]
+"""Of the samples of a measurement."""
+
 SETTING_TITLES = {
     "environment": "Environment",
     "device": "Device",
@@ -91,8 +94,8 @@ def time_table(frame: pd.DataFrame) -> Table:
         "Wall-clock time of one computation. IQR is the distance between the quartiles of the "
         "repeats: the smaller, the steadier the measurement."
     )
-    statistics: dict[str, Callable[[list[float]], float]] = {
-        "Median": lambda s: float(np.median(s)),
+    statistics: dict[str, Statistic] = {
+        "Median": _median,
         "Minimum": min,
         "IQR": lambda s: float(np.subtract(*np.percentile(s, [75, 25]))),
     }
@@ -110,9 +113,11 @@ def memory_table(frame: pd.DataFrame) -> Table:
     """Peak memory of each measurement."""
     caption = (
         "Largest amount of memory in use during the computation, above what was in use before it "
-        "(model and data are not counted)."
+        "(model and data are not counted), each time in a fresh process: allocators differ in "
+        "what they keep of what was freed."
     )
-    table = _statistics(_rows(frame, Quantity.MEMORY), frame, {"Peak": max}, units.size, "bytes")
+    functions: dict[str, Statistic] = {"Median": _median, "Minimum": min, "Maximum": max}
+    table = _statistics(_rows(frame, Quantity.MEMORY), frame, functions, units.size, "bytes")
     return _named(table, "memory", "Memory", caption, table.shown, table.measured)
 
 
@@ -141,6 +146,10 @@ def failure_table(frame: pd.DataFrame) -> Table:
     return Table("failures", "Failures", caption, shown, raw, (), kinds)
 
 
+def _median(samples: list[float]) -> float:
+    return float(np.median(samples))
+
+
 def _rows(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     return frame[frame["quantity"] == quantity.value].reset_index(drop=True)
 
@@ -148,7 +157,7 @@ def _rows(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
 def _statistics(
     rows: pd.DataFrame,
     frame: pd.DataFrame,
-    statistics: dict[str, Callable[[list[float]], float]],
+    statistics: dict[str, Statistic],
     text: Callable[[float], str],
     unit: str,
 ) -> Table:

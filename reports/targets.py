@@ -16,9 +16,10 @@ from reports.tables import Table, identity, slug
 SUITE = "engine"
 OK = Status.OK.value
 CAPTION = (
-    "Ratios of medians (time) and of peaks (memory): “3.00x” in time means that the other method "
-    "takes three times as long as vivit, in memory that it needs three times as much. “Original” "
-    "is vivit-for-pytorch 1.0.0 in the better of its two settings, for each figure by itself. A "
+    "Ratios of medians, of run times and of peaks of memory: “3.00x” in time means that the other "
+    "method takes three times as long as vivit, in memory that it needs three times as much. "
+    "“Original” is vivit-for-pytorch 1.0.0 in the better of its two settings, for each figure by "
+    "itself. A "
     "target is reached if both of its ratios are. Below 1x the other method is better; a target "
     "below 1x is met by staying close to a yardstick that does less."
 )

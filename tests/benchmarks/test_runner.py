@@ -90,18 +90,24 @@ def test_order_of_measurements(make):
     commands = [command for _, command in log]
     assert commands.index("time") > max(i for i, c in enumerate(commands) if c == "accuracy")
     assert commands.index("memory") > max(i for i, c in enumerate(commands) if c == "time")
-    assert log.count(("gram", "start")) == 3  # reference, time, memory
+    assert log.count(("gram", "start")) == 5  # reference, time, three times memory
     assert outcomes(runner) == {
         ("reference", "spectrum"): (Status.OK, [1.0]),
         ("gram", "accuracy"): (Status.OK, [1.0]),
         ("gradient", "accuracy"): (Status.OK, [1.0]),
         ("gram", "time"): (Status.OK, [1.0, 2.0, 3.0]),
         ("gradient", "time"): (Status.OK, [1.0, 2.0, 3.0]),
-        ("gram", "memory"): (Status.OK, [1.0]),
-        ("gradient", "memory"): (Status.OK, [1.0]),
+        ("gram", "memory"): (Status.OK, [1.0, 2.0, 3.0]),
+        ("gradient", "memory"): (Status.OK, [1.0, 2.0, 3.0]),
     }
     assert sum(finished for _, finished in told) == num_cells([COMPARISON]) == 6
-    assert [m for m, c in log if c == "closed"].count("gram") == 3
+    assert [m for m, c in log if c == "closed"].count("gram") == 5
+
+
+def test_memory_of_what_is_slow_is_measured_once(make):
+    runner, log, _ = make(patience=0)
+    runner.run([COMPARISON])
+    assert log.count(("gram", "memory")) == log.count(("gradient", "memory")) == 1
 
 
 def test_record_is_complete(make):
