@@ -7,22 +7,25 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.tasks import NEWTON_CUTOFF
+from benchmarks.tasks import NEWTON_CUTOFF, Grouping
 
 
-def layers(model: nn.Module) -> dict[str, list[str]]:
-    """The parameters of each module that owns some.
+def blocks(model: nn.Module, grouping: Grouping) -> list[list[str]]:
+    """The parameters of each block.
 
     Args:
         model: The model.
+        grouping: How they are put together.
 
     Returns:
-        Names of parameters by name of the module, in the model's order.
+        Names of parameters, in the model's order.
     """
     found: dict[str, list[str]] = {}
     for name, _ in model.named_parameters():
-        found.setdefault(name.rpartition(".")[0], []).append(name)
-    return found
+        layer = name.rpartition(".")[0]
+        keys = {Grouping.NETWORK: "", Grouping.LAYER: layer, Grouping.PARAMETER: name}
+        found.setdefault(keys[grouping], []).append(name)
+    return [*found.values()]
 
 
 def above_cutoff(values: Tensor) -> Tensor:

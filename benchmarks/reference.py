@@ -9,9 +9,9 @@ from curvlinops import GGNLinearOperator
 from torch import Tensor
 
 from benchmarks.accuracy import Reference, sketch
-from benchmarks.conventions import above_cutoff, flat_vectors, layers
+from benchmarks.conventions import above_cutoff, blocks, flat_vectors
 from benchmarks.problems import Instance
-from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Grouping, Task
+from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Task
 
 LARGEST_RESIDUAL = 1e-9
 """Of an eigenpair, relative to the largest eigenvalue, in float64."""
@@ -40,15 +40,13 @@ def make_reference(instance: Instance, task: Task) -> tuple[Reference, dict[str,
     if task.computed is Computed.NEWTON_STEP:
         step, residual = reference_step(carrying)
         return Reference.single(sketch(step)), {"residual": residual, "projections": True}
+    groups = blocks(instance.model, task.grouping)
     if task.approximation is Approximation.MONTE_CARLO:
-        return _monte_carlo_reference(carrying)
-    groups: list[list[str] | None] = [None]
-    if task.grouping is Grouping.LAYER:
-        groups = [*layers(instance.model).values()]
+        return _monte_carlo_reference(carrying, groups)
     spectra = [reference_spectrum(carrying, names) for names in groups]
     values = torch.cat([values for values, _ in spectra])
-    blocks = tuple(len(values) for values, _ in spectra)
-    return Reference(values, blocks), {"residual": max(residual for _, residual in spectra)}
+    lengths = tuple(len(values) for values, _ in spectra)
+    return Reference(values, lengths), {"residual": max(residual for _, residual in spectra)}
 
 
 def reference_spectrum(instance: Instance, names: list[str] | None = None) -> tuple[Tensor, float]:
@@ -135,11 +133,14 @@ def largest_residual(
     return max(residuals)
 
 
-def _monte_carlo_reference(instance: Instance) -> tuple[Reference, dict[str, Any]]:
-    """Spectrum with the draws of our own library; mean and deviation of the trace of all draws."""
+def _monte_carlo_reference(
+    instance: Instance, groups: list[list[str]]
+) -> tuple[Reference, dict[str, Any]]:
+    """Spectra with the draws of our own library; mean and deviation of the trace of all draws."""
     from vivit import MonteCarlo
 
-    values = _ggn(instance, approximation=MonteCarlo(samples=1, seed=0)).eigvalsh()
+    first = MonteCarlo(samples=1, seed=0)
+    spectra = [_ggn(instance, params=names, approximation=first).eigvalsh() for names in groups]
     traces = [
         _ggn(instance, approximation=MonteCarlo(samples=1, seed=seed)).gram().trace()
         for seed in range(1, 1 + DRAWS)
@@ -147,7 +148,7 @@ def _monte_carlo_reference(instance: Instance) -> tuple[Reference, dict[str, Any
     exact, residual = reference_spectrum(instance)
     trace, deviation = float(exact.sum()), float(torch.stack(traces).std())
     facts = {"residual": residual, "exact_trace": trace, "trace_deviation": deviation}
-    return Reference(values, (len(values),), trace, deviation), facts
+    return Reference(torch.cat(spectra), tuple(map(len, spectra)), trace, deviation), facts
 
 
 def _ggn(instance: Instance, **options: Any) -> Any:

@@ -46,6 +46,7 @@ class Grouping(str, Enum):
     NETWORK = "network"
     LAYER = "layer"
     """One block for each module that owns parameters."""
+    PARAMETER = "parameter"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Task:
         variants = [
             (self.approximation is Approximation.MONTE_CARLO, "Monte-Carlo"),
             (self.subset is Subset.EIGHTH, "first N/8 samples"),
-            (self.grouping is Grouping.LAYER, "per layer"),
+            (self.grouping is not Grouping.NETWORK, f"per {self.grouping.value}"),
         ]
         return ", ".join([result, *(text for applies, text in variants if applies)])
 

@@ -162,6 +162,7 @@ VARIANTS = {
     ("approximation", "monte_carlo"): "Monte-Carlo (1 sample)",
     ("subset", "eighth"): "first N/8 samples",
     ("grouping", "layer"): "per layer",
+    ("grouping", "parameter"): "per parameter",
 }
 """Parameters of a record that change what is computed, where they are not the default."""
 

@@ -15,6 +15,8 @@ TASKS = {
         Task(approximation=Approximation.MONTE_CARLO, subset=Subset.EIGHTH),
         Task(grouping=Grouping.LAYER),
         Task(subset=Subset.EIGHTH, grouping=Grouping.LAYER),
+        Task(approximation=Approximation.MONTE_CARLO, grouping=Grouping.LAYER),
+        Task(grouping=Grouping.PARAMETER),
         Task.leading(1),
         Task.leading(3),
         Task.leading(3, subset=Subset.EIGHTH),

@@ -1,4 +1,7 @@
-"""Problems for the interface of vivit-for-pytorch 1.0.0, and how its tests run it."""
+"""Problems for the interface of vivit-for-pytorch 1.0.0, and how its tests run it.
+
+The package that is called ``vivit`` may be ours or the original.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +16,6 @@ from vivit import (
     DirectionalDerivativesComputation,
     EighComputation,
     EigvalshComputation,
-    MonteCarlo,
 )
 
 CE, MSE, BCE = nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss
@@ -145,7 +147,7 @@ def ours(model, loss_func, x, y, names, variant):
     """The same by `vivit.GGN`, on a copy without BackPACK's hooks."""
     options = {}
     if "mc_samples" in variant:
-        options["approximation"] = MonteCarlo(variant["mc_samples"], variant["seed"])
+        options["approximation"] = vivit.MonteCarlo(variant["mc_samples"], variant["seed"])
     if "subsampling" in variant:
         options["subset"] = sorted(variant["subsampling"])
     return vivit.GGN(model, loss_func, (x, y), params=names, **options)

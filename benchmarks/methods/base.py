@@ -92,7 +92,7 @@ def refuse_combinations(method: Method, task: Task) -> None:
         NotApplicableError: The task is such a combination.
     """
     variant_of_step = task.computed is Computed.NEWTON_STEP and not task.is_plain
-    in_blocks = task.grouping is Grouping.LAYER and task.computed is not Computed.EIGENVALUES
+    in_blocks = task.grouping is not Grouping.NETWORK and task.computed is not Computed.EIGENVALUES
     if variant_of_step or in_blocks:
         raise NotApplicableError(
             f"{method.name} is measured for eigenvalues of blocks and for steps without "

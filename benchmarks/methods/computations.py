@@ -13,11 +13,11 @@ from backpack import backpack, extend
 from torch import nn
 
 from benchmarks.accuracy import Check, Outcome, Reference, check_trace
-from benchmarks.conventions import above_cutoff, flat_vectors, layers
+from benchmarks.conventions import above_cutoff, blocks, flat_vectors
 from benchmarks.methods.backpack_form import backpack_form
 from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
 from benchmarks.problems import Instance
-from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Grouping, Subset, Task
+from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Subset, Task
 
 
 class Computations(Method):
@@ -115,16 +115,16 @@ def _extensions(computation: Any) -> list[Any]:
 
 def _groups(model: nn.Module, task: Task) -> list[dict[str, Any]]:
     parameters = dict(model.named_parameters())
-    blocks = [list(parameters)]
-    if task.grouping is Grouping.LAYER:
-        blocks = list(layers(model).values())
     options: dict[str, Any] = {}
     if task.computed is Computed.PAIRS:
         options["criterion"] = lambda values: list(range(len(values)))[-(task.k or 0) :]
     if task.computed is Computed.NEWTON_STEP:
         options["criterion"] = lambda values: above_cutoff(values).nonzero().flatten().tolist()
         options["damping"] = lambda values, *_: torch.full_like(values, NEWTON_DAMPING)
-    return [{"params": [parameters[name] for name in names], **options} for names in blocks]
+    return [
+        {"params": [parameters[name] for name in names], **options}
+        for names in blocks(model, task.grouping)
+    ]
 
 
 def _outcome(results: list[Any], task: Task, details: dict[str, Any]) -> Outcome:

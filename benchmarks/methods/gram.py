@@ -59,14 +59,14 @@ class Gram(Method):
             ggn = vivit.GGN(instance.model, instance.loss_func, data, **options)
             return _compute(ggn, task)
 
-        def per_layer() -> Outcome:
+        def in_blocks() -> Outcome:
             blocks = vivit.block_diagonal(
-                instance.model, instance.loss_func, data, groups="layer", **options
+                instance.model, instance.loss_func, data, groups=task.grouping.value, **options
             )
             values = [block.eigvalsh() for block in blocks.values()]
             return Outcome(torch.cat(values), blocks=tuple(map(len, values)))
 
-        return on_network if task.grouping is Grouping.NETWORK else per_layer
+        return on_network if task.grouping is Grouping.NETWORK else in_blocks
 
 
 def _options(vivit: Any, instance: Instance, task: Task) -> dict[str, Any]:

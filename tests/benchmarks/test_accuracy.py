@@ -1,5 +1,7 @@
 """References are right, and checks find what is wrong."""
 
+from dataclasses import replace
+
 import oracle
 import pytest
 import torch
@@ -16,7 +18,7 @@ from benchmarks.accuracy import (
     sketch,
     spectral_error,
 )
-from benchmarks.conventions import layers
+from benchmarks.conventions import blocks
 from benchmarks.reference import make_reference
 from benchmarks.tasks import NEWTON_CUTOFF, Approximation, Computed, Grouping, Subset, Task
 from vivit import GGN, MonteCarlo
@@ -43,14 +45,26 @@ def test_spectrum(count):
     assert facts["residual"] < 1e-12
 
 
-def test_blocks():
+@pytest.mark.parametrize(
+    ("grouping", "names"),
+    [
+        (Grouping.NETWORK, [["0.weight", "0.bias", "3.weight", "3.bias"]]),
+        (Grouping.LAYER, [["0.weight", "0.bias"], ["3.weight", "3.bias"]]),
+        (Grouping.PARAMETER, [["0.weight"], ["0.bias"], ["3.weight"], ["3.bias"]]),
+    ],
+)
+def test_blocks(grouping, names):
     problem = small_problem()
-    reference, _ = make_reference(problem, Task(grouping=Grouping.LAYER))
-    names = layers(problem.model)
-    assert names == {"0": ["0.weight", "0.bias"], "3": ["3.weight", "3.bias"]}
+    reference, _ = make_reference(problem, Task(grouping=grouping))
+    assert blocks(problem.model, grouping) == names
     parts = reference.values.split(reference.blocks)
-    for part, block in zip(parts, names.values(), strict=True):
+    for part, block in zip(parts, names, strict=True):
         assert spectral_error(part, torch.linalg.eigvalsh(dense(problem, block))) < 1e-12
+    drawn = Task(grouping=grouping, approximation=Approximation.MONTE_CARLO)
+    reference, _ = make_reference(problem, drawn)
+    whole, _ = make_reference(problem, replace(drawn, grouping=Grouping.NETWORK))
+    assert len(reference.blocks) == len(names)
+    assert torch.allclose(reference.values.sum(), whole.values.sum())
 
 
 def test_newton_step():
