@@ -8,6 +8,10 @@ from typing import Any
 
 import torch
 from backpack import backpack, extend
+from backpack.custom_module.branching import Parallel
+from backpack.custom_module.pad import Pad
+from backpack.custom_module.scale_module import ScaleModule
+from backpack.custom_module.slicing import Slicing
 from torch import nn
 
 import vivit
@@ -67,6 +71,24 @@ def tokens():
     return nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(12, 3))
 
 
+def branches():
+    """Of BackPACK's own modules."""
+    main = nn.Sequential(nn.Linear(6, 4), nn.LeakyReLU(), Pad((1, 1)))
+    return nn.Sequential(
+        nn.Linear(5, 6),
+        Parallel(main, ScaleModule(0.5), nn.Identity()),
+        nn.SELU(),
+        Slicing((slice(None), slice(1, 5))),
+        nn.Linear(4, 3),
+    )
+
+
+def padded():
+    return nn.Sequential(
+        nn.ZeroPad2d(1), nn.Conv2d(2, 3, 3), nn.LogSigmoid(), nn.Flatten(), nn.Linear(12, 3)
+    )
+
+
 class Residual(nn.Module):
     def __init__(self):
         super().__init__()
@@ -111,6 +133,8 @@ PROBLEMS = {
     "sequence": Problem(sequence, (6, 3, 5)),
     "tokens": Problem(tokens, (6, 3)),
     "positions": Problem(positions, (5, 2, 5)),
+    "branches": Problem(branches, (7, 5)),
+    "padded": Problem(padded, (5, 2, 2, 2)),
     "smoothing": Problem(mlp, (7, 5), lambda: CE(label_smoothing=0.1)),
 }
 VARIANTS = {

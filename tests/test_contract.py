@@ -7,6 +7,7 @@ import torch
 from backpack import backpack, extend
 from backpack.extensions import BatchGrad, SqrtGGNExact
 from drop_in import ALL, CE, MSE, PROBLEMS, Problem, Residual, complete, mlp, results, run
+from torch import nn
 
 import vivit
 from vivit import (
@@ -172,3 +173,15 @@ def test_residual_networks_by_the_converter():
     with backpack(computation.get_extension(), extension_hook=hook):
         loss_func(converted(x), y).backward()
     assert torch.allclose(computation.get_result(group)[-12:], expected, rtol=1e-9, atol=1e-14)
+
+
+def test_dropout_in_training_mode():
+    """The mask of the forward pass counts, as it does for gradients."""
+    layers = [nn.Linear(5, 6), nn.ReLU(), nn.Dropout(0.4), nn.Linear(6, 3)]
+    model, x, y = nn.Sequential(*layers).double(), torch.randn(6, 5).double(), torch.arange(6) % 3
+    torch.manual_seed(3)
+    expected = vivit.GGN(model, CE(), (x, y)).eigvalsh()
+    torch.manual_seed(3)
+    group = {"params": list(model.parameters())}
+    (values,) = run(EigvalshComputation(), model, CE(), x, y, [group])
+    assert torch.allclose(values[-12:], expected, rtol=1e-9, atol=1e-14)

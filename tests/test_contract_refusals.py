@@ -183,6 +183,22 @@ def test_layers_that_backpack_takes_for_others_are_refused_in_passing(layer):
         run(EigvalshComputation(), model, CE(), *data, [{"params": [model[0].weight]}])
 
 
+def test_average_pooling_needs_the_default_dtype():
+    layers = [nn.Conv1d(1, 3, 2), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(6, 3)]
+    x, y = torch.rand(6, 1, 5, dtype=torch.float64), torch.arange(6) % 3
+    model = nn.Sequential(*layers).double()
+    expected = vivit.GGN(model, CE(), (x, y)).eigvalsh()
+    group = {"params": list(model.parameters())}
+    with pytest.raises(NotImplementedError, match=r"AvgPool1d.*only, torch.float32, but it has"):
+        run(EigvalshComputation(), model, CE(), x, y, [group])
+    try:
+        torch.set_default_dtype(torch.float64)
+        (values,) = run(EigvalshComputation(), model, CE(), x, y, [group])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.allclose(values[-12:], expected, rtol=1e-9, atol=1e-14)
+
+
 @pytest.mark.parametrize("variant", [{}, {"subsampling_ggn": [0, 2, 5]}], ids=["exact", "subset"])
 def test_slopes_are_those_of_all_that_is_differentiated(variant, small):
     """A penalty on the output, outside of the loss module, is part of the gradient."""

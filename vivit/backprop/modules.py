@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -16,6 +17,7 @@ from vivit.layers.layer import AffineLayer
 from vivit.layers.uses import AffineUse, EmbeddingUse, LinearUse, SampleOrder
 
 INSTEAD = "Use vivit.GGN(model, loss_func, (X, y)), which supports it."
+OR_INSTEAD = f"Or {INSTEAD[0].lower()}{INSTEAD[1:]}"
 
 
 def layers_of(
@@ -124,11 +126,17 @@ def check_rules_fit(module: Any) -> None:
     if isinstance(module, _ConvNd) and isinstance(module.padding, str) and passes_on:
         raise UnsupportedError(
             f"{module} has padding={module.padding!r}, BackPACK knows numbers only: give the "
-            f"number of zeros on each side. Or {INSTEAD[0].lower()}{INSTEAD[1:]}"
+            f"number of zeros on each side. {OR_INSTEAD}"
         )
     if getattr(module, "divisor_override", None) is not None:
         raise UnsupportedError(
             f"{module} has a divisor_override, which BackPACK does not know. {INSTEAD}"
+        )
+    averages = isinstance(module, (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d))
+    if averages and module.output.dtype != torch.get_default_dtype():
+        raise UnsupportedError(
+            f"BackPACK passes {module} in the default dtype only, {torch.get_default_dtype()}, "
+            f"but it has {module.output.dtype}. Call torch.set_default_dtype. {OR_INSTEAD}"
         )
 
 
