@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from benchmarks.tasks import Computed, Task
 
 STEP_TOLERANCE = 1e-2
-"""Of a Newton step. Single precision decides near-ties of a max pooling or ReLU otherwise than
-double, which changes the gradient by as much as 1e-3, and it may put an eigenvalue next to the
-cut-off on the other side, which adds or drops a direction."""
+"""Of a Newton step and of directional derivatives. Single precision decides near-ties of a max
+pooling or ReLU otherwise than double, which changes the gradient by as much as 1e-3, and may put
+an eigenvalue next to the cut-off on the other side, which adds or drops a direction."""
 
 TRACE_DEVIATIONS = 5
 """Standard deviations that the trace of a Monte-Carlo GGN may be off the exact one."""
@@ -30,12 +31,14 @@ class Outcome:
             Gram matrix; or the flat entries of a step or gradient.
         vectors: Eigenvectors to the values, shape ``[K, D]``, if they were asked for.
         blocks: Number of eigenvalues of each block; None if there is one block.
+        weights: Of the values as a distribution of eigenvalues; None if they are all of them.
         details: Facts worth recording, such as numbers of iterations.
     """
 
     values: Tensor
     vectors: Tensor | None = None
     blocks: tuple[int, ...] | None = None
+    weights: Tensor | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -49,12 +52,14 @@ class Reference:
         blocks: Number of eigenvalues of each block.
         exact_trace: For a Monte-Carlo approximation, the trace of the GGN without it.
         trace_deviation: Standard deviation of the trace of the approximation.
+        size: ``D``, how many eigenvalues there are, with those that are zero; 0 if unknown.
     """
 
     values: Tensor
     blocks: tuple[int, ...]
     exact_trace: float | None = None
     trace_deviation: float | None = None
+    size: int = 0
 
     @classmethod
     def single(cls, values: Tensor) -> Reference:
@@ -93,6 +98,15 @@ def check(outcome: Outcome, task: Task, reference: Reference, tolerance: float) 
         projected = sketch(outcome.values)
         error = float((projected - reference.values).norm() / reference.values.norm())
         return Check(error, STEP_TOLERANCE, f"{PROJECTIONS} projections of the float64 step")
+    if task.computed is Computed.DERIVATIVES:
+        return Check(
+            derivatives_error(outcome.values, reference.values, task.k or 0),
+            STEP_TOLERANCE,
+            "derivatives in float64, up to signs",
+        )
+    if task.computed is Computed.DENSITY:
+        error = density_error(outcome, reference)
+        return Check(error, tolerance, "distribution of the eigenvalues in float64")
     values = outcome.values
     if task.computed is Computed.GRAM:
         values = torch.linalg.eigvalsh(values.double())
@@ -142,6 +156,50 @@ def spectral_error(values: Tensor, reference: Tensor) -> float:
     zeros = reference.new_zeros(max(len(values) - len(reference), 0))
     expected = torch.cat([zeros, reference])[-len(values) :]
     return float((values.double().cpu() - expected).abs().max() / reference[-1])
+
+
+def derivatives_error(values: Tensor, reference: Tensor, k: int) -> float:
+    """Error of directional derivatives whose directions are known up to their signs.
+
+    Args:
+        values: First derivatives ``[N, K]`` and then second ones, flat.
+        reference: The same in float64.
+        k: Number of directions.
+
+    Returns:
+        The larger one of both kinds, each for the direction where it is largest: the norm of the
+        error relative to the norm.
+    """
+    pairs = (x.double().cpu().abs().reshape(2, -1, k) for x in (values, reference))
+    own, exact = pairs
+    return float(((own - exact).norm(dim=1) / exact.norm(dim=1)).max())
+
+
+def density_error(outcome: Outcome, reference: Reference) -> float:
+    """Distance of distributions of eigenvalues.
+
+    Args:
+        outcome: Values and their weights; all that is not given weight is zero.
+        reference: All eigenvalues that are not trivial, and how many there are in all.
+
+    Returns:
+        The first Wasserstein distance relative to the mean eigenvalue: 1 for nothing but zeros.
+    """
+    values = outcome.values.double().cpu()
+    weights = torch.full_like(values, 1 / reference.size)
+    if outcome.weights is not None:
+        weights = outcome.weights.double().cpu()
+    exact = reference.values
+    distance = wasserstein_distance(
+        *(torch.cat([x.new_zeros(1), x]).numpy() for x in (values, exact)),
+        *(_with_rest(x).numpy() for x in (weights, torch.full_like(exact, 1 / reference.size))),
+    )
+    return float(distance * reference.size / exact.sum())
+
+
+def _with_rest(weights: Tensor) -> Tensor:
+    """With what is left for zero before them."""
+    return torch.cat([(1 - weights.sum()).clamp(min=0)[None], weights])
 
 
 def sketch(vector: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
-"""Command line: ``python -m benchmarks list | run``."""
+"""Command line: ``python -m benchmarks list | run | merge | submit``."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import signal
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,21 +12,29 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from benchmarks import arguments as types
+from benchmarks.cluster import Cluster, collect, shard_files, submit
+from benchmarks.comparison import Comparison, Selection
+from benchmarks.critical import BudgetMode
+from benchmarks.datasets import DataError
 from benchmarks.environment import command_line, environment, machine
+from benchmarks.estimate import Estimate
 from benchmarks.methods import METHODS
+from benchmarks.own_problem import OwnProblem, ProblemError, find_problem
 from benchmarks.problems import PROBLEMS
-from benchmarks.process import PEER_PYTHON
-from benchmarks.records import RecordError, RecordStore
+from benchmarks.process import PEER_PYTHON, ROOT
+from benchmarks.profiles import PROFILES, Profile
+from benchmarks.records import RecordError, RecordStore, merge
 from benchmarks.runner import Runner, failures, num_cells
-from benchmarks.suites import PROFILES, SUITES, Comparison, select
+from benchmarks.suites import SUITES
 
 DEFAULT_FOLDER = Path("bench_results/local")
 
+PUBLISHED = ROOT / "bench_results" / "published"
+"""Records from which times are estimated, besides those of earlier runs."""
+
 MEMORY_FRACTION = 0.6
 """Share of the machine's memory beyond which a worker's allocations fail."""
-
-UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-"""Of sizes in bytes."""
 
 KINDS: dict[str, Mapping[str, Any]] = {
     "problems": PROBLEMS,
@@ -47,13 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
         Exit code: 0 when done, 2 for a wrong argument or file, 130 when interrupted.
     """
     options = _parser().parse_args(arguments)
-    if options.command == "list":
-        _list(KINDS if options.kind is None else {options.kind: KINDS[options.kind]})
-        return 0
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _run(options)
-    except RecordError as error:
+        return options.run(options)
+    except (RecordError, ProblemError, DataError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -67,24 +71,88 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("list", help="show what can be measured")
     show.add_argument("kind", nargs="?", choices=KINDS, help="by default all")
+    show.set_defaults(run=_list)
     run = commands.add_parser("run", help="measure; goes on where an earlier run stopped")
+    _add_selection(run)
+    run.add_argument(
+        "--shard",
+        type=types.shard,
+        default=(1, 1),
+        help="only a part of the grid, such as 2/8, to spread it over machines; see merge",
+    )
+    run.add_argument("--dry-run", action="store_true", help="show the cells and what they take")
+    run.set_defaults(run=_run)
+    jobs = commands.add_parser(
+        "submit",
+        help="run in shards, on a SLURM cluster or here; what follows -- are arguments of run",
+    )
+    jobs.add_argument("--shards", type=types.positive, required=True, help="number of jobs")
+    jobs.add_argument("--on", choices=["slurm", "local"], default="slurm", help="default: slurm")
+    jobs.add_argument("--minutes", type=types.positive, default=240, help="of a job; default: 240")
+    jobs.add_argument(
+        "--set",
+        action="append",
+        type=types.setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="of submitit, such as slurm_partition=gpu, cpus_per_task=8, mem_gb=64; repeatable",
+    )
+    jobs.add_argument("--output", type=Path, required=True, help="file of all records in the end")
+    jobs.add_argument("--wait", action="store_true", help="until all are done, and merge")
+    jobs.add_argument("rest", nargs="*", metavar="-- ARGUMENTS", help="of run")
+    jobs.set_defaults(run=_submit)
+    join = commands.add_parser("merge", help="add the records of some files to another, each once")
+    join.add_argument("target", type=Path, help="file to append to; it need not exist")
+    join.add_argument("sources", type=Path, nargs="+", help="files of records")
+    join.set_defaults(run=_merge)
+    return parser
+
+
+def _add_selection(run: argparse.ArgumentParser) -> None:
+    """What to measure, and how."""
     run.add_argument("--profile", choices=PROFILES, default="quick", help="default: quick")
-    for what, choices in (("suite", SUITES), ("problem", PROBLEMS), ("method", METHODS)):
+    for what, choices in (("suite", SUITES), ("method", METHODS)):
         run.add_argument(
             f"--{what}",
             action="append",
             choices=choices,
             help=f"only this {what} of the profile; may be repeated",
         )
-    run.add_argument("--device", type=_device, default="cpu", help="cpu (default) or cuda")
     run.add_argument(
-        "--threads", type=_positive, help="of torch; default: the profile's, or all cores"
+        "--problem",
+        action="append",
+        type=types.problem,
+        help="only this problem of the profile; may be repeated. path/to/file.py:function is a "
+        "problem of your own, which takes the place of those of the profile",
     )
-    run.add_argument("--repeats", type=_positive, help="timed runs; default: the profile's")
+    run.add_argument("--batch-size", type=types.positive, help="default: those of the profile")
+    run.add_argument("--device", type=types.device, default="cpu", help="cpu (default) or cuda")
+    run.add_argument(
+        "--threads", type=types.positive, help="of torch; default: the profile's, or all cores"
+    )
+    run.add_argument("--repeats", type=types.positive, help="timed runs; default: the profile's")
     run.add_argument(
         "--budget",
-        type=_bytes,
+        type=types.size_in_bytes,
         help="of searches for critical batch sizes, such as 4GiB; default: the profile's",
+    )
+    run.add_argument(
+        "--budget-mode",
+        type=BudgetMode,
+        choices=[*BudgetMode],
+        help="process: the system enforces the budget (default); simulated: a count of the bytes "
+        "that tensors hold, the same on any machine",
+    )
+    run.add_argument(
+        "--data-root",
+        type=Path,
+        help="folder of CIFAR and Fashion-MNIST, as torchvision has them; default: synthetic data",
+    )
+    run.add_argument(
+        "--workers",
+        type=types.positive,
+        default=1,
+        help="processes side by side for memory and searches, never for times; default: 1",
     )
     run.add_argument(
         "--peer-python",
@@ -97,36 +165,51 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help=f"file of records to append to; default: {DEFAULT_FOLDER}/PROFILE.jsonl",
     )
-    return parser
 
 
-def _list(kinds: Mapping[str, Mapping[str, Any]]) -> None:
+def _list(options: argparse.Namespace) -> int:
+    kinds = KINDS if options.kind is None else {options.kind: KINDS[options.kind]}
     for kind, registry in kinds.items():
         print(f"{kind}:")
         for name, entry in registry.items():
             print(f"  {name:16} {entry.description}")
+    return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    added = merge(options.target, options.sources)
+    print(f"Records: {options.target}, {added} added")
+    return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    _parser().parse_args(["run", *options.rest])  # wrong arguments end here, not in every job
+    cluster = Cluster(options.on, options.minutes, dict(options.set))
+    jobs = submit(options.rest, options.shards, options.output, cluster)
+    files = shard_files(options.output, options.shards)
+    if options.wait:
+        print(f"Records: {options.output}, {collect(options.output, len(files), jobs)} added")
+        return 0
+    print(f"{len(jobs)} jobs, the first is {jobs[0].job_id}. When they are done:")
+    pattern = files[0].with_name(f"{options.output.stem}.*.jsonl")
+    print(f"  python -m benchmarks merge {options.output} {pattern}")
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
     profile = PROFILES[options.profile]
-    comparisons = select(
-        profile.comparisons(),
-        options.suite,
-        options.problem,
-        options.method,
-        options.budget,
-        device=options.device,
-        repeats=options.repeats,
-        threads=options.threads or profile.threads or torch.get_num_threads(),
-    )
+    comparisons = _selected(options, profile)
     if not comparisons:
         print("error: nothing in the profile matches the selection.", file=sys.stderr)
         return 2
+    _check_problems(options)
     memory = machine()["memory_bytes"]
     if options.device == "cpu" and not _budgets_tell(comparisons, memory):
         return 2
     output = options.output or DEFAULT_FOLDER / f"{profile.name}.jsonl"
     store = RecordStore(output)
+    if options.dry_run:
+        return _show(comparisons, profile, store)
     with tqdm(total=num_cells(comparisons), unit="cell", dynamic_ncols=True) as bar:
 
         def progress(what: str, finished: int) -> None:
@@ -134,20 +217,60 @@ def _run(options: argparse.Namespace) -> int:
                 bar.set_description_str(what)
             bar.update(finished)
 
-        limit = int(MEMORY_FRACTION * memory)
-        place = environment(command_line())
         runner = Runner(
             store,
-            place,
+            environment(command_line()),
             profile.timeout,
             profile.patience,
-            limit,
+            int(MEMORY_FRACTION * memory),
             progress,
             options.peer_python.absolute(),
+            options.workers,
         )
         runner.run(comparisons)
         bar.set_description_str("done")
     _summarise(output, failures(runner.made))
+    return 0
+
+
+def _selected(options: argparse.Namespace, profile: Profile) -> list[Comparison]:
+    selection = Selection(
+        options.suite,
+        options.problem,
+        options.method,
+        options.budget,
+        options.budget_mode,
+        options.batch_size,
+        options.shard,
+        {
+            "device": options.device,
+            "repeats": options.repeats,
+            "threads": options.threads or profile.threads or torch.get_num_threads(),
+            "data_root": None if options.data_root is None else options.data_root.resolve(),
+        },
+    )
+    return selection.of(profile.comparisons())
+
+
+def _check_problems(options: argparse.Namespace) -> None:
+    """Make a small instance of what comes from outside, so that errors come at once.
+
+    Raises:
+        ProblemError: A user's problem does not do what is expected.
+        DataError: A data set cannot be read.
+    """
+    for name in options.problem or ():
+        problem = find_problem(name)
+        if isinstance(problem, OwnProblem) or options.data_root is not None:
+            problem.make(2, options.device, torch.float32, 0, options.data_root)
+
+
+def _show(comparisons: list[Comparison], profile: Profile, store: RecordStore) -> int:
+    """What would be measured, and how long it may take."""
+    files = [store.path, *sorted(PUBLISHED.glob("*.jsonl"))]
+    known = Estimate([record for file in files for record in RecordStore(file).read()])
+    for line in known.lines(comparisons, profile.patience):
+        print(line)
     return 0
 
 
@@ -172,26 +295,3 @@ def _summarise(output: Path, failed: Iterable[str]) -> None:
 
 def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _device(text: str) -> str:
-    kind = text.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise argparse.ArgumentTypeError(f"expected cpu or cuda, got {text!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError("torch sees no CUDA device on this machine")
-    return text
-
-
-def _bytes(text: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]iB|B)", text)
-    size = int(float(found[1]) * UNITS[found[2]]) if found else 0
-    if not size:
-        raise argparse.ArgumentTypeError(f"expected a size such as 4GiB or 512MiB, got {text!r}")
-    return size
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
-    return int(text)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,18 @@ MARGIN = 4
 comes from above: mostly one probe runs to its end."""
 
 Answer = dict[str, Any]
-Probe = Callable[[int], Answer]
-"""Runs a batch size in a process of its own. Gives its ``status``, and ``samples`` with its peak
-memory in bytes, or a ``reason``."""
+Probe = Callable[[int, int], Answer]
+"""Runs a batch size in a process of its own, the first or the second time. Gives its ``status``,
+and ``samples`` with its peak memory in bytes, or a ``reason``."""
+
+
+class BudgetMode(str, Enum):
+    """What keeps a process within its budget."""
+
+    PROCESS = "process"
+    """The system: of all that the process holds, on a CPU; of the allocator, on a GPU."""
+    SIMULATED = "simulated"
+    """A count of the bytes that tensors hold, the same on any machine."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +50,13 @@ class Limits:
         largest: The largest batch size that counts.
         resolution: How close to the critical batch size to come: relative to it, and at least to
             the sample.
+        mode: What enforces the budget.
     """
 
     budget: int
     largest: int = 2**15
     resolution: float = 1 / 32
+    mode: BudgetMode = BudgetMode.PROCESS
 
     def __post_init__(self) -> None:
         """Refuse limits between which nothing can be searched."""
@@ -52,6 +65,13 @@ class Limits:
                 "Expected a budget and a largest batch size of at least 1 and a resolution in "
                 f"[0, 1), got {self}."
             )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As plain JSON types; what enforces the budget is told where it is not the system."""
+        told = {} if self.mode is BudgetMode.PROCESS else {"budget_mode": self.mode.value}
+        numbers = {"budget": self.budget, "largest": self.largest, "resolution": self.resolution}
+        return numbers | told
 
 
 class UndecidedError(Exception):
@@ -102,7 +122,8 @@ class _Search:
         lower: Fits; 0 does always.
         upper: Does not fit; one more than the largest counts as such.
         peaks: Memory of the sizes that fit.
-        tried: All sizes that were probed.
+        too_large: Sizes that ran out of memory, and how often.
+        tried: All sizes that were probed, in order.
     """
 
     probe: Probe
@@ -110,14 +131,34 @@ class _Search:
     lower: int = 0
     upper: int = field(init=False)
     peaks: dict[int, float] = field(default_factory=dict)
+    too_large: Counter[int] = field(default_factory=Counter)
     tried: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.upper = self.limits.largest + 1
 
     def run(self) -> None:
-        """Predict the critical size from small ones, come down to it from above, and bisect."""
+        """Predict the critical size from small ones, come down to it from above, and bisect.
+
+        What does not fit has to fail twice: near the budget, chance may decide.
+        """
         self._measure_small_sizes()
+        self._come_down()
+        self._bisect()
+        while self.too_large[self.upper] == 1:
+            if self.fits(self.upper):
+                larger = [size for size in self.too_large if size > self.lower]
+                self.upper = min(larger, default=self.limits.largest + 1)
+            self._bisect()
+
+    def _measure_small_sizes(self) -> None:
+        size = min(FIRST, self.limits.largest)
+        while not self.is_narrow and self.fits(size):
+            if len(self.peaks) >= COEFFICIENTS and TRUSTED * size >= self.predicted:
+                break
+            size = min(GROWTH * size, self.limits.largest)
+
+    def _come_down(self) -> None:
         predicted = self.predicted
         width = self._width(predicted)
         size = predicted + MARGIN * width
@@ -127,26 +168,22 @@ class _Search:
                 break
             size -= width
             width *= 2 if size < predicted else 1
+
+    def _bisect(self) -> None:
         while not self.is_narrow:
             self.fits((self.lower + self.upper) // 2)
 
-    def _measure_small_sizes(self) -> None:
-        size = min(FIRST, self.limits.largest)
-        while not self.is_narrow and self.fits(size):
-            if len(self.peaks) >= COEFFICIENTS and TRUSTED * size >= self.predicted:
-                break
-            size = min(GROWTH * size, self.limits.largest)
-
     def fits(self, size: int) -> bool:
         """Probe, and narrow the bracket."""
-        answer = self.probe(size)
+        answer = self.probe(size, 1 + self.too_large[size])
         self.tried.append(size)
         status = Status(answer["status"])
         if status is Status.OK:
-            self.lower = size
+            self.lower = max(self.lower, size)
             self.peaks[size] = answer["samples"][0]
         elif status is Status.OUT_OF_MEMORY:
-            self.upper = size
+            self.upper = min(self.upper, size)
+            self.too_large[size] += 1
         else:
             raise UndecidedError(size, answer)
         return status is Status.OK
@@ -179,9 +216,13 @@ class _Search:
 
     @property
     def answer(self) -> Answer:
-        """What is known."""
+        """What is known, and which sizes ran out of memory though this or a larger one fits."""
         largest = self.limits.largest
         found = largest + 1 if self.lower == largest else self.lower
-        upper = None if self.upper > largest else self.upper
-        details = {"fits": self.lower, "does_not_fit": upper, "probed": self.tried}
+        details = {
+            "fits": self.lower,
+            "does_not_fit": None if self.upper > largest else self.upper,
+            "probed": self.tried,
+            "contradicted": sorted(size for size in self.too_large if size <= self.lower),
+        }
         return {"status": Status.OK.value, "samples": [float(found)], "details": details}

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+ROOT = Path(__file__).resolve().parent.parent
+
 PACKAGES = (
     "vivit",
     "torch",
@@ -58,8 +60,9 @@ def machine() -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The running command, as a user would type it."""
-    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    """The running command, as a user would type it, without the places of this machine."""
+    words = [word.replace(f"{ROOT}/", "").replace(str(Path.home()), "~") for word in sys.argv[1:]]
+    return shlex.join(["python", "-m", "benchmarks", *words])
 
 
 def _cpu_name() -> str:

@@ -97,6 +97,21 @@ def whole_peak_bytes(device: str) -> int:
     return resident("VmHWM")
 
 
+def whole_process_bytes(run: Callable[[], object]) -> int:
+    """Peak resident memory of the whole process during one run, sampled by memory_profiler.
+
+    Args:
+        run: What to measure.
+
+    Returns:
+        Bytes, with all that the process has imported.
+    """
+    from memory_profiler import memory_usage  # type: ignore[import-untyped]
+
+    mebibytes = memory_usage((run, (), {}), interval=0.001, max_iterations=1, max_usage=True)
+    return int(mebibytes * 2**20)
+
+
 def resident(field: str) -> int:
     """A memory figure of this process.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -44,16 +45,22 @@ class PadChannels(nn.Module):
         return pad(x, (0, 0, 0, 0, self.before, self.after))
 
 
-def cifar10_resnet32() -> nn.Sequential:
-    """ResNet-32 for inputs ``3 x 32 x 32``: 464,154 parameters.
+def cifar10_resnet(blocks: int) -> nn.Sequential:
+    """ResNet-(6n+2) for inputs ``3 x 32 x 32``: 464,154 parameters for n = 5, 853,018 for n = 9.
 
     He et al., "Deep residual learning for image recognition" (2016), section 4.2. Its number of
     parameters decides for shortcuts of kind A: every other pixel, padded by zero channels.
+
+    Args:
+        blocks: ``n``, residual blocks in each of the three stages.
+
+    Returns:
+        The network.
     """
     layers = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     channels = 16
     for width in (16, 32, 64):
-        for _ in range(5):
+        for _ in range(blocks):
             layers += _residual_block(channels, width)
             channels = width
     return nn.Sequential(*layers, nn.AvgPool2d(8), nn.Flatten(), nn.Linear(64, 10))
@@ -206,3 +213,88 @@ def digits_mlp() -> nn.Sequential:
     return nn.Sequential(
         nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)
     )
+
+
+def cifar100_vgg16() -> nn.Sequential:
+    """VGG-16 for inputs ``3 x 32 x 32`` and 100 classes: 15,291,300 parameters.
+
+    Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition"
+    (2015), configuration D, without BatchNorm and with a head of two layers of 512 units: the
+    case of the Deep Curvature Suite, whose number of parameters decides for these.
+    """
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            layers += _conv_relu(channels, width, 3, padding=1)
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    head = (512, 512, 512, 100)
+    layers.append(nn.Flatten())
+    for size_in, size_out in itertools.pairwise(head):
+        layers += [nn.Linear(size_in, size_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def cifar10_wrn16_4() -> nn.Sequential:
+    """Wide ResNet 16-4 for inputs ``3 x 32 x 32``: 2,748,890 parameters.
+
+    Zagoruyko and Komodakis, "Wide residual networks" (2016): BatchNorm and ReLU before each
+    convolution, two blocks in each of three stages, four times as wide as a ResNet; no dropout.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False)]
+    channels = 16
+    for width, stride in ((64, 1), (128, 2), (256, 2)):
+        layers += _wide_block(channels, width, stride)
+        layers += _wide_block(width, width, 1)
+        channels = width
+    layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(channels, 10))
+
+
+def _wide_block(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
+    first = [nn.BatchNorm2d(channels_in), nn.ReLU()]
+    main = [
+        nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+        nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+    ]
+    if channels_in == channels_out:
+        return [Residual(nn.Sequential(*first, *main), nn.Identity())]
+    # Where the number of channels changes, the shortcut starts behind the activation.
+    shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+    return [*first, Residual(nn.Sequential(*main), shortcut)]
+
+
+class TransformerClassifier(nn.Module):
+    """A transformer encoder on tokens, and a linear layer on the mean over positions."""
+
+    def __init__(self, tokens: int, length: int, width: int, depth: int, classes: int) -> None:
+        """Choose the sizes.
+
+        Args:
+            tokens: Size of the vocabulary.
+            length: Of the sequences.
+            width: Of the embedding; a head has 16 of it.
+            depth: Number of layers.
+            classes: Outputs.
+        """
+        super().__init__()
+        self.tokens = nn.Embedding(tokens, width)
+        self.positions = nn.Parameter(torch.randn(length, width) / width**0.5)
+        layer = nn.TransformerEncoderLayer(
+            width, width // 16, 4 * width, dropout=0.0, activation="gelu", batch_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.last = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Token indices ``[N, length]`` to outputs ``[N, classes]``."""
+        hidden = self.encoder(self.tokens(x) + self.positions)
+        return self.last(hidden.mean(dim=1))
+
+
+def tiny_transformer() -> TransformerClassifier:
+    """Two layers of width 64 on 32 tokens of 256, 10 classes: 119,050 parameters."""
+    return TransformerClassifier(tokens=256, length=32, width=64, depth=2, classes=10)

@@ -6,12 +6,14 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import networks
+from benchmarks.datasets import Batch, first_images
 from benchmarks.digits import digits_batch, trained_on_digits
 from benchmarks.registry import Registry
 
@@ -51,12 +53,18 @@ class Instance:
     def double(self) -> Instance:
         """A copy in double precision."""
         model = copy.deepcopy(self.model).double()
-        targets = self.targets.double() if self.targets.is_floating_point() else self.targets
-        return replace(self, model=model, inputs=self.inputs.double(), targets=targets)
+        inputs, targets = (_in_precision(x, torch.float64) for x in (self.inputs, self.targets))
+        return replace(self, model=model, inputs=inputs, targets=targets)
 
 
-Maker = Callable[[int, int], tuple[nn.Module, Tensor, Tensor]]
-"""Maps batch size and seed to model, inputs and targets, on the CPU in single precision."""
+def _in_precision(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers in another precision; indices as they are."""
+    return x.to(dtype) if x.is_floating_point() else x
+
+
+Maker = Callable[..., tuple[nn.Module, Tensor, Tensor]]
+"""Maps batch size and seed to model, inputs and targets, on the CPU in single precision. Where a
+problem has a data set, ``batch`` may give inputs and targets in place of synthetic ones."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,12 @@ class Problem:
     Attributes:
         name: Short name.
         description: One line for people.
-        data: ``"real"`` or ``"synthetic"``.
+        data: ``"real"`` or ``"synthetic"``, where no other is asked for.
         num_parameters: ``D``, asserted on every instance.
         maker: Makes model, inputs and targets.
         loss: Makes the loss.
         sizes: Other numbers that a family of problems varies, for records.
+        dataset: Of torchvision, whose images may take the place of synthetic ones; None for none.
     """
 
     name: str
@@ -80,8 +89,27 @@ class Problem:
     maker: Maker
     loss: Callable[[], nn.Module] = nn.CrossEntropyLoss
     sizes: Mapping[str, int] = field(default_factory=dict)
+    dataset: str | None = None
 
-    def make(self, batch_size: int, device: str, dtype: torch.dtype, seed: int) -> Instance:
+    def kind_of_data(self, root: Path | None) -> str:
+        """``"real"`` or ``"synthetic"``.
+
+        Args:
+            root: Where data sets are, if they are to be used.
+
+        Returns:
+            What `make` gives with this root.
+        """
+        return "real" if root is not None and self.dataset is not None else self.data
+
+    def make(
+        self,
+        batch_size: int,
+        device: str,
+        dtype: torch.dtype,
+        seed: int,
+        root: Path | None = None,
+    ) -> Instance:
         """Make an instance; the same arguments give the same one.
 
         Args:
@@ -89,19 +117,24 @@ class Problem:
             device: As torch names it.
             dtype: Of parameters and inputs.
             seed: For initial weights and synthetic data.
+            root: Where data sets are, to be used instead of synthetic data.
 
         Returns:
             The instance.
 
         Raises:
             ValueError: The model does not have the stated number of parameters.
+            DataError: A data set cannot be read.
         """
+        maker = self.maker
+        if root is not None and self.dataset is not None:
+            maker = partial(maker, batch=first_images(self.dataset, root, batch_size))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model, inputs, targets = self.maker(batch_size, seed)
-        to: dict[str, Any] = {"device": device, "dtype": dtype}
-        targets = targets.to(**to) if targets.is_floating_point() else targets.to(device)
-        instance = Instance(model.eval().to(**to), self.loss(), inputs.to(**to), targets)
+            model, inputs, targets = maker(batch_size, seed)
+        model = model.eval().to(device=device, dtype=dtype)
+        inputs, targets = (_in_precision(x, dtype).to(device) for x in (inputs, targets))
+        instance = Instance(model, self.loss(), inputs, targets)
         if instance.num_parameters != self.num_parameters:
             raise ValueError(
                 f"Problem {self.name!r} has {instance.num_parameters} parameters, expected "
@@ -113,7 +146,11 @@ class Problem:
 def _synthetic(network: Callable[[], nn.Module], shape: tuple[int, ...], classes: int) -> Maker:
     """Untrained network on uniform noise in [0, 1), as large as the data set's images."""
 
-    def make(batch_size: int, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
+    def make(
+        batch_size: int, seed: int, batch: Batch | None = None
+    ) -> tuple[nn.Module, Tensor, Tensor]:
+        if batch is not None:
+            return network(), *batch
         generator = torch.Generator().manual_seed(seed)
         inputs = torch.rand(batch_size, *shape, generator=generator)
         targets = torch.randint(classes, (batch_size,), generator=generator)
@@ -129,8 +166,8 @@ STATISTICS_PASSES = 5
 def _with_statistics(maker: Maker) -> Maker:
     """Fill running statistics from the batch itself."""
 
-    def make(batch_size: int, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
-        model, inputs, targets = maker(batch_size, seed)
+    def make(batch_size: int, seed: int, **options: Any) -> tuple[nn.Module, Tensor, Tensor]:
+        model, inputs, targets = maker(batch_size, seed, **options)
         with torch.no_grad():
             for _ in range(STATISTICS_PASSES):
                 model.train()(inputs)
@@ -146,6 +183,17 @@ def _regression(network: Callable[[], nn.Module], features: int, outputs: int) -
         generator = torch.Generator().manual_seed(seed)
         inputs = torch.randn(batch_size, features, generator=generator)
         return network(), inputs, torch.randn(batch_size, outputs, generator=generator)
+
+    return make
+
+
+def _tokens(network: Callable[[], nn.Module], vocabulary: int, length: int, classes: int) -> Maker:
+    """Untrained network on random tokens."""
+
+    def make(batch_size: int, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        inputs = torch.randint(vocabulary, (batch_size, length), generator=generator)
+        return network(), inputs, torch.randint(classes, (batch_size,), generator=generator)
 
     return make
 
@@ -203,6 +251,7 @@ PROBLEMS = Registry(
             "synthetic",
             895_210,
             _synthetic(networks.cifar10_3c3d, (3, 32, 32), 10),
+            dataset="CIFAR10",
         ),
         Problem(
             "fmnist_2c2d",
@@ -210,13 +259,20 @@ PROBLEMS = Registry(
             "synthetic",
             3_274_634,
             _synthetic(networks.fmnist_2c2d, (1, 28, 28), 10),
+            dataset="FashionMNIST",
         ),
-        Problem(
-            "cifar10_resnet32",
-            "ResNet-32 (eval mode), untrained, on synthetic noise of CIFAR-10's shape",
-            "synthetic",
-            464_154,
-            _with_statistics(_synthetic(networks.cifar10_resnet32, (3, 32, 32), 10)),
+        *(
+            Problem(
+                f"cifar10_resnet{6 * blocks + 2}",
+                f"ResNet-{6 * blocks + 2} (eval mode), untrained, on noise of CIFAR-10's shape",
+                "synthetic",
+                size,
+                _with_statistics(
+                    _synthetic(partial(networks.cifar10_resnet, blocks), (3, 32, 32), 10)
+                ),
+                dataset="CIFAR10",
+            )
+            for blocks, size in ((5, 464_154), (9, 853_018))
         ),
         Problem(
             "cifar100_allcnnc",
@@ -224,6 +280,30 @@ PROBLEMS = Registry(
             "synthetic",
             1_387_108,
             _synthetic(networks.cifar100_allcnnc, (3, 32, 32), 100),
+            dataset="CIFAR100",
+        ),
+        Problem(
+            "cifar100_vgg16",
+            "VGG-16, untrained, on synthetic noise of CIFAR-100's shape",
+            "synthetic",
+            15_291_300,
+            _synthetic(networks.cifar100_vgg16, (3, 32, 32), 100),
+            dataset="CIFAR100",
+        ),
+        Problem(
+            "cifar10_wrn16_4",
+            "Wide ResNet 16-4 (eval mode), untrained, on synthetic noise of CIFAR-10's shape",
+            "synthetic",
+            2_748_890,
+            _with_statistics(_synthetic(networks.cifar10_wrn16_4, (3, 32, 32), 10)),
+            dataset="CIFAR10",
+        ),
+        Problem(
+            "tiny_transformer",
+            "transformer encoder, two layers of width 64, untrained, on random tokens",
+            "synthetic",
+            119_050,
+            _tokens(networks.tiny_transformer, 256, 32, 10),
         ),
         Problem(
             "mlp_linear",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import subprocess
@@ -12,16 +13,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.comparison import Comparison
+from benchmarks.critical import BudgetMode
 from benchmarks.measure import says_out_of_memory
 from benchmarks.methods import METHODS
 from benchmarks.records import Status
-from benchmarks.suites import Comparison
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where ``python -m benchmarks`` finds the package."""
 
 WORKER = [sys.executable, "-m", "benchmarks.worker"]
 """The command of a worker."""
+
+KEPT_OF_STDERR = 4000
+"""Bytes of what a failing process wrote that its record keeps."""
+
+FAILED = {Status.ERROR.value, Status.OUT_OF_MEMORY.value, Status.TIMEOUT.value}
 
 PEER_PYTHON = ROOT / ".tox" / "peer" / "bin" / "python"
 """The interpreter of peers, where tox puts it."""
@@ -78,9 +85,9 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
         )
-        is_budget_of_gpu = comparison.limits is not None and comparison.device != "cpu"
         self._start = {
-            "problem": comparison.problem,
+            "problem": comparison.source or comparison.problem,
+            "data_root": None if comparison.data_root is None else str(comparison.data_root),
             "method": method,
             "batch_size": comparison.batch_size,
             "task": comparison.task.parameters,
@@ -88,7 +95,7 @@ class WorkerProcess:
             "threads": comparison.threads,
             "seed": comparison.seed,
             "memory_limit": memory_limit,
-            "on_device": comparison.device if is_budget_of_gpu else None,
+            "limited_by": _limited_by(comparison),
         }
 
     def __enter__(self) -> WorkerProcess:
@@ -129,8 +136,15 @@ class WorkerProcess:
             **arguments: Of the method, as plain JSON types.
 
         Returns:
-            ``status``, and ``samples`` and ``details`` if it is ok, else ``reason``.
+            ``status``, and ``samples`` and ``details`` if it is ok; else ``reason``, and what the
+            process wrote to standard error in ``details``.
         """
+        answer = self._ask(command, timeout, **arguments)
+        if answer["status"] in FAILED:
+            answer = {**answer, "details": {**answer.get("details", {}), "stderr": self._said()}}
+        return answer
+
+    def _ask(self, command: str, timeout: float, **arguments: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -153,6 +167,10 @@ class WorkerProcess:
             reason = f"{command} was answered by {line[:80]!r}, which is not JSON"
             return {"status": Status.ERROR.value, "reason": reason}
 
+    def kill(self) -> None:
+        """End the process at once; whoever waits for an answer learns that it died."""
+        self._process.kill()
+
     def close(self) -> None:
         """Kill the process, if it still runs, and wait for its end."""
         self._process.kill()
@@ -165,11 +183,21 @@ class WorkerProcess:
                 pass
         self._errors.close()
 
+    def _said(self) -> str:
+        """The end of standard error, without the places of files on this machine."""
+        descriptor = self._errors.fileno()
+        size = os.fstat(descriptor).st_size
+        kept = min(size, KEPT_OF_STDERR)
+        # without moving the offset, at which the process goes on to write
+        text = os.pread(descriptor, kept, size - kept).decode(errors="replace")
+        for place in (ROOT, sys.prefix, Path.home()):
+            text = text.replace(f"{place}/", "")
+        return text
+
     def _died(self, command: str) -> dict[str, Any]:
         self._process.kill()  # no effect on a process that has ended
         code = self._process.wait()
-        self._errors.seek(0)
-        tail = self._errors.read().decode(errors="replace").strip().splitlines()[-3:]
+        tail = self._said().strip().splitlines()[-3:]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         reason = f"the process {how} during {command}: {' | '.join(tail) or 'no output'}"
         status = Status.ERROR
@@ -209,8 +237,21 @@ class AbsentWorker(WorkerProcess):
         """As `ask`."""
         return self.ask("start", timeout)
 
+    def kill(self) -> None:
+        """Nothing to end."""
+
     def close(self) -> None:
         """Nothing to end."""
+
+
+def _limited_by(comparison: Comparison) -> str:
+    """What enforces a limit of memory: the system, a GPU's allocator, or a count of bytes."""
+    limits = comparison.limits
+    if limits is None:
+        return BudgetMode.PROCESS.value
+    if limits.mode is BudgetMode.SIMULATED or comparison.device == "cpu":
+        return limits.mode.value
+    return comparison.device
 
 
 def _shown(path: Path) -> Path:

@@ -38,6 +38,7 @@ class Quantity(str, Enum):
     ACCURACY = "accuracy"
     SPECTRUM = "spectrum"
     STEP = "step"
+    DERIVATIVES = "derivatives"
     PROBE = "probe"
     """Whether a batch size fits into a budget, and its peak memory if it does."""
     CRITICAL = "critical_batch_size"
@@ -51,6 +52,7 @@ class Quantity(str, Enum):
             Quantity.ACCURACY: "1",
             Quantity.SPECTRUM: "loss / parameter^2",
             Quantity.STEP: "parameter",
+            Quantity.DERIVATIVES: "loss",
             Quantity.PROBE: "bytes",
             Quantity.CRITICAL: "samples",
         }
@@ -219,3 +221,28 @@ class RecordStore:
         except ValueError:
             return False
         return True
+
+
+def merge(target: Path, sources: Iterable[Path]) -> int:
+    """Add records of other files, each once: merging again adds nothing.
+
+    Args:
+        target: File to append to; it need not exist.
+        sources: Files to read.
+
+    Returns:
+        How many were added.
+
+    Raises:
+        RecordError: A file does not exist, or a line of one is not a record.
+    """
+    store = RecordStore(target)
+    known = {record.to_json() for record in store.read()}
+    found: dict[str, Record] = {}
+    for source in sources:
+        if not source.exists():
+            raise RecordError(f"there is no file {source}")
+        found.update({record.to_json(): record for record in RecordStore(source).read()})
+    added = [record for line, record in found.items() if line not in known]
+    store.append(added)
+    return len(added)

@@ -6,19 +6,21 @@ At a batch size: accuracy first, then interleaved timing, then memory. Or the cr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
+from benchmarks.comparison import Comparison
 from benchmarks.critical import Limits, critical_batch_size
 from benchmarks.methods import METHODS
 from benchmarks.process import WorkerProcess, open_worker
 from benchmarks.records import Quantity, Record, RecordStore, Status, cell_key
-from benchmarks.suites import Comparison
 from benchmarks.tasks import Computed
 
 FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
@@ -60,6 +62,7 @@ class Runner:
         memory_limit: Bytes that a worker may allocate; None for no limit.
         progress: Is told what happens.
         peer_python: The interpreter of peers.
+        workers: How many processes may run side by side, where they do not disturb each other.
         made: Records of this run.
     """
 
@@ -70,8 +73,13 @@ class Runner:
     memory_limit: int | None
     progress: Progress
     peer_python: Path
+    workers: int = 1
     made: list[Record] = field(default_factory=list, init=False)
     _done: dict[str, Record] = field(init=False)
+    _open: set[WorkerProcess] = field(default_factory=set, init=False)
+    _references: dict[str, Answer] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _is_stopped: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Find what an earlier run on this commit and machine has left."""
@@ -84,54 +92,90 @@ class Runner:
     def run(self, comparisons: list[Comparison]) -> None:
         """Measure everything that is not done yet.
 
+        Times come first, one comparison after the other and by themselves. References before, and
+        memory and searches after them run side by side.
+
         Args:
             comparisons: What to measure.
         """
-        for comparison in comparisons:
-            pending = {
-                quantity: [
-                    m for m in comparison.methods if not self._is_done(comparison, m, quantity)
-                ]
-                for quantity in comparison.quantities
-            }
-            count = sum(map(len, pending.values()))
+        pending = [(comparison, self._pending(comparison)) for comparison in comparisons]
+        for comparison, cells in pending:
+            count = sum(map(len, cells.values()))
             self.progress(comparison.title, num_cells([comparison]) - count)
-            if not count:
-                continue
-            if comparison.limits is not None:
-                self._search(comparison, comparison.limits, pending[Quantity.CRITICAL])
-            else:
-                self._measure(comparison, pending)
+        left = [(comparison, cells) for comparison, cells in pending if any(cells.values())]
+        measured = [c for c, cells in left if c.limits is None]
+        self._side_by_side({_reference_key(c): partial(self._make_reference, c) for c in measured})
+        jobs: dict[Any, Callable[[], object]] = {}
+        for comparison, cells in left:
+            failed: dict[str, Answer] = {}
+            if comparison.limits is None:
+                reference = self._references[_reference_key(comparison)]
+                failed = self._accuracy_and_time(comparison, cells, reference)
+            for quantity, measure in self._measures(comparison, failed).items():
+                for method in cells[quantity]:
+                    jobs[comparison, method] = partial(measure, method)
+        self._side_by_side(jobs)
 
-    def _measure(self, comparison: Comparison, pending: dict[Quantity, list[str]]) -> None:
-        """Accuracy, time and memory."""
-        reference = self._reference(comparison)
-        failed = self._accuracy_and_time(comparison, pending, reference)
-        for method in pending[Quantity.MEMORY]:
-            self._tell(comparison, method, Quantity.MEMORY)
-            answer = failed.get(method) or self._memory_of_runs(comparison, method)
-            self._store([self._record(comparison, method, Quantity.MEMORY, answer)])
+    def _pending(self, comparison: Comparison) -> dict[Quantity, list[str]]:
+        return {
+            quantity: [m for m in comparison.methods if not self._is_done(comparison, m, quantity)]
+            for quantity in comparison.quantities
+        }
 
-    def _search(self, comparison: Comparison, limits: Limits, methods: list[str]) -> None:
+    def _measures(
+        self, comparison: Comparison, failed: dict[str, Answer]
+    ) -> dict[Quantity, Callable[[str], None]]:
+        """What can be measured beside others."""
+        if comparison.limits is not None:
+            return {Quantity.CRITICAL: partial(self._search, comparison, comparison.limits)}
+        return {Quantity.MEMORY: partial(self._measure_memory, comparison, failed)}
+
+    def _side_by_side(self, jobs: Mapping[Any, Callable[[], object]]) -> None:
+        """Run jobs in as many threads as there may be workers; each waits for its process."""
+        if self.workers == 1:
+            for job in jobs.values():
+                job()
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                for done in as_completed([pool.submit(job) for job in jobs.values()]):
+                    done.result()
+            except BaseException:
+                self._is_stopped = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in [*self._open]:
+                    worker.kill()
+                raise
+
+    def _measure_memory(
+        self, comparison: Comparison, failed: dict[str, Answer], method: str
+    ) -> None:
+        self._tell(comparison, method, Quantity.MEMORY)
+        answer = failed.get(method) or self._memory_of_runs(comparison, method)
+        self._store([self._record(comparison, method, Quantity.MEMORY, answer)])
+
+    def _search(self, comparison: Comparison, limits: Limits, method: str) -> None:
         """The critical batch size; each probe is a record, which a later run need not repeat."""
-        for method in methods:
-            probe = partial(self._probe, comparison, limits, method)
-            answer = critical_batch_size(probe, limits)
-            self._store([self._record(comparison, method, Quantity.CRITICAL, answer)])
+        probe = partial(self._probe, comparison, limits, method)
+        answer = critical_batch_size(probe, limits)
+        self._store([self._record(comparison, method, Quantity.CRITICAL, answer)])
 
-    def _probe(self, comparison: Comparison, limits: Limits, method: str, size: int) -> Answer:
+    def _probe(
+        self, comparison: Comparison, limits: Limits, method: str, size: int, attempt: int
+    ) -> Answer:
         """Whether a batch size fits into the budget, in a process of its own."""
         probed = replace(comparison, batch_size=size)
-        who = (comparison.suite, comparison.problem, method)
-        known = self._done.get(cell_key(*who, Quantity.PROBE.value, probed.parameters))
+        parameters = probed.parameters | ({"attempt": attempt} if attempt > 1 else {})
+        who = (comparison.suite, comparison.problem, method, Quantity.PROBE)
+        known = self._done.get(cell_key(*who, parameters))
         if known is not None:
             return {"status": known.status, "samples": known.samples, "reason": known.reason}
         self._tell(probed, method, Quantity.PROBE)
-        with open_worker(probed, method, limits.budget, self.peer_python) as worker:
+        with self._worker(probed, method, limits.budget) as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("probe", self.timeout)
-        self._store([self._record(probed, method, Quantity.PROBE, answer)])
+        self._store([self._make(*who, parameters, answer)])
         return answer
 
     def _accuracy_and_time(
@@ -217,40 +261,64 @@ class Runner:
     def _memory_of_runs(self, comparison: Comparison, method: str) -> Answer:
         """Peaks of some processes, for what an allocator keeps varies; of one if that is slow."""
         begin = perf_counter()
-        answer = self._memory(comparison, method)
+        answer = self._memory(comparison, method, further=True)
         for _ in range(1, min(comparison.repeats, MIN_SAMPLES)):
             if answer["status"] != Status.OK.value or perf_counter() - begin > self.patience:
                 break
             another = self._memory(comparison, method)
             samples = [*answer["samples"], *another.get("samples", [])]
-            answer = {**another, "samples": samples}
+            details = {**answer.get("details", {}), **another.get("details", {})}
+            answer = {**another, "samples": samples, "details": details}
         return answer
 
-    def _memory(self, comparison: Comparison, method: str) -> Answer:
+    def _memory(self, comparison: Comparison, method: str, further: bool = False) -> Answer:
+        """Peak memory in a process of its own, and other figures of it from further runs."""
         with self._worker(comparison, method) as worker:
-            started = worker.start(self.timeout)
-            if started["status"] != Status.OK.value:
-                return started
-            return worker.ask("memory", self.timeout)
+            answer = worker.start(self.timeout)
+            if answer["status"] == Status.OK.value:
+                answer = worker.ask("memory", self.timeout)
+            if further and answer["status"] == Status.OK.value:
+                more = worker.ask("footprint", self.timeout)
+                reason = {"footprint": more["reason"]} if "reason" in more else {}
+                details = {**answer.get("details", {}), **more.get("details", {}), **reason}
+                answer = {**answer, "details": details}
+        return answer
 
-    def _reference(self, comparison: Comparison) -> Answer:
-        """The float64 result of a problem, computed once and kept as a record."""
-        parameters, quantity = _reference_parameters(comparison), _reference_quantity(comparison)
-        who = ("reference", comparison.problem, "reference", quantity)
-        key = cell_key(*who, parameters)
-        if key in self._done and self._done[key].status is Status.OK:
-            known = self._done[key]
-            return {"status": Status.OK.value, "samples": known.samples, "details": known.details}
+    def _make_reference(self, comparison: Comparison) -> None:
+        """The float64 result of a problem, computed once and kept as a record.
+
+        A preconditioned gradient has none, since each preconditioner gives another.
+        """
+        key, parameters = _reference_key(comparison), _reference_parameters(comparison)
+        self._references[key] = {"status": Status.OK.value, "samples": [], "details": {}}
+        if comparison.task.computed is Computed.PRECONDITIONED:
+            return
+        known = self._done.get(key)
+        if known is not None and known.status is Status.OK:
+            self._references[key] |= {"samples": known.samples, "details": known.details}
+            return
+        quantity = _reference_quantity(comparison)
         self._tell(comparison, "reference", quantity)
         with self._worker(comparison, "gram") as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("reference", self.timeout)
+        self._references[key] = answer
+        who = ("reference", comparison.problem, "reference", quantity)
         self._store([self._make(*who, parameters, answer)])
-        return answer
 
-    def _worker(self, comparison: Comparison, method: str) -> WorkerProcess:
-        return open_worker(comparison, method, self.memory_limit, self.peer_python)
+    @contextlib.contextmanager
+    def _worker(
+        self, comparison: Comparison, method: str, budget: int | None = None
+    ) -> Iterator[WorkerProcess]:
+        """A process, known as long as it is open."""
+        limit = self.memory_limit if budget is None else budget
+        with open_worker(comparison, method, limit, self.peer_python) as worker:
+            self._open.add(worker)
+            try:
+                yield worker
+            finally:
+                self._open.discard(worker)
 
     def _record(
         self, comparison: Comparison, method: str, quantity: Quantity, answer: Answer
@@ -286,12 +354,15 @@ class Runner:
         )
 
     def _store(self, records: list[Record]) -> None:
-        self.store.append(records)
-        self.made += records
-        self._done.update({record.key: record for record in records})
-        counted = [record for record in records if record.quantity in COUNTED]
-        if counted:
-            self.progress("", len(counted))
+        with self._lock:
+            if self._is_stopped:  # what a killed process answered is no result
+                raise KeyboardInterrupt
+            self.store.append(records)
+            self.made += records
+            self._done.update({record.key: record for record in records})
+            counted = [record for record in records if record.quantity in COUNTED]
+            if counted:
+                self.progress("", len(counted))
 
     def _is_done(self, comparison: Comparison, method: str, quantity: Quantity) -> bool:
         key = cell_key(
@@ -325,16 +396,26 @@ def _rotated(answers: dict[str, Answer], by: int) -> list[tuple[str, Answer]]:
 
 
 def _reference_quantity(comparison: Comparison) -> Quantity:
-    """A step has a reference of its own; all else is checked against a spectrum."""
-    is_step = comparison.task.computed is Computed.NEWTON_STEP
-    return Quantity.STEP if is_step else Quantity.SPECTRUM
+    """Steps and derivatives have references of their own; all else is checked by a spectrum."""
+    quantities = {
+        Computed.NEWTON_STEP: Quantity.STEP,
+        Computed.DERIVATIVES: Quantity.DERIVATIVES,
+    }
+    return quantities.get(comparison.task.computed, Quantity.SPECTRUM)
 
 
 def _reference_parameters(comparison: Comparison) -> dict[str, Any]:
     """All but what does not matter for it."""
-    dropped = ("computed", "k", "repeats")
+    dropped = {"computed", "k", "repeats"}
+    if comparison.task.computed is Computed.DERIVATIVES:
+        dropped.remove("k")
     kept = {name: v for name, v in comparison.parameters.items() if name not in dropped}
     return kept | {"dtype": "float64"}
+
+
+def _reference_key(comparison: Comparison) -> str:
+    who = ("reference", comparison.problem, "reference", _reference_quantity(comparison))
+    return cell_key(*who, _reference_parameters(comparison))
 
 
 def failures(records: list[Record]) -> Iterator[str]:

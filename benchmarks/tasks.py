@@ -20,8 +20,17 @@ class Computed(str, Enum):
 
     EIGENVALUES = "eigenvalues"
     PAIRS = "eigenpairs"
+    DERIVATIVES = "directional_derivatives"
+    """Per sample, along the leading eigenvectors."""
     NEWTON_STEP = "newton_step"
     GRAM = "gram_matrix"
+    DENSITY = "spectral_density"
+    PRECONDITIONED = "preconditioned_gradient"
+
+    @property
+    def is_about_leading(self) -> bool:
+        """Whether some leading eigenvectors are what it is about."""
+        return self in (Computed.PAIRS, Computed.DERIVATIVES)
 
 
 class Approximation(str, Enum):
@@ -55,7 +64,7 @@ class Task:
 
     Attributes:
         computed: The result.
-        k: Number of leading eigenpairs; None for any other result.
+        k: Number of leading eigenpairs or directions; None for any other result.
         approximation: Of the loss Hessian.
         subset: The samples that carry curvature.
         grouping: The blocks of the GGN.
@@ -69,10 +78,10 @@ class Task:
 
     def __post_init__(self) -> None:
         """Refuse a number of pairs without pairs, and pairs without their number."""
-        if (self.k is not None) != (self.computed is Computed.PAIRS):
+        if (self.k is not None) != self.computed.is_about_leading:
             raise ValueError(
-                f"Eigenpairs, and nothing else, need their number k; got k = {self.k} for "
-                f"{self.computed.value}."
+                "Eigenpairs and directional derivatives, and nothing else, need their number k; "
+                f"got k = {self.k} for {self.computed.value}."
             )
 
     @classmethod
@@ -127,6 +136,9 @@ class Task:
             Computed.PAIRS: f"{self.k} leading",
             Computed.NEWTON_STEP: "damped Newton step",
             Computed.GRAM: "Gram matrix",
+            Computed.DERIVATIVES: f"derivatives along {self.k} leading",
+            Computed.DENSITY: "spectral density",
+            Computed.PRECONDITIONED: "preconditioned gradient",
         }[self.computed]
         variants = [
             (self.approximation is Approximation.MONTE_CARLO, "Monte-Carlo"),

@@ -15,12 +15,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TextIO
 
 import torch
 
 from benchmarks.accuracy import Outcome, Reference
+from benchmarks.critical import BudgetMode
 from benchmarks.measure import (
     SHORTEST_SAMPLE,
     peak_bytes,
@@ -28,16 +30,19 @@ from benchmarks.measure import (
     says_out_of_memory,
     seconds_per_run,
     whole_peak_bytes,
+    whole_process_bytes,
 )
 from benchmarks.methods import METHODS, NotApplicableError
-from benchmarks.problems import PROBLEMS, Instance
+from benchmarks.own_problem import find_problem
+from benchmarks.problems import Instance
 from benchmarks.records import Status
 from benchmarks.reference import largest_residual, make_reference
 from benchmarks.tasks import Approximation, Task
+from benchmarks.tracker import AllocationTracker, tracked_peak
 
 PR_SET_PDEATHSIG = 1
 
-COMMANDS = ("reference", "accuracy", "time", "memory", "probe")
+COMMANDS = ("reference", "accuracy", "time", "memory", "footprint", "probe")
 """Methods of `Worker` that a parent may call."""
 
 
@@ -53,22 +58,28 @@ class Worker:
         device: str,
         threads: int,
         seed: int,
+        data_root: str | None = None,
+        budget: int | None = None,
     ) -> None:
         """Choose the method and problem; nothing is computed yet.
 
         Args:
-            problem: Name of the problem.
+            problem: Name of the problem, or ``path/to/file.py:function``.
             method: Name of the method.
             batch_size: ``N``.
             task: What is computed, as `Task.parameters` gives it.
             device: As torch names it.
             threads: For torch's operations.
             seed: For weights and data.
+            data_root: Where data sets are, if they are to be used.
+            budget: Bytes that the tensors of a probe may hold; None for no bound.
         """
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-        self._problem, self._method = PROBLEMS[problem], METHODS[method]
+        self._problem, self._method = find_problem(problem), METHODS[method]
+        self._data_root = None if data_root is None else Path(data_root)
+        self._budget = budget
         self._task = Task.from_parameters(task)
         self._batch_size, self._device, self._seed = batch_size, device, seed
         self._run: Callable[[], Outcome] | None = None
@@ -108,6 +119,7 @@ class Worker:
             tuple(facts.get("blocks", [len(reference)])),
             facts.get("exact_trace"),
             facts.get("trace_deviation"),
+            instance.num_parameters,
         )
         error, details = self._checked(outcome, instance, exact)
         del outcome
@@ -151,6 +163,15 @@ class Worker:
         peak = peak_bytes(run, self._device)
         return {"samples": [peak], "details": {"num_parameters": instance.num_parameters}}
 
+    def footprint(self) -> dict[str, Any]:
+        """Further figures of memory: what tensors hold, and what the whole process does."""
+        instance = self._instance(self._batch_size, torch.float32)
+        run = self._method.prepare(instance, self._task)
+        details = {"tensors": tracked_peak(run, _tensors_of(instance))}
+        if self._device == "cpu":
+            details["whole_process"] = whole_process_bytes(run)
+        return {"samples": [], "details": details}
+
     def probe(self) -> dict[str, Any]:
         """One run in this fresh process, to see whether it gets by on the memory it was given.
 
@@ -160,14 +181,27 @@ class Worker:
         instance = self._instance(self._batch_size, torch.float32)
         run = self._method.prepare(instance, self._task)
         begin = perf_counter()
-        outcome = run()
+        if self._budget is None:
+            outcome, peak = run(), None
+        else:
+            tracker = AllocationTracker(self._budget)
+            tracker.count(_tensors_of(instance))
+            with tracker:
+                outcome, peak = run(), tracker.peak
         seconds = perf_counter() - begin
         if not outcome.values.isfinite().all():
             raise ArithmeticError("the result is NaN or infinite")
-        return {"samples": [whole_peak_bytes(self._device)], "details": {"seconds": seconds}}
+        peak = whole_peak_bytes(self._device) if peak is None else peak
+        return {"samples": [peak], "details": {"seconds": seconds}}
 
     def _instance(self, batch_size: int, dtype: torch.dtype) -> Instance:
-        return self._problem.make(batch_size, self._device, dtype, self._seed)
+        return self._problem.make(batch_size, self._device, dtype, self._seed, self._data_root)
+
+
+def _tensors_of(instance: Instance) -> list[torch.Tensor]:
+    """What is there before a method runs."""
+    model = instance.model
+    return [*model.parameters(), *model.buffers(), instance.inputs, instance.targets]
 
 
 def main() -> None:
@@ -182,8 +216,11 @@ def main() -> None:
         name, arguments = command.pop("command"), command
         try:
             if name == "start":
-                _limit_memory(arguments.pop("memory_limit"), arguments.pop("on_device"))
-                worker = Worker(**arguments)
+                limit, by = arguments.pop("memory_limit"), arguments.pop("limited_by")
+                simulated = by == BudgetMode.SIMULATED.value
+                if limit is not None and not simulated:
+                    _limit_memory(limit, by)
+                worker = Worker(**arguments, budget=limit if simulated else None)
                 result: dict[str, Any] = {}
             elif name in COMMANDS:
                 result = getattr(worker, name)(**arguments)
@@ -215,20 +252,18 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
-def _limit_memory(limit: int | None, device: str | None) -> None:
+def _limit_memory(limit: int, by: str) -> None:
     """Let allocations beyond a limit fail, rather than the system kill the process.
 
     Args:
-        limit: Bytes; None for no limit.
-        device: The GPU that is meant; None for the memory of the process.
+        limit: Bytes.
+        by: Whose memory is meant: the process's, or that of a GPU, which is named.
     """
-    if limit is None:
-        return
-    if device is not None:
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(limit / total, 1.0), device)
-    else:
+    if by == BudgetMode.PROCESS.value:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    else:
+        total = torch.cuda.get_device_properties(by).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(limit / total, 1.0), by)
 
 
 def _die_with_parent() -> None:

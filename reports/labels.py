@@ -65,6 +65,32 @@ METHODS = {
         "Lanczos",
         "scipy's eigsh with a tolerance of 1e-3 on curvlinops' matrix-free GGN",
     ),
+    "gram_power_iteration": Entry(
+        "power iteration on the Gram matrix",
+        "power iteration, Gram",
+        "the same iteration on this library's Gram matrix instead of the GGN",
+    ),
+    "lobpcg": Entry(
+        "LOBPCG (scipy, curvlinops)",
+        "LOBPCG",
+        "scipy's lobpcg with a tolerance of 1e-3 on curvlinops' matrix-free GGN",
+    ),
+    "quadrature": Entry(
+        "stochastic Lanczos quadrature (curvlinops)",
+        "Lanczos quadrature",
+        "100 Lanczos steps from one random vector: Ritz values and weights for the density",
+    ),
+    "kfac_expand": Entry(
+        "K-FAC expand (curvlinops)",
+        "K-FAC expand",
+        "Kronecker factors of linear layers and convolutions, their damped inverses, and the "
+        "gradient times these",
+    ),
+    "kfac_reduce": Entry(
+        "K-FAC reduce (curvlinops)",
+        "K-FAC reduce",
+        "the same with shared positions summed up before the factors are formed",
+    ),
     "original": Entry(
         "vivit-for-pytorch 1.0.0",
         "original",
@@ -108,6 +134,10 @@ PROBLEMS = {
     "fmnist_2c2d": "Fashion-MNIST 2c2d",
     "cifar10_3c3d": "CIFAR-10 3c3d",
     "cifar10_resnet32": "CIFAR-10 ResNet-32",
+    "cifar10_resnet56": "CIFAR-10 ResNet-56",
+    "cifar10_wrn16_4": "CIFAR-10 Wide ResNet 16-4",
+    "cifar100_vgg16": "CIFAR-100 VGG-16",
+    "tiny_transformer": "small transformer",
     "cifar100_allcnnc": "CIFAR-100 All-CNN-C",
     "mlp_linear": "MLP of linear layers",
 }
@@ -118,6 +148,20 @@ SUITES = {
         "leading eigenpairs",
         "leading eigenpairs",
         "the k largest eigenvalues together with their eigenvectors",
+    ),
+    "derivatives": Entry(
+        "directional derivatives",
+        "directional derivatives",
+        "first and second derivatives per sample along the k leading eigenvectors",
+    ),
+    "newton": Entry("Newton step", "Newton step", "a damped step along the eigenvectors"),
+    "density": Entry(
+        "spectral density", "spectral density", "the distribution of all eigenvalues"
+    ),
+    "preconditioned": Entry(
+        "preconditioned gradient",
+        "preconditioned gradient",
+        "a gradient times the inverse of a Kronecker-factored curvature",
     ),
     "engine": Entry(
         "engine targets",
@@ -156,6 +200,9 @@ COMPUTED = {
     "eigenpairs": "leading eigenpairs",
     "newton_step": "damped Newton step",
     "gram_matrix": "Gram matrix",
+    "directional_derivatives": "directional derivatives",
+    "spectral_density": "spectral density",
+    "preconditioned_gradient": "preconditioned gradient",
 }
 
 VARIANTS = {
@@ -182,6 +229,9 @@ QUANTITIES = {
     Quantity.SPECTRUM.value: Entry("Spectrum", "Spectrum", "the GGN's eigenvalues"),
     Quantity.STEP.value: Entry(
         "Step", "Step", "random projections of the damped Newton step, to compare others with"
+    ),
+    Quantity.DERIVATIVES.value: Entry(
+        "Derivatives", "Derivatives", "directional derivatives, to compare others with"
     ),
     Quantity.PROBE.value: Entry(
         "Probe", "Probe", "whether a batch size fits into a budget, in a process of its own"
@@ -292,6 +342,8 @@ def method_colors(methods: Iterable[str]) -> dict[str, str]:
     colors |= {"lanczos": palette[4], "original": palette[3], "original_lean": palette[6]}
     colors |= {"backpropagation": "#a0a0a0", "matrix_product": "#c8c8c8"}
     colors |= {"matrix_memory": "#8a8a8a", "drop_in": "#1f3b73"}
+    colors |= {"lobpcg": palette[5], "gram_power_iteration": "#e3a15c", "quadrature": palette[8]}
+    colors |= {"kfac_expand": palette[9], "kfac_reduce": "#2e7d6b"}
     colors |= {YARDSTICK: "#6b6b6b", REFERENCE: "#000000"}
     spare = [palette[index] for index in (8, 9, 5)]
     unknown = [method for method in sorted_methods(methods) if method not in colors]

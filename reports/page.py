@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 
 from benchmarks.records import Quantity
-from reports import critical, labels, loading, ratios, scaling, tables, targets, units
+from reports import critical, labels, loading, paper, ratios, scaling, tables, targets, units
 from reports.environments import Environment
 from reports.figures import Plot
 from reports.headline import headline_table
@@ -100,7 +100,12 @@ def detail_tables(frame: pd.DataFrame) -> list[Table]:
     Returns:
         The tables in the order of the page.
     """
-    measured = [tables.time_table(frame), tables.memory_table(frame), tables.accuracy_table(frame)]
+    measured = [
+        paper.paper_table(frame),
+        tables.time_table(frame),
+        tables.memory_table(frame),
+        tables.accuracy_table(frame),
+    ]
     return [table for table in measured if len(table.shown)] + [tables.failure_table(frame)]
 
 

@@ -16,6 +16,9 @@ OK = Status.OK.value
 Statistic = Callable[[list[float]], float]
 """Of the samples of a measurement."""
 
+FURTHER_MEMORY = {"Tensors": "tensors", "Whole process": "whole_process"}
+"""Columns of the memory table, and where records have their figures."""
+
 SETTING_TITLES = {
     "environment": "Environment",
     "device": "Device",
@@ -114,11 +117,20 @@ def memory_table(frame: pd.DataFrame) -> Table:
     caption = (
         "Largest amount of memory in use during the computation, above what was in use before it "
         "(model and data are not counted), each time in a fresh process: allocators differ in "
-        "what they keep of what was freed."
+        "what they keep of what was freed. “Tensors” counts the bytes that tensors hold at once, "
+        "which is the same in every run, but misses what operators allocate inside; “whole "
+        "process” is the resident memory with all that was there before, sampled by "
+        "memory_profiler."
     )
     functions: dict[str, Statistic] = {"Median": _median, "Minimum": min, "Maximum": max}
-    table = _statistics(_rows(frame, Quantity.MEMORY), frame, functions, units.size, "bytes")
-    return _named(table, "memory", "Memory", caption, table.shown, table.measured)
+    rows = _rows(frame, Quantity.MEMORY)
+    table = _statistics(rows, frame, functions, units.size, "bytes")
+    for title, name in FURTHER_MEMORY.items():
+        sizes = [details.get(name) for details in rows["details"]]
+        table.raw[f"{name} [bytes]"] = pd.Series(sizes, dtype="Float64")
+        table.shown[title] = [units.NOTHING if s is None else units.size(s) for s in sizes]
+    measured = (*table.measured, *FURTHER_MEMORY)
+    return _named(table, "memory", "Memory", caption, table.shown, measured)
 
 
 def accuracy_table(frame: pd.DataFrame) -> Table:

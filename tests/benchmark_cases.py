@@ -22,6 +22,9 @@ TASKS = {
         Task.leading(3, subset=Subset.EIGHTH),
         Task(Computed.NEWTON_STEP),
         Task(Computed.GRAM),
+        Task(Computed.DERIVATIVES, 3),
+        Task(Computed.DENSITY),
+        Task(Computed.PRECONDITIONED),
     ]
 }
 

@@ -5,12 +5,16 @@ from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.methods.computations import DropIn
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
+from benchmarks.methods.gram_power_iteration import GramPowerIteration
+from benchmarks.methods.kfac import kfac_methods
 from benchmarks.methods.lanczos import Lanczos
+from benchmarks.methods.lobpcg import Lobpcg
 from benchmarks.methods.matrix_memory import MatrixMemory
 from benchmarks.methods.matrix_product import MatrixProduct
 from benchmarks.methods.naive_gram import NaiveGram
 from benchmarks.methods.original import Original
 from benchmarks.methods.power_iteration import PowerIteration
+from benchmarks.methods.quadrature import Quadrature
 from benchmarks.registry import Registry
 
 METHODS: Registry[Method] = Registry(
@@ -22,7 +26,11 @@ METHODS: Registry[Method] = Registry(
         Original(lean=True),
         NaiveGram(),
         PowerIteration(),
+        GramPowerIteration(),
         Lanczos(),
+        Lobpcg(),
+        Quadrature(),
+        *kfac_methods(),
         Gradient(),
         Backpropagation(),
         MatrixProduct(),

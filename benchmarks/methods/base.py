@@ -82,7 +82,9 @@ def refuse_others(method: Method, task: Task, computed: tuple[Computed, ...]) ->
 
 
 def refuse_combinations(method: Method, task: Task) -> None:
-    """Refuse what has no reference: variants of steps, and blocks of anything but eigenvalues.
+    """Refuse what has no reference: variants of anything but eigenvalues and leading pairs.
+
+    And blocks of anything but eigenvalues.
 
     Args:
         method: Who refuses.
@@ -91,10 +93,11 @@ def refuse_combinations(method: Method, task: Task) -> None:
     Raises:
         NotApplicableError: The task is such a combination.
     """
-    variant_of_step = task.computed is Computed.NEWTON_STEP and not task.is_plain
+    with_variants = (Computed.EIGENVALUES, Computed.PAIRS, Computed.GRAM)
+    variant = task.computed not in with_variants and not task.is_plain
     in_blocks = task.grouping is not Grouping.NETWORK and task.computed is not Computed.EIGENVALUES
-    if variant_of_step or in_blocks:
+    if variant or in_blocks:
         raise NotApplicableError(
-            f"{method.name} is measured for eigenvalues of blocks and for steps without "
-            f"approximation, not for: {task.title}."
+            f"{method.name} is measured for eigenvalues of blocks, and for steps, derivatives and "
+            f"densities without approximation, not for: {task.title}."
         )

@@ -47,8 +47,8 @@ class Computations(Method):
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Extend model and loss by BackPACK."""
         refuse_combinations(self, task)
-        if task.computed is Computed.GRAM:
-            raise NotApplicableError("The computations do not give their Gram matrix away.")
+        if task.computed in (Computed.GRAM, Computed.DENSITY, Computed.PRECONDITIONED):
+            raise NotApplicableError(f"The computations give no {task.title}.")
         package = self.package()
         torch.manual_seed(0)  # of the only generator that Monte-Carlo samples come from
         # of their own, for hooks stay: they are in the way of others that use the instance
@@ -97,6 +97,8 @@ class DropIn(Computations):
 def _computation(package: Any, task: Task, batch_size: int) -> Any:
     if task.computed is Computed.NEWTON_STEP:
         return package.DirectionalDampedNewtonComputation(warn_small_eigvals=0.0)
+    if task.computed is Computed.DERIVATIVES:
+        return package.DirectionalDerivativesComputation(warn_small_eigvals=0.0)
     whole = task.subset is Subset.WHOLE
     options = {
         "subsampling": None if whole else list(range(task.num_samples(batch_size))),
@@ -116,7 +118,7 @@ def _extensions(computation: Any) -> list[Any]:
 def _groups(model: nn.Module, task: Task) -> list[dict[str, Any]]:
     parameters = dict(model.named_parameters())
     options: dict[str, Any] = {}
-    if task.computed is Computed.PAIRS:
+    if task.computed.is_about_leading:
         options["criterion"] = lambda values: list(range(len(values)))[-(task.k or 0) :]
     if task.computed is Computed.NEWTON_STEP:
         options["criterion"] = lambda values: above_cutoff(values).nonzero().flatten().tolist()
@@ -130,6 +132,8 @@ def _groups(model: nn.Module, task: Task) -> list[dict[str, Any]]:
 def _outcome(results: list[Any], task: Task, details: dict[str, Any]) -> Outcome:
     if task.computed is Computed.NEWTON_STEP:
         return Outcome(torch.cat([s.flatten() for s in results[0]]), details=details)
+    if task.computed is Computed.DERIVATIVES:
+        return Outcome(torch.cat([x.flatten() for x in results[0]]), details=details)
     if task.computed is Computed.PAIRS:
         values, vectors = results[0]
         return Outcome(values, flat_vectors(vectors), details=details)

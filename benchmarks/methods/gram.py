@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.accuracy import Check, Outcome, Reference, check
 from benchmarks.conventions import above_cutoff, flat_vectors
-from benchmarks.methods.base import Method, refuse_combinations
+from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
 from benchmarks.problems import Instance
 from benchmarks.tasks import (
     NEWTON_DAMPING,
@@ -19,6 +19,10 @@ from benchmarks.tasks import (
     Subset,
     Task,
 )
+
+DRAWS_TOLERANCE = 1e-2
+"""Of sampled curvature: single precision decides near-ties of a max pooling otherwise than double,
+and one of few columns that goes another way changes a small block by 1e-3."""
 
 PAIRS_TOLERANCE = 5e-4
 """Of residuals of leading pairs. The library's Lanczos iteration ends at the square root of the
@@ -43,6 +47,8 @@ class Gram(Method):
         self, outcome: Outcome, instance: Instance, task: Task, reference: Reference
     ) -> Check:
         """As for all; leading pairs may come from an iteration that ends at a larger residual."""
+        if task.approximation is Approximation.MONTE_CARLO:
+            return check(outcome, task, reference, DRAWS_TOLERANCE)
         if task.computed is Computed.PAIRS:
             return check(outcome, task, reference, PAIRS_TOLERANCE)
         return super().check(outcome, instance, task, reference)
@@ -50,6 +56,10 @@ class Gram(Method):
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Import only: the forward pass belongs to the measured work."""
         refuse_combinations(self, task)
+        if task.computed is Computed.PRECONDITIONED:
+            raise NotApplicableError(
+                f"{self.name} is measured for all but Kronecker factors, not for: {task.title}."
+            )
         import vivit  # here, since the name is the original's in the environment of peers
 
         options = _options(vivit, instance, task)
@@ -88,5 +98,11 @@ def _compute(ggn: Any, task: Task) -> Outcome:
     if task.computed is Computed.NEWTON_STEP:
         step = ggn.newton_step(NEWTON_DAMPING, criterion=above_cutoff)
         return Outcome(torch.cat([s.flatten() for s in step.values()]), details=details)
+    if task.computed is Computed.DENSITY:
+        return Outcome(ggn.eigvalsh(), details=details)
+    if task.computed is Computed.DERIVATIVES:
+        found = ggn.directional_derivatives(k=task.k)
+        both = torch.cat([found.gammas.flatten(), found.lambdas.flatten()])
+        return Outcome(both, details=details)
     pairs = ggn.eigh(k=task.k)
     return Outcome(pairs.values, flat_vectors(pairs.vectors.values()), details=details)

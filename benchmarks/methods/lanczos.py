@@ -35,7 +35,7 @@ class Lanczos(Method):
         start = np.random.default_rng(0).standard_normal(instance.num_parameters, np.float32)
 
         def run() -> Outcome:
-            products = Counted(_operator(instance))
+            products = Counted(ggn_operator(instance))
             values, vectors = eigsh(products, k=task.k, which="LA", tol=TOLERANCE, v0=start)
             order = np.argsort(values)
             return Outcome(
@@ -64,7 +64,15 @@ class Counted(LinearOperator):
         return self._operator.matvec(v)
 
 
-def _operator(instance: Instance) -> LinearOperator:
+def ggn_operator(instance: Instance) -> LinearOperator:
+    """The matrix-free GGN for scipy.
+
+    Args:
+        instance: The problem.
+
+    Returns:
+        Shape ``[D, D]``, in single precision.
+    """
     operator = GGNLinearOperator(
         instance.model,
         instance.loss_func,

@@ -52,12 +52,12 @@ class PowerIteration(Method):
 
 
 def power_iteration(
-    ggn: GGN, k: int, generator: torch.Generator, like: Tensor
+    matrix: GGN | Tensor, k: int, generator: torch.Generator, like: Tensor
 ) -> tuple[Tensor, Tensor, list[int]]:
     """The ``k`` leading eigenpairs of a positive semi-definite operator.
 
     Args:
-        ggn: The operator.
+        matrix: The operator.
         k: Number of pairs.
         generator: For the random starts.
         like: A tensor of the dtype and device to use.
@@ -66,7 +66,7 @@ def power_iteration(
         Eigenvalues in the order found (descending but for errors), shape ``[k]``; eigenvectors,
         shape ``[k, D]``; and the number of iterations of each.
     """
-    size = ggn.shape[0]
+    size = matrix.shape[0]
     found = like.new_empty(0, size)
     values, iterations = [], []
     for _ in range(k):
@@ -75,7 +75,7 @@ def power_iteration(
         for count in range(1, MAX_ITERATIONS + 1):  # noqa: B007 - recorded after the loop
             v = v - found.T @ (found @ v)
             v = v / v.norm()
-            product = ggn @ v
+            product = matrix @ v
             last, value = value, float(v @ product)
             v = product / product.norm()
             if abs(value - last) < TOLERANCE * (abs(last) + 1e-6):

@@ -15,6 +15,8 @@ from benchmarks.accuracy import (
     Reference,
     check,
     check_trace,
+    density_error,
+    derivatives_error,
     sketch,
     spectral_error,
 )
@@ -80,6 +82,37 @@ def test_newton_step():
     step = -vectors @ ((vectors.T @ gradient) / damped)
     assert (reference.values - sketch(step)).norm() < 1e-10 * step.norm()
     assert facts["residual"] < 1e-10
+
+
+def test_derivatives():
+    problem = small_problem()
+    reference, facts = make_reference(problem, Task(Computed.DERIVATIVES, 3))
+    _, vectors = torch.linalg.eigh(dense(problem))
+    names = [name for name, _ in problem.model.named_parameters()]
+    rows = []
+    for n in range(len(problem.inputs)):
+        data = problem.inputs[n : n + 1], problem.targets[n : n + 1]
+        parts = problem.model, problem.loss_func, *data, names
+        gamma = oracle.gradient(*parts) @ vectors[:, -3:]
+        curvature = (vectors[:, -3:].T @ oracle.ggn(*parts) @ vectors[:, -3:]).diagonal()
+        rows.append(torch.stack([gamma, curvature]))
+    exact = torch.stack(rows, dim=1).flatten()
+    assert derivatives_error(reference.values, exact, 3) < 1e-10
+    assert derivatives_error(1.5 * reference.values, exact, 3) == pytest.approx(0.5)
+    assert facts["residual"] < 1e-9
+
+
+def test_distance_of_densities():
+    """Of two eigenvalues out of four: by hand, as areas between distribution functions."""
+    reference = Reference(torch.tensor([1.0, 3.0], dtype=torch.float64), (2,), size=4)
+    assert density_error(Outcome(torch.tensor([1.0, 3.0])), reference) == 0
+    assert density_error(Outcome(torch.tensor([1.0])), reference) == pytest.approx(3 / 4)
+    zeros = Outcome(torch.zeros(3), weights=torch.ones(3) / 3)
+    assert density_error(zeros, reference) == pytest.approx(1)
+    ritz = Outcome(torch.tensor([0.5, 2.5]), weights=torch.tensor([0.5, 0.5]))
+    # 1/4 from 0 to 2.5, 1/4 from 1 to 2.5, 1/4 from 2.5 to 3
+    expected = 0.5 * 0.5 + 0.5 * 0 + 0.25 * 1.5 + 0.25 * 0.5
+    assert density_error(ritz, reference) == pytest.approx(expected)
 
 
 def test_monte_carlo_knows_the_exact_trace():

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cli
+from benchmarks.comparison import Comparison
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
 from benchmarks.process import PEER_PYTHON, WorkerProcess
+from benchmarks.profiles import PROFILES
 from benchmarks.records import Quantity, RecordStore, Status
-from benchmarks.suites import PROFILES, SUITES, Comparison
+from benchmarks.suites import SUITES
 from benchmarks.tasks import Task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +73,11 @@ def test_run(tmp_path, capsys):
         (["--threads", "two"], "expected a positive whole number, got 'two'"),
         (["--budget", "4GB"], "expected a size such as 4GiB or 512MiB, got '4GB'"),
         (["--budget", "0MiB"], "expected a size such as 4GiB or 512MiB, got '0MiB'"),
+        (["--budget-mode", "guessed"], "invalid BudgetMode value: 'guessed'"),
+        (["--shard", "3/2"], "expected i/n with i from 1 to n, such as 2/8, got '3/2'"),
+        (["--shard", "0/2"], "expected i/n with i from 1 to n, such as 2/8, got '0/2'"),
+        (["--shard", "half"], "expected i/n with i from 1 to n, such as 2/8, got 'half'"),
+        (["--problem", "absent.py:make"], "there is no file 'absent.py'"),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys):
@@ -80,20 +87,21 @@ def test_wrong_arguments(arguments, message, capsys):
 
 
 @pytest.mark.parametrize(
-    ("given", "python", "threads"),
+    ("given", "python", "threads", "workers"),
     [
-        ([], PEER_PYTHON, 2),
-        (["--peer-python", "elsewhere/python"], Path.cwd() / "elsewhere" / "python", 2),
-        (["--threads", "1"], PEER_PYTHON, 1),
+        ([], PEER_PYTHON, 2, 1),
+        (["--peer-python", "elsewhere/python"], Path.cwd() / "elsewhere" / "python", 2, 1),
+        (["--threads", "1"], PEER_PYTHON, 1, 1),
+        (["--workers", "3"], PEER_PYTHON, 2, 3),
     ],
-    ids=["defaults", "interpreter of peers", "threads"],
+    ids=["defaults", "interpreter of peers", "threads", "workers"],
 )
-def test_settings_reach_the_runner(monkeypatch, tmp_path, given, python, threads):
+def test_settings_reach_the_runner(monkeypatch, tmp_path, given, python, threads, workers):
     class FakeRunner:
         made = ()
 
         def __init__(self, *arguments):
-            assert arguments[-1] == python
+            assert arguments[-2:] == (python, workers)
 
         def run(self, comparisons):
             assert {c.threads for c in comparisons} == {threads}
@@ -121,6 +129,68 @@ def test_budget(monkeypatch, tmp_path, text, size):
     output = str(tmp_path / "records.jsonl")
     run = ["run", "--profile", "critical", "--budget", text, "--output", output]
     assert cli.main(run) == 0
+
+
+OWN = """
+import torch
+from torch import nn
+
+def make(batch_size, device, dtype, seed):
+    X = torch.rand(batch_size, 3, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
+    return nn.Linear(3, 2).to(device, dtype), nn.MSELoss(), X, X[:, :2].contiguous()
+"""
+
+
+def test_a_problem_of_ones_own(tmp_path, monkeypatch, capsys):
+    """From another folder; what is recorded names no place of this machine."""
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    run = ["run", *SMALL, "--problem", "mine.py:make", "--batch-size", "5"]
+    assert cli.main([*run, "--method", "gram", "--output", "records.jsonl"]) == 0
+    records = RecordStore(tmp_path / "records.jsonl").read()
+    assert {r.status for r in records} == {Status.OK}
+    assert {(r.problem, r.parameters["data"]) for r in records} == {("mine.py:make", "own")}
+    (memory,) = [r for r in records if r.quantity is Quantity.MEMORY]
+    assert memory.details["num_parameters"] == 8
+    assert 0 < memory.details["tensors"] < 100_000 < memory.details["whole_process"]
+    assert str(tmp_path) not in str([{**vars(r), "environment": None} for r in records])
+    (tmp_path / "mine.py").write_text(OWN.replace("X, X[", "X[1:], X["))
+    assert cli.main(run) == 2
+    assert "was asked for 2 samples, but X has 1" in capsys.readouterr().err
+
+
+def test_a_dry_run_measures_nothing(tmp_path, capsys):
+    output = tmp_path / "records.jsonl"
+    assert cli.main(["run", "--profile", "laptop", "--dry-run", "--output", str(output)]) == 0
+    shown = capsys.readouterr().out
+    assert "cifar10_3c3d N=128 all eigenvalues: gram, drop_in, gradient" in shown
+    assert " cells in " in shown
+    assert not output.exists()
+
+
+def test_data_that_is_not_there_ends_at_once(tmp_path, capsys):
+    run = ["run", "--problem", "cifar10_3c3d", "--data-root", str(tmp_path)]
+    assert cli.main([*run, "--output", str(tmp_path / "records.jsonl")]) == 2
+    assert "error: " in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_merge(tmp_path, capsys):
+    output, joined = tmp_path / "records.jsonl", tmp_path / "all.jsonl"
+    run = ["run", *SMALL, "--method", "gradient", "--repeats", "1", "--output", str(output)]
+    assert cli.main(run) == 0
+    assert cli.main(["merge", str(joined), str(output)]) == 0
+    assert RecordStore(joined).read() == RecordStore(output).read()
+    assert "4 added" in capsys.readouterr().out
+    assert cli.main(["merge", str(joined), str(tmp_path / "absent.jsonl")]) == 2
+
+
+def test_what_a_failing_process_said_is_kept():
+    with WorkerProcess(replace(COMPARISON, problem="absent"), "gram", None) as worker:
+        answer = worker.start(60)
+    assert answer["status"] == "error"
+    assert "Unknown problem 'absent'" in answer["details"]["stderr"]
+    assert str(ROOT) not in answer["details"]["stderr"]
 
 
 def test_a_budget_beyond_the_machine(capsys):
@@ -202,7 +272,7 @@ def test_answers_that_are_not_json_are_errors(monkeypatch):
 def test_worker_that_is_slow_is_killed():
     with WorkerProcess(COMPARISON, "gram", None) as worker:
         answer = worker.start(0.01)
-        assert answer == {"status": "timeout", "reason": "start took more than 0.01 s"}
+        assert (answer["status"], answer["reason"]) == ("timeout", "start took more than 0.01 s")
         worker._process.wait(10)
 
 

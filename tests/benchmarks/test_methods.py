@@ -1,11 +1,13 @@
 """Every method computes what it says, on a problem small enough for the dense oracle."""
 
 import copy
+from dataclasses import replace
 
 import oracle
 import pytest
 import torch
 from benchmark_cases import TASKS, regression_problem, small_problem
+from torch import nn
 
 from benchmarks.accuracy import Outcome, Reference
 from benchmarks.measure import peak_bytes, runs_per_sample, seconds_per_run
@@ -18,19 +20,31 @@ from vivit import GGN
 
 EMPTY = Reference.single(torch.empty(0))
 DONE_BY = {
-    "gram": set(TASKS),
+    "gram": set(TASKS) - {"preconditioned gradient"},
     "naive_gram": {"all eigenvalues", "Gram matrix"},
     "power_iteration": {"1 leading", "3 leading"},
+    "gram_power_iteration": {"1 leading", "3 leading"},
     "lanczos": {"1 leading", "3 leading"},
+    "lobpcg": {"1 leading", "3 leading"},
+    "quadrature": {"spectral density"},
+    "kfac_expand": {"preconditioned gradient"},
+    "kfac_reduce": {"preconditioned gradient"},
 }
-TOLERANCES = {"power_iteration": 2e-2, "lanczos": 1e-3}
+TOLERANCES = {
+    "power_iteration": 2e-2,
+    "gram_power_iteration": 2e-2,
+    "lanczos": 1e-3,
+    "lobpcg": 1e-3,
+    "quadrature": 1.0,
+}
+IN_SINGLE_PRECISION = ("lanczos", "lobpcg")
 
 
 @pytest.mark.parametrize("title", TASKS)
 @pytest.mark.parametrize("name", DONE_BY)
 def test_methods_agree_with_the_reference(name, title):
     """Or refuse, in words; a second run is not disturbed by the first."""
-    dtype = torch.float32 if name == "lanczos" else torch.float64
+    dtype = torch.float32 if name in IN_SINGLE_PRECISION else torch.float64
     problem, task = small_problem(dtype, batch_size=16), TASKS[title]
     if title not in DONE_BY[name]:
         with pytest.raises(
@@ -78,9 +92,11 @@ def test_memory_of_the_matrices_refuses_what_has_none():
         METHODS["matrix_memory"].prepare(small_problem(), Task(Computed.GRAM))
 
 
-@pytest.mark.parametrize("name", ["gram", "power_iteration", "lanczos"])
+@pytest.mark.parametrize(
+    "name", ["gram", "power_iteration", "gram_power_iteration", "lanczos", "lobpcg"]
+)
 def test_eigenvectors(name):
-    problem = small_problem(torch.float32 if name == "lanczos" else torch.float64)
+    problem = small_problem(torch.float32 if name in IN_SINGLE_PRECISION else torch.float64)
     outcome = METHODS[name].prepare(problem, Task.leading(3))()
     assert outcome.vectors.shape == (3, problem.num_parameters)
     residual = largest_residual(problem, outcome.values, outcome.vectors)
@@ -93,6 +109,31 @@ def test_lanczos_counts_its_products():
     assert outcome.values.dtype is torch.float32
     assert (outcome.values.diff() > 0).all()
     assert outcome.details["products"] >= 4
+
+
+def test_quadrature_weighs_what_it_finds():
+    """Weights sum up to one; the mean that they give is that of the eigenvalues by and large."""
+    problem = small_problem(batch_size=16)
+    outcome = METHODS["quadrature"].prepare(problem, Task(Computed.DENSITY))()
+    assert float(outcome.weights.sum()) == pytest.approx(1)
+    assert outcome.details["products"] == len(outcome.values) == problem.num_parameters
+
+
+def test_kfac_of_one_sample_and_one_layer():
+    """Then it is the GGN, but for the damping of its factors: ``(A + a I) x (B + b I)``."""
+    problem = regression_problem().first(1)
+    linear = problem.model[0].requires_grad_(False)
+    problem = replace(problem, model=nn.Sequential(linear, problem.model[2]))
+    layer, x = problem.model[1], problem.model[0](problem.inputs)[0].detach()
+    outcome = METHODS["kfac_expand"].prepare(problem, Task(Computed.PRECONDITIONED))()
+    a, b = torch.outer(x, x), torch.eye(2).double()  # the loss Hessian of a mean of two squares
+    pi = ((2 * a.trace()) / (5 * b.trace())) ** 0.5
+    root = 1e-3**0.5
+    a = a + pi * root * torch.eye(5)
+    b = b + root / pi * torch.eye(2)
+    error = layer(x) - problem.targets[0]
+    weight = -torch.linalg.solve(b, torch.outer(error, x)) @ torch.linalg.inv(a)
+    assert torch.allclose(outcome.values[:10], weight.flatten())
 
 
 def test_backpropagation_gives_the_factor_at_the_first_layer():

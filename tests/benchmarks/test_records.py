@@ -1,10 +1,20 @@
 """Records survive what happens to files."""
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
-from benchmarks.records import SCHEMA, Quantity, Record, RecordError, RecordStore, Status
+from benchmarks.records import (
+    SCHEMA,
+    Quantity,
+    Record,
+    RecordError,
+    RecordStore,
+    Status,
+    merge,
+)
 
 
 def record(**changes):
@@ -92,3 +102,34 @@ def test_corrupt_line_is_named(tmp_path, line, message):
 def test_numbers_that_json_lacks_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         record(samples=[float("nan")]).to_json()
+
+
+def append_many(path, name):
+    for i in range(20):
+        RecordStore(path).append([record(method=name, samples=[float(i)] * 500)] * 3)
+
+
+def test_two_writers_do_not_interleave(tmp_path):
+    path, names = tmp_path / "records.jsonl", ["gram", "gradient", "lanczos"]
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:
+        list(pool.map(append_many, [path] * 3, names))
+    records = RecordStore(path).read()
+    assert len(records) == 180
+    for name in names:
+        own = [r.samples[0] for r in records if r.method == name]
+        assert own == sorted(own)
+
+
+def test_merge_adds_each_record_once(tmp_path):
+    target, *files = (tmp_path / f"{name}.jsonl" for name in ("all", "a", "b"))
+    contents = [
+        [record(), record(method="gradient")],
+        [record(method="gradient"), record(time="x")],
+    ]
+    for file, records in zip(files, contents, strict=True):
+        RecordStore(file).append(records)
+    assert merge(target, files) == 3
+    assert RecordStore(target).read() == [*contents[0], record(time="x")]
+    assert merge(target, files) == merge(target, [target, *files]) == 0
+    with pytest.raises(RecordError, match=r"there is no file .*absent"):
+        merge(target, [tmp_path / "absent.jsonl"])

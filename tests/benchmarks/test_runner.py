@@ -1,15 +1,19 @@
 """The runner, on workers that follow a script instead of measuring."""
 
 import itertools
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 
 from benchmarks import runner as runner_module
+from benchmarks.comparison import Comparison
 from benchmarks.critical import Limits
+from benchmarks.profiles import PROFILES
 from benchmarks.records import Quantity, RecordStore, Status
 from benchmarks.runner import Runner, failures, num_cells
-from benchmarks.suites import PROFILES, SUITES, Comparison, select
+from benchmarks.suites import SUITES
 from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
 
 COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram", "gradient"), 8, Task(), repeats=3)
@@ -46,6 +50,9 @@ class ScriptedWorker:
         count = sum(entry == (self.method, command) for entry in self.log)
         return {"status": "ok", "samples": [float(count)], "details": {}, **answer}
 
+    def kill(self):
+        self.log.append((self.method, "killed"))
+
     def close(self):
         self.closed = True
         self.log.append((self.method, "closed"))
@@ -55,7 +62,7 @@ class ScriptedWorker:
 def make(tmp_path, monkeypatch):
     """Make runners on one file of records, with a script for the workers."""
 
-    def make(script=None, place=PLACE, patience=1e9):
+    def make(script=None, place=PLACE, patience=1e9, workers=1):
         class Worker(ScriptedWorker):
             pass
 
@@ -71,6 +78,7 @@ def make(tmp_path, monkeypatch):
             1000,
             lambda what, n: told.append((what, n)),
             tmp_path / "python",
+            workers,
         )
         return runner, Worker.log, told
 
@@ -313,30 +321,62 @@ def test_a_probe_that_fails_otherwise_ends_the_search(make):
     assert [line.split(":")[-1] for line in failures(runner.made)] == [" bug", " bug"]
 
 
-def test_select():
-    grid = PROFILES["quick"].comparisons()
-    assert select(grid) == grid
-    chosen = select(grid, ["leading"], ["digits_cnn"], ["gram"], device="cuda", repeats=None)
-    assert chosen == [
-        Comparison(
-            "leading",
-            "digits_cnn",
-            ("gram",),
-            128,
-            Task.leading(10),
-            grid[0].repeats,
-            device="cuda",
-        )
-    ]
-    assert select(grid, methods=["power_iteration"], suites=["eigenvalues"]) == []
-    assert select([COMPARISON, SEARCH], budget=7) == [
-        COMPARISON,
-        replace(SEARCH, limits=Limits(7, 500, 0.0)),
-    ]
-
-
 def test_profiles_use_suites_that_exist():
     for profile in PROFILES.values():
         for comparison in profile.comparisons():
             assert set(comparison.methods) <= set(SUITES[comparison.suite].methods)
             assert comparison.parameters["data"] in ("real", "synthetic")
+
+
+def test_side_by_side_but_for_times(make):
+    """Memory of two methods at once: each waits for the other to have begun."""
+    together = threading.Barrier(2, timeout=30)
+
+    def measured(batch_size, limit):
+        together.wait()
+        return {}
+
+    script = {(method, "memory"): measured for method in COMPARISON.methods}
+    runner, log, _ = make(script, workers=2)
+    runner.run([COMPARISON, replace(COMPARISON, suite="leading", task=Task.leading(1))])
+    commands = [command for _, command in log]
+    assert commands.count("reference") == 1
+    timed = [i for i, command in enumerate(commands) if command == "time"]
+    assert all(i > max(timed) for i, command in enumerate(commands) if command == "memory")
+    assert len(timed) == 12
+    assert all(record.status is Status.OK for record in runner.made)
+    assert len(runner.made) == 13
+
+
+def test_an_interrupt_ends_what_runs_side_by_side(make):
+    """No answer of a process that was killed becomes a record."""
+    begun = threading.Event()
+
+    def waiting(batch_size, limit):
+        begun.wait(30)
+        time.sleep(0.2)
+        return {"status": "error", "reason": "killed"}
+
+    def interrupted(batch_size, limit):
+        begun.set()
+        return KeyboardInterrupt()
+
+    script = {("gram", "memory"): waiting, ("gradient", "memory"): interrupted}
+    runner, log, _ = make(script, workers=2)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run([COMPARISON])
+    assert ("gram", "killed") in log
+    assert not [r for r in runner.made if r.quantity is Quantity.MEMORY]
+
+
+def test_further_figures_of_memory(make):
+    script = {
+        ("gram", "footprint"): {"samples": [], "details": {"tensors": 5, "whole_process": 9}},
+        ("gradient", "footprint"): {"status": "error", "reason": "no profiler"},
+    }
+    runner, _, _ = make(script)
+    runner.run([COMPARISON])
+    details = {r.method: r.details for r in runner.made if r.quantity is Quantity.MEMORY}
+    assert (details["gram"]["tensors"], details["gram"]["whole_process"]) == (5, 9)
+    assert details["gradient"]["footprint"] == "no profiler"
+    assert all(r.samples == [1, 2, 3] for r in runner.made if r.quantity is Quantity.MEMORY)

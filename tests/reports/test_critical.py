@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.suites import PROFILES, SUITES
+from benchmarks.profiles import PROFILES
+from benchmarks.suites import SUITES
 from benchmarks.targets import CRITICAL_TARGETS, critical_methods_by_cell
 from benchmarks.tasks import Task
 from reports import loading

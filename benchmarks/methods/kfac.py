@@ -1,0 +1,86 @@
+"""K-FAC: a preconditioned gradient, expand and reduce."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from curvlinops import FisherType, KFACInverseLinearOperator, KFACLinearOperator, KFACType
+from torch import Tensor, nn
+
+from benchmarks.accuracy import Check, Outcome, Reference
+from benchmarks.methods.base import Method, refuse_others
+from benchmarks.problems import Instance
+from benchmarks.tasks import Computed, Task
+
+DAMPING = 1e-3
+"""Split between the two factors of a layer by the heuristic of Martens and Grosse (2015)."""
+
+
+class Kfac(Method):
+    """Kronecker factors of the GGN, their damped inverses, and the gradient times these.
+
+    Eschenhagen et al., "Kronecker-factored approximate curvature for modern neural network
+    architectures" (2023), by curvlinops. The factors are those of the exact GGN, not of sampled
+    labels, so that the step can be checked. Of linear layers and convolutions only, which is what
+    curvlinops knows.
+    """
+
+    tolerance = 1e-2
+
+    def __init__(self, kind: str) -> None:
+        """Choose how shared weights are treated.
+
+        Args:
+            kind: Of `KFACType`.
+        """
+        self._kind = kind
+        self.name = f"kfac_{kind.lower()}"
+        self.description = (
+            f"K-FAC {kind.lower()} (curvlinops): factors, damped inverses, preconditioned gradient"
+        )
+
+    def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
+        """Find the parameters that it knows."""
+        refuse_others(self, task, (Computed.PRECONDITIONED,))
+        return lambda: self._step(instance)
+
+    def check(
+        self, outcome: Outcome, instance: Instance, task: Task, reference: Reference
+    ) -> Check:
+        """Norm of the error relative to the norm of the same step in float64."""
+        exact = self._step(instance.double()).values
+        error = float((outcome.values.double() - exact).norm() / exact.norm())
+        return Check(error, self.tolerance, "the same step in float64")
+
+    def _step(self, instance: Instance) -> Outcome:
+        parameters = _known(instance.model)
+        operator = KFACLinearOperator(
+            instance.model,
+            instance.loss_func,
+            parameters,
+            [(instance.inputs, instance.targets)],
+            check_deterministic=False,
+            fisher_type=FisherType.TYPE2,
+            kfac_approx=self._kind,
+        )
+        inverse = KFACInverseLinearOperator(operator, DAMPING, use_heuristic_damping=True)
+        loss = instance.loss_func(instance.model(instance.inputs), instance.targets)
+        gradient = torch.autograd.grad(loss, parameters)
+        step = torch.cat([s.flatten() for s in inverse @ [*gradient]])
+        return Outcome(-step, details={"preconditioned_parameters": len(step)})
+
+
+def kfac_methods() -> list[Kfac]:
+    """Both approximations."""
+    return [Kfac(KFACType.EXPAND), Kfac(KFACType.REDUCE)]
+
+
+def _known(model: nn.Module) -> list[Tensor]:
+    return [
+        p
+        for module in model.modules()
+        if isinstance(module, (nn.Linear, nn.Conv2d))
+        for p in module.parameters(recurse=False)
+        if p.requires_grad
+    ]

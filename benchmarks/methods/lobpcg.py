@@ -1,0 +1,55 @@
+"""Baseline: LOBPCG on curvlinops' matrix-free GGN."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import lobpcg
+
+from benchmarks.accuracy import Outcome
+from benchmarks.methods.base import Method, refuse_others
+from benchmarks.methods.lanczos import TOLERANCE, Counted, ggn_operator
+from benchmarks.problems import Instance
+from benchmarks.tasks import Computed, Task
+
+MAX_ITERATIONS = 100
+
+
+class Lobpcg(Method):
+    """Leading eigenpairs by a locally optimal block iteration, without a preconditioner.
+
+    Knyazev, "Toward the optimal preconditioned eigensolver" (2001). It ends when the residual of
+    every pair is below the tolerance times the largest Ritz value of the random start, which costs
+    a product with a block.
+    """
+
+    name = "lobpcg"
+    description = "scipy's LOBPCG (tol 1e-3, at most 100 iterations) on curvlinops' GGN"
+    tolerance = 1e-2
+
+    def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
+        """Draw the first block."""
+        refuse_others(self, task, (Computed.PAIRS,))
+        shape = (instance.num_parameters, task.k or 0)
+        start = np.random.default_rng(0).standard_normal(shape, np.float32)
+
+        def run() -> Outcome:
+            products = Counted(ggn_operator(instance))
+            block, _ = np.linalg.qr(start)
+            largest = float(np.linalg.norm(products.matmat(block), axis=0).max())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it did not converge: checked afterwards
+                values, vectors = lobpcg(
+                    products, block, tol=TOLERANCE * largest, maxiter=MAX_ITERATIONS
+                )
+            order = np.argsort(values)
+            return Outcome(
+                torch.from_numpy(values[order].astype(np.float32)),
+                torch.from_numpy(vectors[:, order].T.astype(np.float32).copy()),
+                details={"products": products.count},
+            )
+
+        return run

@@ -1,0 +1,50 @@
+"""Baseline: stochastic Lanczos quadrature, for the spectral density."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from curvlinops import GGNLinearOperator
+from curvlinops.papyan2020traces.spectrum import fast_lanczos
+
+from benchmarks.accuracy import Outcome
+from benchmarks.methods.base import Method, refuse_others
+from benchmarks.problems import Instance
+from benchmarks.tasks import Computed, Task
+
+NODES = 100
+"""Lanczos steps from one random vector: as in the Deep Curvature Suite."""
+
+
+class Quadrature(Method):
+    """Ritz values and weights of one Lanczos run on the matrix-free GGN.
+
+    Without reorthogonalization, by curvlinops, which follows Papyan, "Traces of class/cross-class
+    structure pervade deep learning spectra" (2020), algorithm 2.
+    """
+
+    name = "quadrature"
+    description = "stochastic Lanczos quadrature (curvlinops): 100 steps, one random vector"
+    tolerance = 1.0
+    """Distance of distributions, in means of the eigenvalues: that of nothing but zeros is one."""
+
+    def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
+        """Nothing to prepare."""
+        refuse_others(self, task, (Computed.DENSITY,))
+        steps = min(NODES, instance.num_parameters)
+
+        def run() -> Outcome:
+            operator = GGNLinearOperator(
+                instance.model,
+                instance.loss_func,
+                list(instance.model.parameters()),
+                [(instance.inputs, instance.targets)],
+                check_deterministic=False,
+            )
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                values, vectors = fast_lanczos(operator, steps)
+            return Outcome(values, weights=vectors[0] ** 2, details={"products": steps})
+
+        return run

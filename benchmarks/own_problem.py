@@ -1,0 +1,178 @@
+"""Problems of the user's own: ``path/to/file.py:function``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.problems import PROBLEMS, Instance, Problem
+
+SEPARATOR = ".py:"
+CONTRACT = (
+    "a function (batch_size, device, dtype, seed) that returns (model, loss_func, X, y), with a "
+    "mean as reduction of the loss"
+)
+
+
+class ProblemError(ValueError):
+    """A user's problem does not do what is expected of it."""
+
+
+@dataclass(frozen=True)
+class OwnProblem:
+    """A function in a file.
+
+    Attributes:
+        file: Where it is.
+        function: Its name.
+        sizes: None that vary.
+    """
+
+    file: Path
+    function: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> OwnProblem:
+        """Read ``path/to/file.py:function``.
+
+        Args:
+            text: What the user wrote.
+
+        Returns:
+            The problem; nothing of it has run.
+
+        Raises:
+            ProblemError: There is no such file.
+        """
+        path, _, function = text.rpartition(":")
+        file = Path(path).resolve()
+        if not file.is_file():
+            raise ProblemError(
+                f"Expected path/to/file.py:function, but there is no file {path!r}."
+            )
+        return cls(file, function)
+
+    @property
+    def name(self) -> str:
+        """Of file and function, for records."""
+        return f"{self.file.name}:{self.function}"
+
+    @property
+    def spec(self) -> str:
+        """What `parse` reads, with an absolute path."""
+        return f"{self.file}:{self.function}"
+
+    @property
+    def digest(self) -> str:
+        """Of the file's content: another one is another problem."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
+
+    def kind_of_data(self, root: Path | None) -> str:
+        """The user knows.
+
+        Args:
+            root: Does not matter.
+
+        Returns:
+            ``"own"``.
+        """
+        return "own"
+
+    def make(
+        self,
+        batch_size: int,
+        device: str,
+        dtype: torch.dtype,
+        seed: int,
+        root: Path | None = None,
+    ) -> Instance:
+        """Call the function and check what it returns.
+
+        Args:
+            batch_size: ``N``.
+            device: As torch names it.
+            dtype: Of parameters and inputs.
+            seed: For all that is random.
+            root: Does not matter.
+
+        Returns:
+            The instance, its model in evaluation mode.
+
+        Raises:
+            ProblemError: The function is missing, fails, or returns something else.
+        """
+        function = self._load()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                made = function(batch_size, torch.device(device), dtype, seed)
+            except Exception as error:
+                raise ProblemError(
+                    f"{self.name} failed with {type(error).__name__}: {error}. "
+                    f"Expected {CONTRACT}."
+                ) from error
+        return self._checked(made, batch_size, dtype)
+
+    def _load(self) -> Callable[..., Any]:
+        spec = importlib.util.spec_from_file_location(self.file.stem, self.file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise ProblemError(
+                f"{self.file.name} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        function = getattr(module, self.function, None)
+        if not callable(function):
+            there = sorted(n for n, x in vars(module).items() if callable(x) and n[0] != "_")
+            raise ProblemError(
+                f"{self.file.name} has no function {self.function!r}, only: "
+                f"{', '.join(there) or 'none'}. Expected {CONTRACT}."
+            )
+        return function
+
+    def _checked(self, made: Any, batch_size: int, dtype: torch.dtype) -> Instance:
+        kinds = (nn.Module, nn.Module, Tensor, Tensor)
+        got = made if isinstance(made, tuple) else (made,)
+        if len(got) != len(kinds) or not all(map(isinstance, got, kinds)):
+            found = ", ".join(type(x).__name__ for x in got)
+            raise ProblemError(f"{self.name} returned ({found}). Expected {CONTRACT}.")
+        model, loss_func, inputs, targets = got
+        if not len(inputs) == len(targets) == batch_size:
+            raise ProblemError(
+                f"{self.name} was asked for {batch_size} samples, but X has {len(inputs)} and y "
+                f"{len(targets)}."
+            )
+        wrong = sorted({str(p.dtype) for p in model.parameters() if p.dtype != dtype})
+        if wrong:
+            raise ProblemError(
+                f"{self.name} was asked for parameters of {dtype}, but some are of "
+                f"{', '.join(wrong)}: move the model by .to(device, dtype)."
+            )
+        return Instance(model.eval(), loss_func, inputs, targets)
+
+
+def find_problem(name: str) -> Problem | OwnProblem:
+    """A problem of the registry, or a user's own.
+
+    Args:
+        name: Of the registry, or ``path/to/file.py:function``.
+
+    Returns:
+        The problem.
+
+    Raises:
+        KeyError: There is none of that name.
+        ProblemError: There is no such file.
+    """
+    return OwnProblem.parse(name) if SEPARATOR in name else PROBLEMS[name]

@@ -1,0 +1,46 @@
+"""Shards as jobs, on this machine."""
+
+import sys
+
+import pytest
+
+from benchmarks import cli
+from benchmarks.cluster import Cluster, shard_files, submit
+from benchmarks.records import RecordStore, Status
+
+RUN = ["--profile", "smoke", "--method", "gradient", "--repeats", "1", "--threads", "1"]
+
+
+def test_jobs_and_their_records(tmp_path, capsys):
+    output = tmp_path / "all.jsonl"
+    command = ["submit", "--shards", "2", "--on", "local", "--wait", "--output", str(output)]
+    assert cli.main([*command, "--", *RUN]) == 0
+    records = RecordStore(output).read()
+    assert {r.status for r in records} == {Status.OK}
+    assert {r.suite for r in records} == {"eigenvalues", "leading", "reference"}
+    assert all(file.exists() for file in shard_files(output, 2))
+    assert f"Records: {output}, {len(records)} added" in capsys.readouterr().out
+
+
+def test_jobs_that_fail_are_told(tmp_path):
+    output = tmp_path / "all.jsonl"
+    jobs = submit(["--profile", "unknown"], 1, output, Cluster("local", 5))
+    with pytest.raises(RuntimeError, match=r"1 of 1 jobs failed.*all_jobs"):
+        cli.collect(output, 1, jobs)
+
+
+def test_wrong_arguments_end_before_any_job(tmp_path, capsys):
+    command = ["submit", "--shards", "2", "--on", "local", "--output", str(tmp_path / "x.jsonl")]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*command, "--", "--profile", "unknown"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*command, "--set", "nonsense", "--", *RUN])
+    assert "expected name=value, such as slurm_partition=gpu" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_without_submitit(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    command = ["submit", "--shards", "2", "--output", str(tmp_path / "x.jsonl")]
+    assert cli.main([*command, "--", *RUN]) == 2
+    assert "needs the extra cluster" in capsys.readouterr().err

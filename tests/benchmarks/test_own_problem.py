@@ -1,0 +1,69 @@
+"""Problems of the user's own: what is accepted, and what errors say."""
+
+import pytest
+import torch
+
+from benchmarks.own_problem import OwnProblem, ProblemError, find_problem
+from benchmarks.problems import PROBLEMS
+
+GOOD = """
+import torch
+from torch import nn
+
+def make(batch_size, device, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.rand(batch_size, 3, generator=generator).to(device, dtype)
+    y = torch.randint(4, (batch_size,), generator=generator).to(device)
+    return nn.Linear(3, 4).to(device, dtype), nn.CrossEntropyLoss(), X, y
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, function="make"):
+        file = tmp_path / "mine.py"
+        file.write_text(text)
+        return OwnProblem.parse(f"{file}:{function}")
+
+    return write
+
+
+def test_an_instance(write):
+    problem = write(GOOD)
+    state = torch.random.get_rng_state()
+    first, again = (problem.make(5, "cpu", torch.float64, 3) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert first.num_parameters == 16
+    assert first.inputs.shape == (5, 3)
+    assert first.inputs.dtype == torch.float64
+    assert torch.equal(first.model.weight, again.model.weight)
+    assert not first.model.training
+    assert problem.name == "mine.py:make"
+    assert find_problem(problem.spec) == problem
+    assert find_problem("digits_mlp") is PROBLEMS["digits_mlp"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("def make", "def other"), "has no function 'make', only: other"),
+        ("import nonsense", "mine.py cannot be imported: ModuleNotFoundError"),
+        ("def make(n): ...", "mine.py:make failed with TypeError.*Expected a function"),
+        (GOOD.replace("X, y\n", "X\n"), r"returned \(Linear, CrossEntropyLoss, Tensor\)"),
+        (GOOD.replace(", X, y\n", ", 1, y\n"), r"returned \(Linear, CrossEntropyLoss, int, Te"),
+        (GOOD.replace("(batch_size, 3", "(2, 3"), "asked for 5 samples, but X has 2 and y 5"),
+        (
+            GOOD.replace("nn.Linear(3, 4).to(device, dtype)", "nn.Linear(3, 4)"),
+            "asked for parameters of torch.float64, but some are of torch.float32",
+        ),
+    ],
+    ids=["name", "import", "signature", "three", "no tensor", "size", "dtype"],
+)
+def test_errors_say_what_is_expected(write, text, message):
+    with pytest.raises(ProblemError, match=message):
+        write(text).make(5, "cpu", torch.float64, 0)
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(ProblemError, match=r"there is no file 'absent.py'"):
+        OwnProblem.parse("absent.py:make")

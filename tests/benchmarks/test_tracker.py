@@ -1,0 +1,51 @@
+"""The deterministic count of bytes."""
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.tracker import AllocationTracker, tracked_peak
+
+KIB = 1024
+
+
+def zeros(kib):
+    return torch.zeros(kib * KIB // 4)
+
+
+def test_the_peak_is_what_lives_at_once():
+    def run():
+        a = zeros(8)
+        b = a + 1  # 16
+        del a
+        c = b.view(2, -1)  # no memory of its own
+        d = c * 2  # 16
+        del b, c, d
+        zeros(12)
+
+    assert tracked_peak(run, []) == 16 * KIB
+    assert tracked_peak(run, []) == 16 * KIB
+
+
+def test_what_was_there_does_not_count():
+    model, x = nn.Linear(64, 64), zeros(4).view(16, 64)
+    alone = tracked_peak(lambda: model(x).relu_(), [*model.parameters(), x])
+    assert alone == 16 * 64 * 4
+    counted = AllocationTracker()
+    counted.count([x])
+    assert counted.peak == 4 * KIB
+
+
+def test_backward_passes_count():
+    x = zeros(8).requires_grad_()
+    peak = tracked_peak(lambda: x.square().sum().backward(), [x])
+    assert peak >= 16 * KIB  # the square, and the gradient
+
+
+def test_a_budget_ends_in_the_error_of_a_real_one():
+    run = lambda: zeros(8) + zeros(8)  # noqa: E731
+    with AllocationTracker(budget=24 * KIB):
+        run()
+    with AllocationTracker(budget=24 * KIB - 1):
+        with pytest.raises(torch.OutOfMemoryError, match="exceed the simulated budget of 24575"):
+            run()
