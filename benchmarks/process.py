@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from benchmarks.comparison import Comparison
@@ -37,8 +38,21 @@ PEER_WORKER = ["-I", str(ROOT / "benchmarks" / "peer_worker.py")]
 """Arguments of that interpreter. Isolated, for our library has the original's name."""
 
 
+RETURNING = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_TOP_PAD_": "0",
+}
+"""Settings of glibc's allocator with which it gives back what tensors freed. By default it keeps
+more or less of it, by chance a tenth of the peak."""
+
+
 def open_worker(
-    comparison: Comparison, method: str, memory_limit: int | None, peer_python: Path
+    comparison: Comparison,
+    method: str,
+    memory_limit: int | None,
+    peer_python: Path,
+    returning: bool = False,
 ) -> WorkerProcess:
     """Start a worker in the environment of its method.
 
@@ -47,16 +61,18 @@ def open_worker(
         method: Name of the method.
         memory_limit: Bytes of data that it may allocate; None for no limit.
         peer_python: The interpreter of peers.
+        returning: Whether its allocator gives back what is freed, for figures of memory.
 
     Returns:
         The worker, or what stands for one whose environment does not exist.
     """
+    settings = RETURNING if returning else {}
     if not METHODS[method].is_peer:
-        return WorkerProcess(comparison, method, memory_limit)
+        return WorkerProcess(comparison, method, memory_limit, settings=settings)
     if not peer_python.exists():
         return AbsentWorker(peer_python)
     command = [str(peer_python), *PEER_WORKER]
-    return WorkerProcess(comparison, method, memory_limit, command)
+    return WorkerProcess(comparison, method, memory_limit, command, settings)
 
 
 class WorkerProcess:
@@ -68,6 +84,7 @@ class WorkerProcess:
         method: str,
         memory_limit: int | None,
         command: list[str] | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Start the process.
 
@@ -76,11 +93,13 @@ class WorkerProcess:
             method: Name of the method.
             memory_limit: Bytes of data that it may allocate; None for no limit.
             command: Of the process; by default this interpreter's worker.
+            settings: Environment variables to be set.
         """
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             command or WORKER,
             cwd=ROOT,
+            env={**os.environ, **settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

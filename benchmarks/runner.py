@@ -273,7 +273,7 @@ class Runner:
 
     def _memory(self, comparison: Comparison, method: str, further: bool = False) -> Answer:
         """Peak memory in a process of its own, and other figures of it from further runs."""
-        with self._worker(comparison, method) as worker:
+        with self._worker(comparison, method, returning=True) as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("memory", self.timeout)
@@ -309,11 +309,16 @@ class Runner:
 
     @contextlib.contextmanager
     def _worker(
-        self, comparison: Comparison, method: str, budget: int | None = None
+        self,
+        comparison: Comparison,
+        method: str,
+        budget: int | None = None,
+        returning: bool = False,
     ) -> Iterator[WorkerProcess]:
         """A process, known as long as it is open."""
         limit = self.memory_limit if budget is None else budget
-        with open_worker(comparison, method, limit, self.peer_python) as worker:
+        opened = open_worker(comparison, method, limit, self.peer_python, returning)
+        with opened as worker:
             self._open.add(worker)
             try:
                 yield worker

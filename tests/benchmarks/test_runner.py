@@ -26,7 +26,7 @@ class ScriptedWorker:
     log: list
     script: dict
 
-    def __init__(self, comparison, method, memory_limit, peer_python):
+    def __init__(self, comparison, method, memory_limit, peer_python, returning):
         self.method, self.closed = method, False
         self.batch_size, self.memory_limit = comparison.batch_size, memory_limit
 

@@ -4,6 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.comparison import Comparison
+from benchmarks.problems import PROBLEMS
+from benchmarks.process import open_worker
+from benchmarks.tasks import Computed, Task
 from benchmarks.tracker import AllocationTracker, tracked_peak
 
 KIB = 1024
@@ -49,3 +53,33 @@ def test_a_budget_ends_in_the_error_of_a_real_one():
     with AllocationTracker(budget=24 * KIB - 1):
         with pytest.raises(torch.OutOfMemoryError, match="exceed the simulated budget of 24575"):
             run()
+
+
+SIZES = {
+    "digits_mlp": 384,
+    "digits_cnn": 384,
+    "cifar10_3c3d": 48,
+    "fmnist_2c2d": 128,
+    "cifar10_resnet32": 8,
+    "cifar10_resnet56": 4,
+    "cifar100_allcnnc": 1,
+    "cifar100_vgg16": 1,
+    "cifar10_wrn16_4": 4,
+    "tiny_transformer": 32,
+    "mlp_linear": 512,
+    **{name: 64 for name in PROBLEMS if name.startswith("cnn_")},
+    "cnn_c10_w8": 256,
+    "cnn_c5_w16": 128,
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_agrees_with_resident_memory(name):
+    """What it misses, and buffers of libraries, are less than a tenth of the peak."""
+    task = Task(Computed.GRAM)
+    comparison = Comparison("engine", name, ("gram",), SIZES[name], task, 1, threads=2)
+    with open_worker(comparison, "gram", None, None, returning=True) as worker:
+        assert worker.start(60)["status"] == "ok"
+        (resident,) = worker.ask("memory", 120)["samples"]
+        tensors = worker.ask("footprint", 120)["details"]["tensors"]
+    assert tensors == pytest.approx(resident, rel=0.1)
