@@ -19,6 +19,9 @@ an eigenvalue next to the cut-off on the other side, which adds or drops a direc
 TRACE_DEVIATIONS = 5
 """Standard deviations that the trace of a Monte-Carlo GGN may be off the exact one."""
 
+WEIGHT_TOLERANCE = 1e-3
+"""Of the sum of the weights of a density, in single precision."""
+
 PROJECTIONS = 64
 
 
@@ -95,8 +98,7 @@ def check(outcome: Outcome, task: Task, reference: Reference, tolerance: float) 
         The error, relative to the largest eigenvalue of the block or to the norm of the step.
     """
     if task.computed is Computed.NEWTON_STEP:
-        projected = sketch(outcome.values)
-        error = float((projected - reference.values).norm() / reference.values.norm())
+        error = relative_error(sketch(outcome.values), reference.values)
         return Check(error, STEP_TOLERANCE, f"{PROJECTIONS} projections of the float64 step")
     if task.computed is Computed.DERIVATIVES:
         return Check(
@@ -158,6 +160,12 @@ def spectral_error(values: Tensor, reference: Tensor) -> float:
     return float((values.double().cpu() - expected).abs().max() / reference[-1])
 
 
+def relative_error(values: Tensor, reference: Tensor) -> float:
+    """Norm of the error relative to the norm of the reference."""
+    exact = reference.double().cpu()
+    return float((values.double().cpu() - exact).norm() / exact.norm())
+
+
 def derivatives_error(values: Tensor, reference: Tensor, k: int) -> float:
     """Error of directional derivatives whose directions are known up to their signs.
 
@@ -170,9 +178,12 @@ def derivatives_error(values: Tensor, reference: Tensor, k: int) -> float:
         The larger one of both kinds, each for the direction where it is largest: the norm of the
         error relative to the norm.
     """
-    pairs = (x.double().cpu().abs().reshape(2, -1, k) for x in (values, reference))
-    own, exact = pairs
-    return float(((own - exact).norm(dim=1) / exact.norm(dim=1)).max())
+    (slopes, curvatures), (exact, second) = (
+        x.double().cpu().reshape(2, -1, k) for x in (values, reference)
+    )
+    slopes = slopes * torch.sign((slopes * exact).sum(dim=0))  # one sign for each direction
+    pairs = ((slopes, exact), (curvatures, second))
+    return max(float(((x - y).norm(dim=0) / y.norm(dim=0)).max()) for x, y in pairs)
 
 
 def density_error(outcome: Outcome, reference: Reference) -> float:
@@ -184,11 +195,16 @@ def density_error(outcome: Outcome, reference: Reference) -> float:
 
     Returns:
         The first Wasserstein distance relative to the mean eigenvalue: 1 for nothing but zeros.
+
+    Raises:
+        ArithmeticError: The weights sum up to more than one.
     """
     values = outcome.values.double().cpu()
     weights = torch.full_like(values, 1 / reference.size)
     if outcome.weights is not None:
         weights = outcome.weights.double().cpu()
+    if weights.sum() > 1 + WEIGHT_TOLERANCE:
+        raise ArithmeticError(f"the weights of a density sum up to {float(weights.sum()):g}")
     exact = reference.values
     distance = wasserstein_distance(
         *(torch.cat([x.new_zeros(1), x]).numpy() for x in (values, exact)),

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import arguments as types
-from benchmarks.cluster import Cluster, collect, shard_files, submit
+from benchmarks.cluster import Cluster, JobsError, collect, shard_files, submit
 from benchmarks.comparison import Comparison, Selection
 from benchmarks.critical import BudgetMode
 from benchmarks.datasets import DataError
@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words of the command; by default the process's.
 
     Returns:
-        Exit code: 0 when done, 2 for a wrong argument or file, 130 when interrupted.
+        Exit code: 0 when done, 1 if jobs failed, 2 for a wrong argument or file, 130 when
+        interrupted.
     """
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -60,6 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (RecordError, ProblemError, DataError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except JobsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         again = "the same command goes on where this one stopped"
         print(f"\nInterrupted; all finished cells are kept, and {again}.", file=sys.stderr)
@@ -139,7 +143,7 @@ def _add_selection(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--budget-mode",
         type=BudgetMode,
-        choices=[*BudgetMode],
+        metavar="MODE",
         help="process: the system enforces the budget (default); simulated: a count of the bytes "
         "that tensors hold, the same on any machine",
     )
@@ -199,12 +203,15 @@ def _submit(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     profile = PROFILES[options.profile]
     comparisons = _selected(options, profile)
+    if not comparisons and options.shard[1] > 1:
+        print("There is nothing in this shard: there are more shards than comparisons.")
+        return 0
     if not comparisons:
         print("error: nothing in the profile matches the selection.", file=sys.stderr)
         return 2
-    _check_problems(options)
+    _check_problems(comparisons)
     memory = machine()["memory_bytes"]
-    if options.device == "cpu" and not _budgets_tell(comparisons, memory):
+    if options.device == "cpu" and not _budgets_tell(comparisons, memory // options.workers):
         return 2
     output = options.output or DEFAULT_FOLDER / f"{profile.name}.jsonl"
     store = RecordStore(output)
@@ -222,7 +229,7 @@ def _run(options: argparse.Namespace) -> int:
             environment(command_line()),
             profile.timeout,
             profile.patience,
-            int(MEMORY_FRACTION * memory),
+            int(MEMORY_FRACTION * memory / options.workers),
             progress,
             options.peer_python.absolute(),
             options.workers,
@@ -252,22 +259,25 @@ def _selected(options: argparse.Namespace, profile: Profile) -> list[Comparison]
     return selection.of(profile.comparisons())
 
 
-def _check_problems(options: argparse.Namespace) -> None:
+def _check_problems(comparisons: Iterable[Comparison]) -> None:
     """Make a small instance of what comes from outside, so that errors come at once.
 
     Raises:
         ProblemError: A user's problem does not do what is expected.
         DataError: A data set cannot be read.
     """
-    for name in options.problem or ():
+    chosen = {(c.source or c.problem, c.device, c.seed, c.data_root) for c in comparisons}
+    for name, device, seed, root in sorted(chosen, key=str):
         problem = find_problem(name)
-        if isinstance(problem, OwnProblem) or options.data_root is not None:
-            problem.make(2, options.device, torch.float32, 0, options.data_root)
+        if isinstance(problem, OwnProblem):
+            problem.check(device, seed)
+        elif root is not None:
+            problem.make(2, device, torch.float32, seed, root)
 
 
 def _show(comparisons: list[Comparison], profile: Profile, store: RecordStore) -> int:
     """What would be measured, and how long it may take."""
-    files = [store.path, *sorted(PUBLISHED.glob("*.jsonl"))]
+    files = [*sorted(PUBLISHED.glob("*.jsonl")), store.path]
     known = Estimate([record for file in files for record in RecordStore(file).read()])
     for line in known.lines(comparisons, profile.patience):
         print(line)
@@ -275,12 +285,14 @@ def _show(comparisons: list[Comparison], profile: Profile, store: RecordStore) -
 
 
 def _budgets_tell(comparisons: Iterable[Comparison], memory: int) -> bool:
-    """Whether budgets are below the machine's memory, so that it is they that run out."""
-    largest = max((c.limits.budget for c in comparisons if c.limits is not None), default=0)
+    """Whether budgets are below the memory that there is for each worker, so that they run out."""
+    real = [c.limits for c in comparisons if c.limits is not None]
+    largest = max((x.budget for x in real if x.mode is BudgetMode.PROCESS), default=0)
     if largest > memory:
         print(
-            f"error: a budget of {largest} bytes cannot be told from the memory of this machine, "
-            f"{memory} bytes: choose a smaller one by --budget.",
+            f"error: a budget of {largest} bytes cannot be told from the memory that this machine "
+            f"has for a worker, {memory} bytes: choose a smaller one by --budget, or fewer "
+            "--workers.",
             file=sys.stderr,
         )
     return largest <= memory

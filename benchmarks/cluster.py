@@ -6,6 +6,7 @@ there is no scheduler to keep alive beside the cluster's.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ INSTALL = (
 )
 
 
+class JobsError(RuntimeError):
+    """Jobs failed."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """Where jobs run.
@@ -36,12 +41,18 @@ class Cluster:
     minutes: int
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As submitit names them; times are no use on a node that others share."""
+        alone = {"slurm_exclusive": True} if self.kind == "slurm" else {}
+        return {"timeout_min": self.minutes, **alone, **self.settings}
+
 
 def submit(arguments: Sequence[str], shards: int, output: Path, cluster: Cluster) -> list[Any]:
-    """Start one job for each shard.
+    """Start one job for each shard, each on a node of its own; here, one job for all of them.
 
-    Each appends to a file of its own, next to the output; a job that is submitted again goes on
-    where its last one stopped.
+    Each shard appends to a file of its own, next to the output; a job that is submitted again goes
+    on where its last one stopped.
 
     Args:
         arguments: Of ``python -m benchmarks run``, without shard and output.
@@ -62,12 +73,14 @@ def submit(arguments: Sequence[str], shards: int, output: Path, cluster: Cluster
     folder = output.parent / f"{output.stem}_jobs"
     folder.mkdir(parents=True, exist_ok=True)
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster.kind)
-    executor.update_parameters(timeout_min=cluster.minutes, **cluster.settings)
+    executor.update_parameters(**cluster.parameters)
     commands = [
         [*arguments, "--shard", f"{i}/{shards}", "--output", str(file)]
         for i, file in enumerate(shard_files(output, shards), start=1)
     ]
-    return executor.map_array(run_shard, commands)
+    if cluster.kind == "local":  # one after the other, or they would be timed beside each other
+        return [executor.submit(run_shards, commands)]
+    return executor.map_array(run_shards, [[command] for command in commands])
 
 
 def shard_files(output: Path, shards: int) -> list[Path]:
@@ -84,16 +97,19 @@ def shard_files(output: Path, shards: int) -> list[Path]:
     return [folder / f"{output.stem}.{i:0{width}}.jsonl" for i in range(1, shards + 1)]
 
 
-def run_shard(arguments: list[str]) -> None:
+def run_shards(commands: list[list[str]]) -> None:
     """What a job does.
 
     Args:
-        arguments: Of ``python -m benchmarks run``.
+        commands: Arguments of ``python -m benchmarks run``, one after the other.
 
     Raises:
-        CalledProcessError: The run failed; its output is in the job's log.
+        CalledProcessError: A run failed; its output is in the job's log.
     """
-    subprocess.run([sys.executable, "-m", "benchmarks", "run", *arguments], cwd=ROOT, check=True)
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    for arguments in commands:
+        command = [sys.executable, "-m", "benchmarks", "run", *arguments]
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True)
 
 
 def collect(output: Path, shards: int, jobs: Sequence[Any]) -> int:
@@ -108,14 +124,19 @@ def collect(output: Path, shards: int, jobs: Sequence[Any]) -> int:
         Number of records that were added.
 
     Raises:
-        RuntimeError: Jobs failed; the records of the others are there all the same.
+        JobsError: Jobs failed; the records of the others are there all the same.
     """
-    errors = {job.job_id: job.exception() for job in jobs}
+    try:
+        errors = {job.job_id: job.exception() for job in jobs}
+    except KeyboardInterrupt:
+        for job in jobs:
+            job.cancel()
+        raise
     added = merge(output, [file for file in shard_files(output, shards) if file.exists()])
     failed = {job: error for job, error in errors.items() if error is not None}
     if failed:
         job, error = next(iter(failed.items()))
-        raise RuntimeError(
+        raise JobsError(
             f"{len(failed)} of {len(jobs)} jobs failed, {', '.join(failed)}; their logs are in "
             f"{output.parent / f'{output.stem}_jobs'}. The first, {job}: {error}"
         )

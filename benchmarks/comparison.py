@@ -29,6 +29,7 @@ class Comparison:
         seed: For weights, data and random starts.
         limits: Of the search for the critical batch size; None if the batch size is given.
         source: ``path/to/file.py:function`` of a user's own problem; None for one of ours.
+        digest: Of the content of its file, when it was selected.
         data_root: Where data sets are, if they are to be used instead of synthetic data.
     """
 
@@ -43,6 +44,7 @@ class Comparison:
     seed: int = 0
     limits: Limits | None = None
     source: str | None = None
+    digest: str | None = None
     data_root: Path | None = None
 
     @property
@@ -57,7 +59,7 @@ class Comparison:
         """What a record of it depends on."""
         limits = {} if self.limits is None else self.limits.parameters
         problem = find_problem(self.source or self.problem)
-        own = {"source": problem.digest} if isinstance(problem, OwnProblem) else {}
+        own = {} if self.digest is None else {"source": self.digest}
         return {
             "batch_size": self.batch_size,
             **self.task.parameters,
@@ -123,22 +125,21 @@ class Selection:
             comparisons: The grid.
 
         Returns:
-            Those that have a method left, each once.
+            Those that have a method left, each once with all of its methods.
         """
         changes = {name: value for name, value in self.settings.items() if value is not None}
-        selected: dict[Comparison, None] = {}
+        selected: dict[Comparison, dict[str, None]] = {}
         for comparison in comparisons:
-            methods = tuple(
-                m for m in comparison.methods if self.methods is None or m in self.methods
-            )
+            methods = [m for m in comparison.methods if self.methods is None or m in self.methods]
             if not methods or (self.suites is not None and comparison.suite not in self.suites):
                 continue
             for chosen in self._on_problems(comparison):
                 limited = chosen.with_limits(budget=self.budget, mode=self.budget_mode)
-                changed = replace(limited.at(self.batch_size), methods=methods, **changes)
-                selected[changed] = None
+                changed = replace(limited.at(self.batch_size), methods=(), **changes)
+                selected.setdefault(changed, {}).update(dict.fromkeys(methods))
         index, number = self.shard
-        return [*selected][index - 1 :: number]
+        found = [replace(comparison, methods=(*names,)) for comparison, names in selected.items()]
+        return found[index - 1 :: number]
 
     def _on_problems(self, comparison: Comparison) -> Iterator[Comparison]:
         if self.problems is None or comparison.problem in self.problems:
@@ -146,4 +147,5 @@ class Selection:
         for name in self.problems or ():
             problem = find_problem(name)
             if isinstance(problem, OwnProblem):
-                yield replace(comparison, problem=problem.name, source=problem.spec)
+                source, digest = problem.spec, problem.digest
+                yield replace(comparison, problem=problem.name, source=source, digest=digest)

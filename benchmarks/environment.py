@@ -88,7 +88,9 @@ def _changes() -> str | None:
     status = _git("status", "--porcelain", *code)
     if not status:
         return None
-    text = f"{status}\n{_git('diff', 'HEAD', *code)}"
+    untracked = (_git("ls-files", "--others", "--exclude-standard", *code) or "").splitlines()
+    contents = [hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in untracked]
+    text = f"{status}\n{_git('diff', 'HEAD', *code)}\n{contents}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -96,7 +98,7 @@ def _git(*arguments: str) -> str | None:
     try:
         return subprocess.run(
             ["git", *arguments],
-            cwd=Path(__file__).parent.parent,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=True,

@@ -32,26 +32,24 @@ class Estimate:
                 key = _key(problem, record.method, parameters)
                 self._seconds[key] = median(record.samples)
 
-    def seconds(self, comparison: Comparison, patience: float) -> float | None:
-        """Of a comparison, all methods together.
+    def seconds(self, comparison: Comparison, method: str, patience: float) -> float | None:
+        """Of all that is measured of a method.
 
         Args:
             comparison: What is measured.
+            method: Name of the method.
             patience: Seconds after which a slow method is not timed again.
 
         Returns:
-            An estimate; None if a method has not been measured before.
+            An estimate; None if it has not been measured before.
         """
-        total = START
-        for method in comparison.methods:
-            single = self._seconds.get(_key(comparison.problem, method, comparison.parameters))
-            if single is None:
-                return None
-            few = min(comparison.repeats, MIN_SAMPLES)
-            timed = min(comparison.repeats * single, max(patience, few * single))
-            memory = few if few * single < patience else 1
-            total += timed + (memory + RUNS_BESIDES) * single + (1 + memory) * START
-        return total
+        single = self._seconds.get(_key(comparison.problem, method, comparison.parameters))
+        if single is None:
+            return None
+        few = min(comparison.repeats, MIN_SAMPLES)
+        timed = min(comparison.repeats * single, max(patience, few * single))
+        processes = few if few * single < patience else 1
+        return timed + (processes + RUNS_BESIDES) * single + (1 + processes) * START
 
     def lines(self, comparisons: list[Comparison], patience: float) -> Iterator[str]:
         """The cells of a run for people, and its length.
@@ -63,23 +61,32 @@ class Estimate:
         Yields:
             A line for each comparison, and a summary.
         """
-        known = 0.0
-        unknown = 0
+        total, unknown = 0.0, 0
         for comparison in comparisons:
-            seconds = self.seconds(comparison, patience)
-            shown = "   ?  " if seconds is None else f"{seconds / 60:4.1f} min"
-            yield f"{shown:>9}  {comparison.title}: {', '.join(comparison.methods)}"
-            known += seconds or 0.0
-            unknown += seconds is None
-        left = f", and {unknown} that nothing is known of" if unknown else ""
+            found = [self.seconds(comparison, m, patience) for m in comparison.methods]
+            known = [seconds for seconds in found if seconds is not None]
+            more = "+" if len(known) < len(found) else " "
+            shown = f"{sum(known) / 60:4.1f}{more} min"
+            yield f"{shown}  {comparison.title}: {', '.join(comparison.methods)}"
+            total += sum(known)
+            unknown += len(found) - len(known)
         yield (
-            f"{num_cells(comparisons)} cells in {len(comparisons)} comparisons: about "
-            f"{known / 60:.0f} min for those that were measured before{left}. References in "
-            "float64 come on top where they are not there yet."
+            f"{num_cells(comparisons)} cells in {len(comparisons)} comparisons. What was measured "
+            f"before takes about {total / 60:.0f} min; nothing is known of {unknown} methods of "
+            "comparisons (+). References in float64, and cells that are done, are not considered."
         )
 
 
 def _key(problem: str, method: str, parameters: dict[str, object]) -> tuple[object, ...]:
     """What the time of a run depends on most."""
-    names = ("batch_size", "computed", "k", "approximation", "subset", "grouping", "threads")
+    names = (
+        "batch_size",
+        "computed",
+        "k",
+        "approximation",
+        "subset",
+        "grouping",
+        "threads",
+        "device",
+    )
     return problem, method, *(parameters.get(name) for name in names)

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from timeit import Timer
 
 import torch
@@ -23,6 +24,13 @@ OUT_OF_MEMORY = ("can't allocate memory", "std::bad_alloc", "ALLOC_FAILED", "out
 def says_out_of_memory(message: str) -> bool:
     """Whether an error message is about a failed allocation."""
     return any(text in message for text in OUT_OF_MEMORY)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception is about a failed allocation."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and says_out_of_memory(str(error))
 
 
 def seconds_per_run(run: Callable[[], object], number: int = 1) -> float:
@@ -108,8 +116,21 @@ def whole_process_bytes(run: Callable[[], object]) -> int:
     """
     from memory_profiler import memory_usage  # type: ignore[import-untyped]
 
-    mebibytes = memory_usage((run, (), {}), interval=0.001, max_iterations=1, max_usage=True)
-    return int(mebibytes * 2**20)
+    # its way to measure a function forks a process, which a killed worker would leave behind
+    samples, done = [0.0], Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            samples.extend(memory_usage(-1, interval=0.001, timeout=0.01))
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+    return int(max(samples) * 2**20)
 
 
 def resident(field: str) -> int:

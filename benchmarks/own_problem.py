@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure import is_out_of_memory
 from benchmarks.problems import PROBLEMS, Instance, Problem
 
 SEPARATOR = ".py:"
@@ -109,23 +111,55 @@ class OwnProblem:
         Raises:
             ProblemError: The function is missing, fails, or returns something else.
         """
-        function = self._load()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            function = self._load()
             try:
                 made = function(batch_size, torch.device(device), dtype, seed)
             except Exception as error:
+                if is_out_of_memory(error):  # a probe wants to know
+                    raise
                 raise ProblemError(
                     f"{self.name} failed with {type(error).__name__}: {error}. "
                     f"Expected {CONTRACT}."
                 ) from error
         return self._checked(made, batch_size, dtype)
 
+    def check(self, device: str, seed: int) -> None:
+        """Make a small instance in both precisions, and see whether they are the same.
+
+        Args:
+            device: As torch names it.
+            seed: For all that is random.
+
+        Raises:
+            ProblemError: They are not, or `make` fails.
+        """
+        single, double = (self.make(2, device, t, seed) for t in (torch.float32, torch.float64))
+        pairs = {
+            "X": (single.inputs, double.inputs),
+            "y": (single.targets, double.targets),
+            **{
+                name: (p, q)
+                for (name, p), q in zip(
+                    single.model.named_parameters(), double.model.parameters(), strict=True
+                )
+            },
+        }
+        for name, (one, other) in pairs.items():
+            if one.shape != other.shape or not torch.allclose(one.double(), other.double(), 1e-4):
+                raise ProblemError(
+                    f"{self.name} gives another {name} in float64 than in float32, so nothing can "
+                    "be checked: draw random numbers in float32 and convert them by "
+                    ".to(device, dtype)."
+                )
+
     def _load(self) -> Callable[..., Any]:
-        spec = importlib.util.spec_from_file_location(self.file.stem, self.file)
+        spec = importlib.util.spec_from_file_location(f"own_problem_{self.file.stem}", self.file)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses look
         try:
             spec.loader.exec_module(module)
         except Exception as error:

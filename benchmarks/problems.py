@@ -27,12 +27,14 @@ class Instance:
         loss_func: A mean over the samples.
         inputs: Shape ``[N, *in]``.
         targets: Class indices, shape ``[N]``; for a square loss, values of shape ``[N, C]``.
+        memory: Bytes that a method which plans ahead may count on; None for what there is.
     """
 
     model: nn.Module
     loss_func: nn.Module
     inputs: Tensor
     targets: Tensor
+    memory: int | None = None
 
     @property
     def num_parameters(self) -> int:

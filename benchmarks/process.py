@@ -23,11 +23,17 @@ from benchmarks.records import Status
 ROOT = Path(__file__).resolve().parent.parent
 """Where ``python -m benchmarks`` finds the package."""
 
+PARENT = "BENCHMARKS_PARENT"
+"""Environment variable that tells a worker whose child it is."""
+
 WORKER = [sys.executable, "-m", "benchmarks.worker"]
 """The command of a worker."""
 
 KEPT_OF_STDERR = 4000
 """Bytes of what a failing process wrote that its record keeps."""
+
+ENDING = 10.0
+"""Seconds that a process which closed its output may take to end."""
 
 FAILED = {Status.ERROR.value, Status.OUT_OF_MEMORY.value, Status.TIMEOUT.value}
 
@@ -95,11 +101,12 @@ class WorkerProcess:
             command: Of the process; by default this interpreter's worker.
             settings: Environment variables to be set.
         """
+        self._is_probe, self._was_killed = comparison.limits is not None, False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             command or WORKER,
             cwd=ROOT,
-            env={**os.environ, **settings},
+            env={**os.environ, **settings, PARENT: str(os.getpid())},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -173,7 +180,7 @@ class WorkerProcess:
         except BrokenPipeError:
             return self._died(command)
         if not select.select([self._process.stdout], [], [], timeout)[0]:
-            self._process.kill()
+            self.kill()
             reason = f"{command} took more than {timeout:g} s"
             return {"status": Status.TIMEOUT.value, "reason": reason}
         line = self._process.stdout.readline()
@@ -182,12 +189,13 @@ class WorkerProcess:
         try:
             return json.loads(line)
         except ValueError:
-            self._process.kill()
+            self.kill()
             reason = f"{command} was answered by {line[:80]!r}, which is not JSON"
             return {"status": Status.ERROR.value, "reason": reason}
 
     def kill(self) -> None:
         """End the process at once; whoever waits for an answer learns that it died."""
+        self._was_killed = True
         self._process.kill()
 
     def close(self) -> None:
@@ -214,14 +222,18 @@ class WorkerProcess:
         return text
 
     def _died(self, command: str) -> dict[str, Any]:
-        self._process.kill()  # no effect on a process that has ended
-        code = self._process.wait()
+        try:
+            code = self._process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.wait()
         tail = self._said().strip().splitlines()[-3:]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         reason = f"the process {how} during {command}: {' | '.join(tail) or 'no output'}"
         status = Status.ERROR
-        if code == -signal.SIGKILL:
-            status = Status.OUT_OF_MEMORY
+        if code == -signal.SIGKILL and not self._was_killed:
+            # a budget is enforced otherwise, so in a probe this says that the machine is too small
+            status = Status.ERROR if self._is_probe else Status.OUT_OF_MEMORY
             reason += " (as the system does when memory runs out)"
         elif code == -signal.SIGABRT and says_out_of_memory(reason):  # not from Python code
             status = Status.OUT_OF_MEMORY

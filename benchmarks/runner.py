@@ -37,6 +37,9 @@ Progress = Callable[[str, int], None]
 
 Answer = dict[str, Any]
 
+NOTHING: Answer = {"status": Status.OK.value, "samples": [], "details": {}}
+"""The reference of what has none."""
+
 
 def num_cells(comparisons: list[Comparison]) -> int:
     """Number of records that a run of these comparisons makes, references not counted.
@@ -103,32 +106,27 @@ class Runner:
             count = sum(map(len, cells.values()))
             self.progress(comparison.title, num_cells([comparison]) - count)
         left = [(comparison, cells) for comparison, cells in pending if any(cells.values())]
-        measured = [c for c, cells in left if c.limits is None]
-        self._side_by_side({_reference_key(c): partial(self._make_reference, c) for c in measured})
+        referred = [c for c, _ in left if _has_reference(c)]
+        self._side_by_side({_reference_key(c): partial(self._make_reference, c) for c in referred})
         jobs: dict[Any, Callable[[], object]] = {}
         for comparison, cells in left:
-            failed: dict[str, Answer] = {}
-            if comparison.limits is None:
+            if comparison.limits is not None:
+                searches = partial(self._search, comparison, comparison.limits)
+                jobs |= {(comparison, m): partial(searches, m) for m in cells[Quantity.CRITICAL]}
+                continue
+            reference = NOTHING
+            if _has_reference(comparison):
                 reference = self._references[_reference_key(comparison)]
-                failed = self._accuracy_and_time(comparison, cells, reference)
-            for quantity, measure in self._measures(comparison, failed).items():
-                for method in cells[quantity]:
-                    jobs[comparison, method] = partial(measure, method)
+            failed = self._accuracy_and_time(comparison, cells, reference)
+            measure = partial(self._measure_memory, comparison, failed)
+            jobs |= {(comparison, m): partial(measure, m) for m in cells[Quantity.MEMORY]}
         self._side_by_side(jobs)
 
     def _pending(self, comparison: Comparison) -> dict[Quantity, list[str]]:
         return {
-            quantity: [m for m in comparison.methods if not self._is_done(comparison, m, quantity)]
+            quantity: [m for m in comparison.methods if not self._known(comparison, m, quantity)]
             for quantity in comparison.quantities
         }
-
-    def _measures(
-        self, comparison: Comparison, failed: dict[str, Answer]
-    ) -> dict[Quantity, Callable[[str], None]]:
-        """What can be measured beside others."""
-        if comparison.limits is not None:
-            return {Quantity.CRITICAL: partial(self._search, comparison, comparison.limits)}
-        return {Quantity.MEMORY: partial(self._measure_memory, comparison, failed)}
 
     def _side_by_side(self, jobs: Mapping[Any, Callable[[], object]]) -> None:
         """Run jobs in as many threads as there may be workers; each waits for its process."""
@@ -141,10 +139,11 @@ class Runner:
                 for done in as_completed([pool.submit(job) for job in jobs.values()]):
                     done.result()
             except BaseException:
-                self._is_stopped = True
                 pool.shutdown(wait=False, cancel_futures=True)
-                for worker in [*self._open]:
-                    worker.kill()
+                with self._lock:  # from now on, none is opened and nothing is stored
+                    self._is_stopped = True
+                    for worker in self._open:
+                        worker.kill()
                 raise
 
     def _measure_memory(
@@ -169,7 +168,7 @@ class Runner:
         who = (comparison.suite, comparison.problem, method, Quantity.PROBE)
         known = self._done.get(cell_key(*who, parameters))
         if known is not None:
-            return {"status": known.status, "samples": known.samples, "reason": known.reason}
+            return _answer_of(known)
         self._tell(probed, method, Quantity.PROBE)
         with self._worker(probed, method, limits.budget) as worker:
             answer = worker.start(self.timeout)
@@ -187,9 +186,14 @@ class Runner:
         """Check each method's accuracy, then time those that pass, in turns.
 
         Returns:
-            What went wrong, by method.
+            What went wrong, by method; also in an earlier run.
         """
-        failed: dict[str, Answer] = {}
+        failed = {
+            m: _answer_of(done)
+            for m in comparison.methods
+            if (done := self._known(comparison, m, Quantity.ACCURACY)) is not None
+            and done.status is not Status.OK
+        }
         methods = [
             m
             for m in comparison.methods
@@ -285,19 +289,12 @@ class Runner:
         return answer
 
     def _make_reference(self, comparison: Comparison) -> None:
-        """The float64 result of a problem, computed once and kept as a record.
-
-        A preconditioned gradient has none, since each preconditioner gives another.
-        """
-        key, parameters = _reference_key(comparison), _reference_parameters(comparison)
-        self._references[key] = {"status": Status.OK.value, "samples": [], "details": {}}
-        if comparison.task.computed is Computed.PRECONDITIONED:
-            return
+        """The float64 result of a problem, computed once and kept as a record."""
+        key, quantity = _reference_key(comparison), _reference_quantity(comparison)
         known = self._done.get(key)
         if known is not None and known.status is Status.OK:
-            self._references[key] |= {"samples": known.samples, "details": known.details}
+            self._references[key] = _answer_of(known)
             return
-        quantity = _reference_quantity(comparison)
         self._tell(comparison, "reference", quantity)
         with self._worker(comparison, "gram") as worker:
             answer = worker.start(self.timeout)
@@ -305,7 +302,7 @@ class Runner:
                 answer = worker.ask("reference", self.timeout)
         self._references[key] = answer
         who = ("reference", comparison.problem, "reference", quantity)
-        self._store([self._make(*who, parameters, answer)])
+        self._store([self._make(*who, _reference_parameters(comparison), answer)])
 
     @contextlib.contextmanager
     def _worker(
@@ -317,13 +314,17 @@ class Runner:
     ) -> Iterator[WorkerProcess]:
         """A process, known as long as it is open."""
         limit = self.memory_limit if budget is None else budget
-        opened = open_worker(comparison, method, limit, self.peer_python, returning)
-        with opened as worker:
-            self._open.add(worker)
-            try:
+        with self._lock:
+            if self._is_stopped:
+                raise KeyboardInterrupt
+            opened = open_worker(comparison, method, limit, self.peer_python, returning)
+            self._open.add(opened)
+        try:
+            with opened as worker:
                 yield worker
-            finally:
-                self._open.discard(worker)
+        finally:
+            with self._lock:
+                self._open.discard(opened)
 
     def _record(
         self, comparison: Comparison, method: str, quantity: Quantity, answer: Answer
@@ -353,6 +354,8 @@ class Runner:
             details={
                 **answer.get("details", {}),
                 "memory_limit": parameters.get("budget", self.memory_limit),
+                "timeout": self.timeout,
+                "workers": self.workers,
             },
             environment=self.environment,
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -369,16 +372,22 @@ class Runner:
             if counted:
                 self.progress("", len(counted))
 
-    def _is_done(self, comparison: Comparison, method: str, quantity: Quantity) -> bool:
-        key = cell_key(
-            comparison.suite, comparison.problem, method, quantity.value, comparison.parameters
-        )
-        return key in self._done
+    def _known(self, comparison: Comparison, method: str, quantity: Quantity) -> Record | None:
+        """A cell's record of this or an earlier run."""
+        who = (comparison.suite, comparison.problem, method, quantity.value)
+        return self._done.get(cell_key(*who, comparison.parameters))
 
     def _is_final(self, record: Record) -> bool:
-        """Whether not to try again; a peer that was skipped may have got its environment."""
+        """Whether not to try again: a peer that was skipped may have got its environment.
+
+        And what took too long may have more time, or fewer processes beside it.
+        """
         if record.status is Status.SKIPPED and record.method in METHODS:
             return not (METHODS[record.method].is_peer and self.peer_python.exists())
+        if record.status is Status.TIMEOUT:
+            timeout = record.details.get("timeout", self.timeout)
+            workers = record.details.get("workers", self.workers)
+            return timeout >= self.timeout and workers <= self.workers
         return record.status in FINAL
 
     def _same_place(self, record: Record) -> bool:
@@ -398,6 +407,21 @@ def _rotated(answers: dict[str, Answer], by: int) -> list[tuple[str, Answer]]:
     items = list(answers.items())
     by %= max(len(items), 1)
     return items[by:] + items[:by]
+
+
+def _has_reference(comparison: Comparison) -> bool:
+    """Searches need none, and each way to precondition a gradient gives another one."""
+    return comparison.limits is None and comparison.task.computed is not Computed.PRECONDITIONED
+
+
+def _answer_of(record: Record) -> Answer:
+    """What a worker answered."""
+    return {
+        "status": record.status.value,
+        "samples": record.samples,
+        "details": record.details,
+        "reason": record.reason,
+    }
 
 
 def _reference_quantity(comparison: Comparison) -> Quantity:

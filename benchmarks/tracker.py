@@ -1,7 +1,8 @@
 """A deterministic count of the bytes that tensors hold, and a budget for it.
 
 The same run gives the same figure on any machine and at any time, which resident memory does not.
-What it misses are temporaries inside of operators (a convolution's windows, say).
+What it misses are temporaries inside of operators (a convolution's windows, say) and arrays of
+numpy.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
+class SimulatedOutOfMemoryError(torch.OutOfMemoryError):
+    """Tensors hold more than the budget."""
+
+
 class AllocationTracker(TorchDispatchMode):
     """Follows the storages of all tensors that operations return, while it is active.
 
@@ -27,8 +32,8 @@ class AllocationTracker(TorchDispatchMode):
         """Begin with nothing.
 
         Args:
-            budget: Bytes beyond which an operation ends in `torch.OutOfMemoryError`; None for no
-                bound.
+            budget: Bytes beyond which an operation ends in `SimulatedOutOfMemoryError`; None for
+                no bound.
         """
         super().__init__()
         self.peak = 0
@@ -60,12 +65,13 @@ class AllocationTracker(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, and count what it allocated."""
+        """Run an operation, and count what it allocated; what it is given was there before."""
+        self.ignore([args, kwargs])
         result = function(*args, **(kwargs or {}))
         for storage in _storages(result):
             self._remember(storage, storage.nbytes())
         if self._budget is not None and self._live > self._budget:
-            raise torch.OutOfMemoryError(
+            raise SimulatedOutOfMemoryError(
                 f"out of memory: {self._live} bytes of tensors exceed the simulated budget of "
                 f"{self._budget} bytes, in {function}"
             )

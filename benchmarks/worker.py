@@ -25,9 +25,9 @@ from benchmarks.accuracy import Outcome, Reference
 from benchmarks.critical import BudgetMode
 from benchmarks.measure import (
     SHORTEST_SAMPLE,
+    is_out_of_memory,
     peak_bytes,
     runs_per_sample,
-    says_out_of_memory,
     seconds_per_run,
     whole_peak_bytes,
     whole_process_bytes,
@@ -38,7 +38,7 @@ from benchmarks.problems import Instance
 from benchmarks.records import Status
 from benchmarks.reference import largest_residual, make_reference
 from benchmarks.tasks import Approximation, Task
-from benchmarks.tracker import AllocationTracker, tracked_peak
+from benchmarks.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
 
 PR_SET_PDEATHSIG = 1
 
@@ -84,6 +84,11 @@ class Worker:
         self._batch_size, self._device, self._seed = batch_size, device, seed
         self._run: Callable[[], Outcome] | None = None
         self._number = 1
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the budget is a count of bytes."""
+        return self._budget is not None
 
     def reference(self) -> dict[str, Any]:
         """The result in float64, certified by an independent implementation."""
@@ -179,13 +184,15 @@ class Worker:
             ArithmeticError: The result is not finite.
         """
         instance = self._instance(self._batch_size, torch.float32)
+        tracker = AllocationTracker(self._budget)
+        tracker.count(_tensors_of(instance))
+        if self._budget is not None:
+            instance = replace(instance, memory=max(self._budget - tracker.peak, 0))
         run = self._method.prepare(instance, self._task)
         begin = perf_counter()
         if self._budget is None:
             outcome, peak = run(), None
         else:
-            tracker = AllocationTracker(self._budget)
-            tracker.count(_tensors_of(instance))
             with tracker:
                 outcome, peak = run(), tracker.peak
         seconds = perf_counter() - begin
@@ -229,7 +236,9 @@ def main() -> None:
             _answer(answers, {"status": Status.OK.value, **result})
         except Exception as error:
             traceback.print_exc()
-            _answer(answers, {"status": _status_of(error).value, "reason": _reason(error)})
+            simulated = worker is not None and worker.is_simulated
+            status = _status_of(error, simulated)
+            _answer(answers, {"status": status.value, "reason": _reason(error)})
 
 
 def _answer(stream: TextIO, message: dict[str, Any]) -> None:
@@ -237,10 +246,14 @@ def _answer(stream: TextIO, message: dict[str, Any]) -> None:
     stream.flush()
 
 
-def _status_of(error: Exception) -> Status:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return Status.OUT_OF_MEMORY
-    if isinstance(error, RuntimeError) and says_out_of_memory(str(error)):
+def _status_of(error: Exception, simulated: bool) -> Status:
+    """What an error means; a budget that is simulated does not count what the machine lacks."""
+    if simulated:
+        foreseen = type(error).__name__ == "InsufficientMemoryError"  # of our library's plan
+        does_not_fit = foreseen or isinstance(error, SimulatedOutOfMemoryError)
+    else:
+        does_not_fit = is_out_of_memory(error)
+    if does_not_fit:
         return Status.OUT_OF_MEMORY
     if isinstance(error, NotApplicableError):
         return Status.SKIPPED
@@ -261,16 +274,18 @@ def _limit_memory(limit: int, by: str) -> None:
     """
     if by == BudgetMode.PROCESS.value:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    else:
-        total = torch.cuda.get_device_properties(by).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(limit / total, 1.0), by)
+        return
+    total = torch.cuda.get_device_properties(by).total_memory
+    if limit > total:
+        raise ValueError(f"a budget of {limit} bytes is more than the {total} bytes of {by}")
+    torch.cuda.set_per_process_memory_fraction(limit / total, torch.device(by).index or 0)
 
 
 def _die_with_parent() -> None:
     """A parent that is killed takes its workers along."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
+        if os.environ.get("BENCHMARKS_PARENT", str(os.getppid())) != str(os.getppid()):
             sys.exit("The parent is gone.")
 
 

@@ -12,7 +12,18 @@ import jinja2
 import pandas as pd
 
 from benchmarks.records import Quantity
-from reports import critical, labels, loading, paper, ratios, scaling, tables, targets, units
+from reports import (
+    critical,
+    drop_in,
+    labels,
+    loading,
+    paper,
+    ratios,
+    scaling,
+    tables,
+    targets,
+    units,
+)
 from reports.environments import Environment
 from reports.figures import Plot
 from reports.headline import headline_table
@@ -84,6 +95,8 @@ def headlines(frame: pd.DataFrame) -> list[Headline]:
 def _headline(suite: str, group: pd.DataFrame) -> Headline:
     if suite == targets.SUITE:
         return Headline(targets.remarks(group), targets.target_table(group))
+    if suite == drop_in.SUITE:
+        return Headline([], drop_in.drop_in_table(group))
     if suite == critical.SUITE:
         return Headline([], critical.critical_table(group))
     if suite in scaling.SUITES:

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.records import Quantity, RecordStore, Status
 from reports.critical import critical_table
+from reports.drop_in import drop_in_table
 from reports.loading import load
 from reports.targets import target_table
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 RECORDS = ROOT / "bench_results" / "published" / "quick.jsonl"
 ENGINE, CRITICAL = RECORDS.with_name("engine.jsonl"), RECORDS.with_name("critical.jsonl")
-ALLCNNC = RECORDS.with_name("allcnnc.jsonl")
+ALLCNNC, DROP_IN = RECORDS.with_name("allcnnc.jsonl"), RECORDS.with_name("drop_in.jsonl")
 
 
 def test_example(capsys):
@@ -54,8 +55,13 @@ def test_critical_batch_sizes():
     assert criticals() in README
 
 
+def test_drop_in_computations():
+    """The table of the page on migration."""
+    assert drop_in() in (ROOT / "docs" / "migration.md").read_text()
+
+
 @pytest.mark.parametrize(
-    "records", [RECORDS, ENGINE, CRITICAL, ALLCNNC], ids=lambda path: path.stem
+    "records", [RECORDS, ENGINE, CRITICAL, ALLCNNC, DROP_IN], ids=lambda path: path.stem
 )
 def test_figures_are_of_one_clean_commit(records):
     environments = [r.environment for r in RecordStore(records).read()]
@@ -74,10 +80,23 @@ def criticals() -> str:
     return markdown(critical_table(load([CRITICAL]).frame).shown)
 
 
+def drop_in() -> str:
+    """The report's table of the drop-in computations, all of the same problem and batch size."""
+    frame = load([DROP_IN]).frame
+    shown = drop_in_table(frame[frame["suite"] == "drop_in"]).shown
+    assert set(shown["Problem"]) == {"CIFAR-10 3c3d (synthetic data)"}
+    assert set(shown["Batch"]) == {"128"}
+    return rows_of(shown.drop(columns=["Problem", "Batch"]))
+
+
 def markdown(shown) -> str:
     """A table of synthetic problems, which need not say so in every row."""
     assert shown["Problem"].str.endswith(" (synthetic data)").all()
     shown["Problem"] = shown["Problem"].str.removesuffix(" (synthetic data)")
+    return rows_of(shown)
+
+
+def rows_of(shown) -> str:
     rows = [list(shown.columns), ["---"] * len(shown.columns), *shown.values.tolist()]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 

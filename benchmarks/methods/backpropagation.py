@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.accuracy import Check, Outcome, Reference
+from benchmarks.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.problems import Instance
 from benchmarks.tasks import Computed, Task
@@ -43,7 +43,7 @@ class Backpropagation(Method):
         double = instance.double()
         assert isinstance(double.model, nn.Sequential)
         exact = _backpropagated(double, double.model[0], double.model[1:])
-        error = float((outcome.values.double() - exact).norm() / exact.norm())
+        error = relative_error(outcome.values, exact)
         return Check(error, self.tolerance, "the same in float64")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import Check, Outcome, Reference
+from benchmarks.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method
 from benchmarks.problems import Instance
 from benchmarks.tasks import Task
@@ -31,7 +31,7 @@ class Gradient(Method):
     ) -> Check:
         """Norm of the error relative to the norm of the gradient in float64."""
         exact = _gradient(instance.double())
-        error = float((outcome.values.double() - exact).norm() / exact.norm())
+        error = relative_error(outcome.values, exact)
         return Check(error, self.tolerance, "gradient in float64")
 
 

@@ -80,12 +80,14 @@ class Gram(Method):
 
 
 def _options(vivit: Any, instance: Instance, task: Task) -> dict[str, Any]:
-    """Approximation and subset, as arguments of the library."""
+    """Approximation, subset and memory, as arguments of the library."""
     options: dict[str, Any] = {}
     if task.approximation is Approximation.MONTE_CARLO:
         options["approximation"] = vivit.MonteCarlo(samples=1, seed=0)
     if task.subset is Subset.EIGHTH:
         options["subset"] = range(task.num_samples(len(instance.inputs)))
+    if instance.memory is not None:
+        options["memory"] = instance.memory
     return options
 
 

@@ -8,7 +8,7 @@ import torch
 from curvlinops import FisherType, KFACInverseLinearOperator, KFACLinearOperator, KFACType
 from torch import Tensor, nn
 
-from benchmarks.accuracy import Check, Outcome, Reference
+from benchmarks.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.problems import Instance
 from benchmarks.tasks import Computed, Task
@@ -50,7 +50,7 @@ class Kfac(Method):
     ) -> Check:
         """Norm of the error relative to the norm of the same step in float64."""
         exact = self._step(instance.double()).values
-        error = float((outcome.values.double() - exact).norm() / exact.norm())
+        error = relative_error(outcome.values, exact)
         return Check(error, self.tolerance, "the same step in float64")
 
     def _step(self, instance: Instance) -> Outcome:

@@ -63,6 +63,10 @@ class Counted(LinearOperator):
         self.count += 1
         return self._operator.matvec(v)
 
+    def _matmat(self, block: np.ndarray) -> np.ndarray:
+        self.count += block.shape[1]
+        return self._operator.matmat(block)
+
 
 def ggn_operator(instance: Instance) -> LinearOperator:
     """The matrix-free GGN for scipy.

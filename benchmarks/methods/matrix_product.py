@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import Check, Outcome, Reference
+from benchmarks.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.problems import Instance
 from benchmarks.tasks import Computed, Task
@@ -58,7 +58,7 @@ class MatrixProduct(Method):
         size = len(outcome.values)
         factor = _factor(size, instance.inputs)[:, : outcome.details["last"]].double()
         exact = factor @ factor[0]
-        error = float((outcome.values.double() - exact).norm() / exact.norm())
+        error = relative_error(outcome.values, exact)
         return Check(error, self.tolerance, "the same in float64")
 
 

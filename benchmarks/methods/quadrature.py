@@ -26,7 +26,7 @@ class Quadrature(Method):
 
     name = "quadrature"
     description = "stochastic Lanczos quadrature (curvlinops): 100 steps, one random vector"
-    tolerance = 1.0
+    tolerance = 0.9
     """Distance of distributions, in means of the eigenvalues: that of nothing but zeros is one."""
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:

@@ -100,6 +100,11 @@ def test_derivatives():
     assert derivatives_error(reference.values, exact, 3) < 1e-10
     assert derivatives_error(1.5 * reference.values, exact, 3) == pytest.approx(0.5)
     assert facts["residual"] < 1e-9
+    flipped = reference.values.reshape(2, -1, 3) * torch.tensor([1, -1, 1])
+    flipped[1] = reference.values.reshape(2, -1, 3)[1]
+    assert derivatives_error(flipped.flatten(), exact, 3) < 1e-10
+    flipped[0, 0] *= -1  # of one sample only: no sign of a direction explains that
+    assert derivatives_error(flipped.flatten(), exact, 3) > 1e-2
 
 
 def test_distance_of_densities():
@@ -113,6 +118,8 @@ def test_distance_of_densities():
     # 1/4 from 0 to 2.5, 1/4 from 1 to 2.5, 1/4 from 2.5 to 3
     expected = 0.5 * 0.5 + 0.5 * 0 + 0.25 * 1.5 + 0.25 * 0.5
     assert density_error(ritz, reference) == pytest.approx(expected)
+    with pytest.raises(ArithmeticError, match="weights of a density sum up to 2"):
+        density_error(Outcome(torch.ones(2), weights=torch.ones(2)), reference)
 
 
 def test_monte_carlo_knows_the_exact_trace():

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import cli
 from benchmarks.comparison import Comparison
+from benchmarks.critical import Limits
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
 from benchmarks.process import PEER_PYTHON, WorkerProcess
@@ -195,7 +196,10 @@ def test_what_a_failing_process_said_is_kept():
 
 def test_a_budget_beyond_the_machine(capsys):
     assert cli.main(["run", "--profile", "critical", "--budget", "4000GiB"]) == 2
-    assert "cannot be told from the memory of this machine" in capsys.readouterr().err
+    assert "cannot be told from the memory that this machine has" in capsys.readouterr().err
+    shared = ["run", "--profile", "critical", "--budget", "4GiB", "--workers", "1000"]
+    assert cli.main(shared) == 2
+    assert "or fewer --workers" in capsys.readouterr().err
 
 
 def test_nothing_selected(capsys):
@@ -210,10 +214,12 @@ def test_corrupt_records_are_named(tmp_path, capsys):
     assert f"{output}, line 1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL", "SIGINT side by side"])
 def test_killed_run_keeps_its_records_and_leaves_no_process(tmp_path, name):
     output = tmp_path / "records.jsonl"
+    name, _, beside = name.partition(" ")
     command = [sys.executable, "-m", "benchmarks", "run", *SMALL, "--output", str(output)]
+    command += ["--workers", "2"] if beside else []
     run = subprocess.Popen(
         command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
     )
@@ -267,6 +273,22 @@ def test_answers_that_are_not_json_are_errors(monkeypatch):
         answer = worker.start(60)
     assert answer["status"] == "error"
     assert "which is not JSON" in answer["reason"]
+
+
+def test_a_probe_that_is_killed_did_not_run_out_of_its_budget():
+    search = replace(COMPARISON, limits=Limits(2**32))
+    with WorkerProcess(search, "gram", None) as worker:
+        worker.start(60)
+        os.kill(worker._process.pid, signal.SIGKILL)
+        answer = worker.ask("probe", 60)
+    assert answer["status"] == "error"
+    assert "killed by signal 9" in answer["reason"]
+
+
+def test_who_was_killed_by_us_did_not_run_out_of_memory():
+    with WorkerProcess(COMPARISON, "gram", None) as worker:
+        assert worker.start(0.01)["status"] == "timeout"
+        assert worker.ask("memory", 60)["status"] == "error"
 
 
 def test_worker_that_is_slow_is_killed():

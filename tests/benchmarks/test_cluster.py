@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from benchmarks import cli
-from benchmarks.cluster import Cluster, shard_files, submit
+from benchmarks.cluster import Cluster, JobsError, shard_files, submit
 from benchmarks.records import RecordStore, Status
 
 RUN = ["--profile", "smoke", "--method", "gradient", "--repeats", "1", "--threads", "1"]
@@ -19,14 +19,29 @@ def test_jobs_and_their_records(tmp_path, capsys):
     assert {r.status for r in records} == {Status.OK}
     assert {r.suite for r in records} == {"eigenvalues", "leading", "reference"}
     assert all(file.exists() for file in shard_files(output, 2))
+    times = [[r.time for r in RecordStore(file).read()] for file in shard_files(output, 2)]
+    assert max(times[0]) <= min(times[1])  # one after the other
     assert f"Records: {output}, {len(records)} added" in capsys.readouterr().out
 
 
 def test_jobs_that_fail_are_told(tmp_path):
     output = tmp_path / "all.jsonl"
     jobs = submit(["--profile", "unknown"], 1, output, Cluster("local", 5))
-    with pytest.raises(RuntimeError, match=r"1 of 1 jobs failed.*all_jobs"):
+    with pytest.raises(JobsError, match=r"1 of 1 jobs failed.*all_jobs"):
         cli.collect(output, 1, jobs)
+
+
+def test_jobs_of_a_cluster_have_their_nodes_for_themselves():
+    assert Cluster("slurm", 5).parameters == {"timeout_min": 5, "slurm_exclusive": True}
+    shared = Cluster("slurm", 5, {"slurm_exclusive": False, "mem_gb": 4})
+    assert shared.parameters == {"timeout_min": 5, "slurm_exclusive": False, "mem_gb": 4}
+    assert Cluster("local", 5).parameters == {"timeout_min": 5}
+
+
+def test_more_shards_than_comparisons(tmp_path, capsys):
+    output = tmp_path / "records.jsonl"
+    assert cli.main(["run", *RUN, "--shard", "9/9", "--output", str(output)]) == 0
+    assert "nothing in this shard" in capsys.readouterr().out
 
 
 def test_wrong_arguments_end_before_any_job(tmp_path, capsys):

@@ -77,11 +77,20 @@ def test_a_problem_of_ones_own_takes_the_place_of_the_others(own):
 
 
 def test_another_content_is_another_problem(own):
+    """As it was when it was selected: later changes do not rename what has been measured."""
     (before, *_) = Selection(problems=[own]).of(GRID)
     first = before.parameters
     Path(own.rpartition(":")[0]).write_text("# changed")
-    assert first != before.parameters
-    assert {**first, "source": None} == {**before.parameters, "source": None}
+    (after, *_) = Selection(problems=[own]).of(GRID)
+    assert before.parameters == first
+    assert after.parameters["source"] != first["source"]
+    assert {**first, "source": None} == {**after.parameters, "source": None}
+
+
+def test_methods_of_what_became_equal_are_joined(own):
+    grid = [SMALL, replace(SMALL, problem="digits_cnn", methods=("gradient", "drop_in"))]
+    (joined,) = Selection(problems=[own]).of(grid)
+    assert joined.methods == ("gram", "gradient", "drop_in")
 
 
 def test_real_data_is_told_apart(tmp_path):

@@ -64,6 +64,30 @@ def test_errors_say_what_is_expected(write, text, message):
         write(text).make(5, "cpu", torch.float64, 0)
 
 
+def test_both_precisions_are_compared(write):
+    write(GOOD).check("cpu", 0)
+    drawn = GOOD.replace("generator=generator).to(device, dtype)", "dtype=dtype)")
+    with pytest.raises(ProblemError, match=r"gives another X in float64 .*draw .* in float32"):
+        write(drawn).check("cpu", 0)
+
+
+def test_modules_are_loaded_as_others_are(write):
+    """Seeded, and found by what looks modules up: dataclasses do."""
+    text = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n" + GOOD + "\n"
+        "@dataclass\nclass Settings:\n    width: int = 3\n\nMODEL = nn.Linear(3, 4)\n"
+    )
+    problem = write(text.replace("nn.Linear(3, 4).to(", "MODEL.to("))
+    problem.check("cpu", 0)
+
+
+@pytest.mark.parametrize("error", ["MemoryError()", "RuntimeError('can\\'t allocate memory')"])
+def test_what_does_not_fit_is_told_as_it_is(write, error):
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        write(f"def make(*_): raise {error}").make(5, "cpu", torch.float64, 0)
+    assert not isinstance(caught.value, ProblemError)
+
+
 def test_a_file_that_is_not_there():
     with pytest.raises(ProblemError, match=r"there is no file 'absent.py'"):
         OwnProblem.parse("absent.py:make")

@@ -24,6 +24,7 @@ class ScriptedWorker:
     """Answers as `script` says: (method, command) -> answer; everything else is fine."""
 
     log: list
+    references: list
     script: dict
 
     def __init__(self, comparison, method, memory_limit, peer_python, returning):
@@ -42,6 +43,8 @@ class ScriptedWorker:
     def ask(self, command, timeout, **arguments):
         assert not self.closed
         self.log.append((self.method, command))
+        if command == "accuracy":
+            self.references.append((self.method, arguments["reference"]))
         answer = self.script.get((self.method, command), {})
         if callable(answer):
             answer = answer(self.batch_size, self.memory_limit)
@@ -67,6 +70,7 @@ def make(tmp_path, monkeypatch):
             pass
 
         Worker.log, Worker.script = [], script or {}
+        ScriptedWorker.references = []
         monkeypatch.setattr(runner_module, "open_worker", Worker)
         store = RecordStore(tmp_path / "records.jsonl")
         told = []
@@ -138,7 +142,12 @@ def test_record_is_complete(make):
     }
     assert record.unit == "s"
     assert record.environment == PLACE
-    assert record.details == {"interleaved_with": ["gram", "gradient"], "memory_limit": 1000}
+    assert record.details == {
+        "interleaved_with": ["gram", "gradient"],
+        "memory_limit": 1000,
+        "timeout": 10,
+        "workers": 1,
+    }
     assert record.time
 
 
@@ -380,3 +389,48 @@ def test_further_figures_of_memory(make):
     assert (details["gram"]["tensors"], details["gram"]["whole_process"]) == (5, 9)
     assert details["gradient"]["footprint"] == "no profiler"
     assert all(r.samples == [1, 2, 3] for r in runner.made if r.quantity is Quantity.MEMORY)
+
+
+def test_what_has_no_reference_takes_none_from_others(make):
+    """A preconditioned gradient on the problem whose spectrum is compared as well."""
+    task = Task(Computed.PRECONDITIONED)
+    other = replace(COMPARISON, suite="preconditioned", methods=("kfac_expand",), task=task)
+    runner, log, _ = make()
+    runner.run([COMPARISON, other])
+    assert [command for _, command in log].count("reference") == 1
+    assert dict(ScriptedWorker.references) == {"gram": [1.0], "gradient": [1.0], "kfac_expand": []}
+
+
+@pytest.mark.parametrize(("timeout", "again"), [(10, False), (20, True)])
+def test_what_took_too_long_may_have_more_time(make, timeout, again):
+    slow = {"status": "timeout", "reason": "slow"}
+    first, _, _ = make({("gram", "memory"): slow})
+    first.run([COMPARISON])
+    second, log, _ = make()
+    second.timeout = timeout
+    second.__post_init__()
+    second.run([COMPARISON])
+    assert (("gram", "memory") in log) is again
+
+
+def test_what_took_too_long_beside_others_is_tried_alone(make):
+    slow = {"status": "timeout", "reason": "slow"}
+    first, _, _ = make({("gram", "memory"): slow}, workers=2)
+    first.run([COMPARISON])
+    second, log, _ = make()
+    second.run([COMPARISON])
+    assert ("gram", "memory") in log
+
+
+def test_memory_of_what_was_wrong_in_an_earlier_run_is_not_measured(make):
+    """The run ended between its check and its memory."""
+    wrong = {"status": "error", "reason": "wrong"}
+    late = {"status": "timeout", "reason": "slow"}
+    script = {("gram", "accuracy"): late, ("gradient", "memory"): KeyboardInterrupt()}
+    first, _, _ = make({**script, ("gram", "reference"): {}})
+    with pytest.raises(KeyboardInterrupt):
+        first.run([replace(COMPARISON, methods=("gradient", "gram"))])
+    second, log, _ = make({("gram", "accuracy"): wrong})
+    second.run([replace(COMPARISON, methods=("gradient", "gram"))])
+    assert ("gram", "memory") not in log
+    assert outcomes(second)["gram", "memory"] == (Status.TIMEOUT, [])

@@ -8,7 +8,7 @@ from benchmarks.comparison import Comparison
 from benchmarks.problems import PROBLEMS
 from benchmarks.process import open_worker
 from benchmarks.tasks import Computed, Task
-from benchmarks.tracker import AllocationTracker, tracked_peak
+from benchmarks.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
 
 KIB = 1024
 
@@ -40,6 +40,12 @@ def test_what_was_there_does_not_count():
     assert counted.peak == 4 * KIB
 
 
+def test_what_is_given_was_there():
+    """Also if nobody said so before."""
+    x = zeros(64)
+    assert tracked_peak(lambda: x.view(2, -1) + 1, []) == 64 * KIB
+
+
 def test_backward_passes_count():
     x = zeros(8).requires_grad_()
     peak = tracked_peak(lambda: x.square().sum().backward(), [x])
@@ -51,7 +57,9 @@ def test_a_budget_ends_in_the_error_of_a_real_one():
     with AllocationTracker(budget=24 * KIB):
         run()
     with AllocationTracker(budget=24 * KIB - 1):
-        with pytest.raises(torch.OutOfMemoryError, match="exceed the simulated budget of 24575"):
+        with pytest.raises(
+            SimulatedOutOfMemoryError, match="exceed the simulated budget of 24575"
+        ):
             run()
 
 
@@ -71,6 +79,18 @@ SIZES = {
     "cnn_c10_w8": 256,
     "cnn_c5_w16": 128,
 }
+
+
+def test_the_drop_in_path_counts_no_weights():
+    """BackPACK's model is a copy, whose weights were there before; gradients are computed."""
+    comparison = Comparison("drop_in", "mlp_linear", ("gram",), 4, Task(), 1)
+    found = []
+    for method in ("gram", "drop_in"):
+        with open_worker(comparison, method, None, None) as worker:
+            worker.start(60)
+            found.append(worker.ask("footprint", 60)["details"]["tensors"])
+    gradients = 4 * PROBLEMS["mlp_linear"].num_parameters
+    assert gradients < found[1] < 1.2 * (gradients + found[0])
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

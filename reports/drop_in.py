@@ -1,0 +1,71 @@
+"""The suite of the drop-in computations: ours in BackPACK against the original."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+from benchmarks.records import Quantity, Status
+from benchmarks.targets import ORIGINAL
+from reports import labels, units
+from reports.tables import Table, identity, slug
+
+SUITE, OWN = "drop_in", "drop_in"
+CAPTION = (
+    "The same calls, by vivit and by vivit-for-pytorch 1.0.0 in the better of the settings that "
+    "were measured, for each figure by itself: medians of interleaved runs, and of peaks of "
+    "memory. “2.00x” means that the original takes twice as long, or needs twice the memory."
+)
+
+
+def drop_in_table(frame: pd.DataFrame) -> Table:
+    """Times and memory of both, and the ratios.
+
+    Args:
+        frame: Measurements of the suite in one setting.
+
+    Returns:
+        One row per task.
+    """
+    frame = frame[frame["quantity"].isin(labels.COMPARED)]
+    cells = frame.drop_duplicates("cell").reset_index(drop=True)
+    shown, raw = identity(cells, []), pd.DataFrame(index=cells.index)
+    kinds: dict[tuple[int, str], str] = {}
+    for quantity, text in ((Quantity.TIME, units.seconds), (Quantity.MEMORY, units.size)):
+        pairs = [_pair(frame, cell, quantity) for cell in cells["cell"]]
+        ratios = [theirs / ours for ours, theirs in pairs]
+        name = labels.QUANTITIES[quantity.value].label
+        shown[f"vivit: {name.lower()}"] = [_text(ours, text) for ours, _ in pairs]
+        shown[f"original: {name.lower()}"] = [_text(theirs, text) for _, theirs in pairs]
+        shown[f"{name} ratio"] = [_text(x, lambda x: f"{units.significant(x)}x") for x in ratios]
+        raw[f"{quantity.value} ratio"] = ratios
+        kinds |= {
+            (i, f"{name} ratio"): "better" if ratio > 1 else "worse"
+            for i, ratio in enumerate(ratios)
+            if not math.isnan(ratio)
+        }
+    setting = str(frame["setting"].iloc[0])
+    title = "Drop-in computations"
+    return Table(
+        name=slug(f"drop-in {setting}"),
+        title=f"{title}: {setting}" if setting else title,
+        caption=CAPTION,
+        shown=shown,
+        raw=raw,
+        measured=tuple(shown.columns[-6:]),
+        kinds=kinds,
+    )
+
+
+def _pair(frame: pd.DataFrame, cell: str, quantity: Quantity) -> tuple[float, float]:
+    """Ours and the better of the original's settings; NaN for what there is not."""
+    rows = frame[(frame["cell"] == cell) & (frame["quantity"] == quantity.value)]
+    values = rows[rows["status"] == Status.OK.value].set_index("method")["value"]
+    theirs = values[values.index.isin(ORIGINAL)]
+    return float(values.get(OWN, math.nan)), float(theirs.min()) if len(theirs) else math.nan
+
+
+def _text(value: float, text: Callable[[float], str]) -> str:
+    return units.NOTHING if math.isnan(value) else text(value)
