@@ -267,6 +267,41 @@ def _wide_block(channels_in: int, channels_out: int, stride: int) -> list[nn.Mod
     return [*first, Residual(nn.Sequential(*main), shortcut)]
 
 
+class Attention(nn.Module):
+    """Self-attention by matrix products and a softmax.
+
+    Spelled out, since torch's fused kernels have no forward-mode derivatives, which the
+    independent check of the references needs.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Choose the sizes.
+
+        Args:
+            width: Of the embedding.
+            heads: Their number, which divides the width.
+        """
+        super().__init__()
+        self.heads = heads
+        self.inputs, self.outputs = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, length, width]`` to the same shape."""
+        split = self.inputs(x).unflatten(2, (3, self.heads, -1)).movedim(2, 0).transpose(2, 3)
+        query, key, value = split  # each [N, heads, length, width of a head]
+        scores = query @ key.mT / query.shape[3] ** 0.5
+        return self.outputs((scores.softmax(dim=3) @ value).transpose(1, 2).flatten(2))
+
+
+def _transformer_block(width: int) -> list[nn.Module]:
+    """Attention and a feed-forward network, each behind a norm and beside a shortcut."""
+    attention = nn.Sequential(nn.LayerNorm(width), Attention(width, width // 16))
+    forward = nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+    )
+    return [Residual(attention, nn.Identity()), Residual(forward, nn.Identity())]
+
+
 class TransformerClassifier(nn.Module):
     """A transformer encoder on tokens, and a linear layer on the mean over positions."""
 
@@ -283,10 +318,8 @@ class TransformerClassifier(nn.Module):
         super().__init__()
         self.tokens = nn.Embedding(tokens, width)
         self.positions = nn.Parameter(torch.randn(length, width) / width**0.5)
-        layer = nn.TransformerEncoderLayer(
-            width, width // 16, 4 * width, dropout=0.0, activation="gelu", batch_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        blocks = [module for _ in range(depth) for module in _transformer_block(width)]
+        self.encoder = nn.Sequential(*blocks)
         self.last = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:

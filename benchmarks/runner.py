@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -18,24 +17,16 @@ from typing import Any
 
 from benchmarks.comparison import Comparison
 from benchmarks.critical import Limits, critical_batch_size
-from benchmarks.methods import METHODS
+from benchmarks.journal import Answer, Cell, Conditions, Journal, answer_of
 from benchmarks.process import WorkerProcess, open_worker
-from benchmarks.records import Quantity, Record, RecordStore, Status, cell_key
+from benchmarks.records import Quantity, Record, RecordStore, Status
 from benchmarks.tasks import Computed
-
-FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
-"""Outcomes that a second run does not try again; an error may have been mended."""
-
-COUNTED = (Quantity.ACCURACY, Quantity.TIME, Quantity.MEMORY, Quantity.CRITICAL)
-"""Cells that a run is announced to have; references and probes come in between."""
 
 MIN_SAMPLES = 3
 """Timed runs that even the slowest method gets, if it is asked for as many; peaks of memory."""
 
 Progress = Callable[[str, int], None]
 """Told what runs now, and how many cells were finished since it was last told."""
-
-Answer = dict[str, Any]
 
 NOTHING: Answer = {"status": Status.OK.value, "samples": [], "details": {}}
 """The reference of what has none."""
@@ -66,7 +57,6 @@ class Runner:
         progress: Is told what happens.
         peer_python: The interpreter of peers.
         workers: How many processes may run side by side, where they do not disturb each other.
-        made: Records of this run.
     """
 
     store: RecordStore
@@ -77,20 +67,21 @@ class Runner:
     progress: Progress
     peer_python: Path
     workers: int = 1
-    made: list[Record] = field(default_factory=list, init=False)
-    _done: dict[str, Record] = field(init=False)
+    _journal: Journal = field(init=False)
     _open: set[WorkerProcess] = field(default_factory=set, init=False)
     _references: dict[str, Answer] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
-    _is_stopped: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Find what an earlier run on this commit and machine has left."""
-        self._done = {
-            record.key: record
-            for record in self.store.read()
-            if self._is_final(record) and self._same_place(record)
-        }
+        conditions = Conditions(self.timeout, self.memory_limit, self.workers, self.peer_python)
+        finished = partial(self.progress, "")
+        self._journal = Journal(self.store, self.environment, conditions, finished)
+
+    @property
+    def made(self) -> list[Record]:
+        """Records of this run."""
+        return self._journal.made
 
     def run(self, comparisons: list[Comparison]) -> None:
         """Measure everything that is not done yet.
@@ -107,7 +98,9 @@ class Runner:
             self.progress(comparison.title, num_cells([comparison]) - count)
         left = [(comparison, cells) for comparison, cells in pending if any(cells.values())]
         referred = [c for c, _ in left if _has_reference(c)]
-        self._side_by_side({_reference_key(c): partial(self._make_reference, c) for c in referred})
+        self._side_by_side(
+            {_reference_cell(c).key: partial(self._make_reference, c) for c in referred}
+        )
         jobs: dict[Any, Callable[[], object]] = {}
         for comparison, cells in left:
             if comparison.limits is not None:
@@ -116,7 +109,7 @@ class Runner:
                 continue
             reference = NOTHING
             if _has_reference(comparison):
-                reference = self._references[_reference_key(comparison)]
+                reference = self._references[_reference_cell(comparison).key]
             failed = self._accuracy_and_time(comparison, cells, reference)
             measure = partial(self._measure_memory, comparison, failed)
             jobs |= {(comparison, m): partial(measure, m) for m in cells[Quantity.MEMORY]}
@@ -124,7 +117,9 @@ class Runner:
 
     def _pending(self, comparison: Comparison) -> dict[Quantity, list[str]]:
         return {
-            quantity: [m for m in comparison.methods if not self._known(comparison, m, quantity)]
+            quantity: [
+                m for m in comparison.methods if not self._journal.cell(comparison, m, quantity)
+            ]
             for quantity in comparison.quantities
         }
 
@@ -140,8 +135,8 @@ class Runner:
                     done.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                with self._lock:  # from now on, none is opened and nothing is stored
-                    self._is_stopped = True
+                with self._lock:  # from now on, none is opened and nothing is recorded
+                    self._journal.close()
                     for worker in self._open:
                         worker.kill()
                 raise
@@ -151,13 +146,13 @@ class Runner:
     ) -> None:
         self._tell(comparison, method, Quantity.MEMORY)
         answer = failed.get(method) or self._memory_of_runs(comparison, method)
-        self._store([self._record(comparison, method, Quantity.MEMORY, answer)])
+        self._journal.write(comparison, Quantity.MEMORY, {method: answer})
 
     def _search(self, comparison: Comparison, limits: Limits, method: str) -> None:
         """The critical batch size; each probe is a record, which a later run need not repeat."""
         probe = partial(self._probe, comparison, limits, method)
         answer = critical_batch_size(probe, limits)
-        self._store([self._record(comparison, method, Quantity.CRITICAL, answer)])
+        self._journal.write(comparison, Quantity.CRITICAL, {method: answer})
 
     def _probe(
         self, comparison: Comparison, limits: Limits, method: str, size: int, attempt: int
@@ -165,16 +160,16 @@ class Runner:
         """Whether a batch size fits into the budget, in a process of its own."""
         probed = replace(comparison, batch_size=size)
         parameters = probed.parameters | ({"attempt": attempt} if attempt > 1 else {})
-        who = (comparison.suite, comparison.problem, method, Quantity.PROBE)
-        known = self._done.get(cell_key(*who, parameters))
+        cell = Cell(comparison.suite, comparison.problem, method, Quantity.PROBE, parameters)
+        known = self._journal.find(cell)
         if known is not None:
-            return _answer_of(known)
+            return answer_of(known)
         self._tell(probed, method, Quantity.PROBE)
         with self._worker(probed, method, limits.budget) as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("probe", self.timeout)
-        self._store([self._make(*who, parameters, answer)])
+        self._journal.add({cell: answer})
         return answer
 
     def _accuracy_and_time(
@@ -189,9 +184,9 @@ class Runner:
             What went wrong, by method; also in an earlier run.
         """
         failed = {
-            m: _answer_of(done)
+            m: answer_of(done)
             for m in comparison.methods
-            if (done := self._known(comparison, m, Quantity.ACCURACY)) is not None
+            if (done := self._journal.cell(comparison, m, Quantity.ACCURACY)) is not None
             and done.status is not Status.OK
         }
         methods = [
@@ -206,7 +201,7 @@ class Runner:
                 worker = stack.enter_context(self._worker(comparison, method))
                 answer = self._check(worker, reference)
                 if method in pending[Quantity.ACCURACY]:
-                    self._store([self._record(comparison, method, Quantity.ACCURACY, answer)])
+                    self._journal.write(comparison, Quantity.ACCURACY, {method: answer})
                 if answer["status"] == Status.OK.value:
                     live[method] = worker
                 else:
@@ -217,7 +212,7 @@ class Runner:
             for method in timed:
                 details = {**answers[method].get("details", {}), "interleaved_with": [*live]}
                 answers[method] = {**answers[method], "details": details}
-            self._store([self._record(comparison, m, Quantity.TIME, answers[m]) for m in timed])
+            self._journal.write(comparison, Quantity.TIME, {m: answers[m] for m in timed})
         return failed
 
     def _check(self, worker: WorkerProcess, reference: Answer) -> Answer:
@@ -290,19 +285,18 @@ class Runner:
 
     def _make_reference(self, comparison: Comparison) -> None:
         """The float64 result of a problem, computed once and kept as a record."""
-        key, quantity = _reference_key(comparison), _reference_quantity(comparison)
-        known = self._done.get(key)
+        cell = _reference_cell(comparison)
+        known = self._journal.find(cell)
         if known is not None and known.status is Status.OK:
-            self._references[key] = _answer_of(known)
+            self._references[cell.key] = answer_of(known)
             return
-        self._tell(comparison, "reference", quantity)
+        self._tell(comparison, "reference", cell.quantity)
         with self._worker(comparison, "gram") as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("reference", self.timeout)
-        self._references[key] = answer
-        who = ("reference", comparison.problem, "reference", quantity)
-        self._store([self._make(*who, _reference_parameters(comparison), answer)])
+        self._references[cell.key] = answer
+        self._journal.add({cell: answer})
 
     @contextlib.contextmanager
     def _worker(
@@ -315,7 +309,7 @@ class Runner:
         """A process, known as long as it is open."""
         limit = self.memory_limit if budget is None else budget
         with self._lock:
-            if self._is_stopped:
+            if self._journal.is_closed:
                 raise KeyboardInterrupt
             opened = open_worker(comparison, method, limit, self.peer_python, returning)
             self._open.add(opened)
@@ -325,76 +319,6 @@ class Runner:
         finally:
             with self._lock:
                 self._open.discard(opened)
-
-    def _record(
-        self, comparison: Comparison, method: str, quantity: Quantity, answer: Answer
-    ) -> Record:
-        suite, problem = comparison.suite, comparison.problem
-        return self._make(suite, problem, method, quantity, comparison.parameters, answer)
-
-    def _make(
-        self,
-        suite: str,
-        problem: str,
-        method: str,
-        quantity: Quantity,
-        parameters: dict[str, Any],
-        answer: Answer,
-    ) -> Record:
-        return Record(
-            suite=suite,
-            problem=problem,
-            method=method,
-            quantity=quantity,
-            parameters=parameters,
-            status=Status(answer["status"]),
-            samples=answer.get("samples", []) if answer["status"] == Status.OK.value else [],
-            unit=quantity.unit,
-            reason=answer.get("reason", ""),
-            details={
-                **answer.get("details", {}),
-                "memory_limit": parameters.get("budget", self.memory_limit),
-                "timeout": self.timeout,
-                "workers": self.workers,
-            },
-            environment=self.environment,
-            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        )
-
-    def _store(self, records: list[Record]) -> None:
-        with self._lock:
-            if self._is_stopped:  # what a killed process answered is no result
-                raise KeyboardInterrupt
-            self.store.append(records)
-            self.made += records
-            self._done.update({record.key: record for record in records})
-            counted = [record for record in records if record.quantity in COUNTED]
-            if counted:
-                self.progress("", len(counted))
-
-    def _known(self, comparison: Comparison, method: str, quantity: Quantity) -> Record | None:
-        """A cell's record of this or an earlier run."""
-        who = (comparison.suite, comparison.problem, method, quantity.value)
-        return self._done.get(cell_key(*who, comparison.parameters))
-
-    def _is_final(self, record: Record) -> bool:
-        """Whether not to try again: a peer that was skipped may have got its environment.
-
-        And what took too long may have more time, or fewer processes beside it.
-        """
-        if record.status is Status.SKIPPED and record.method in METHODS:
-            return not (METHODS[record.method].is_peer and self.peer_python.exists())
-        if record.status is Status.TIMEOUT:
-            timeout = record.details.get("timeout", self.timeout)
-            workers = record.details.get("workers", self.workers)
-            return timeout >= self.timeout and workers <= self.workers
-        return record.status in FINAL
-
-    def _same_place(self, record: Record) -> bool:
-        return all(
-            record.environment.get(what) == self.environment.get(what)
-            for what in ("commit", "changes", "machine", "versions")
-        )
 
     def _tell(
         self, comparison: Comparison, method: str, quantity: Quantity, what: str = ""
@@ -412,16 +336,6 @@ def _rotated(answers: dict[str, Answer], by: int) -> list[tuple[str, Answer]]:
 def _has_reference(comparison: Comparison) -> bool:
     """Searches need none, and each way to precondition a gradient gives another one."""
     return comparison.limits is None and comparison.task.computed is not Computed.PRECONDITIONED
-
-
-def _answer_of(record: Record) -> Answer:
-    """What a worker answered."""
-    return {
-        "status": record.status.value,
-        "samples": record.samples,
-        "details": record.details,
-        "reason": record.reason,
-    }
 
 
 def _reference_quantity(comparison: Comparison) -> Quantity:
@@ -442,9 +356,10 @@ def _reference_parameters(comparison: Comparison) -> dict[str, Any]:
     return kept | {"dtype": "float64"}
 
 
-def _reference_key(comparison: Comparison) -> str:
-    who = ("reference", comparison.problem, "reference", _reference_quantity(comparison))
-    return cell_key(*who, _reference_parameters(comparison))
+def _reference_cell(comparison: Comparison) -> Cell:
+    quantity = _reference_quantity(comparison)
+    parameters = _reference_parameters(comparison)
+    return Cell("reference", comparison.problem, "reference", quantity, parameters)
 
 
 def failures(records: list[Record]) -> Iterator[str]:

@@ -299,6 +299,7 @@ def task_label(suite: str, k: int | None, parameters: Mapping[str, Any] | None =
         base = "leading eigenpair (k = 1)" if k == 1 else f"{k} leading eigenpairs"
     elif computed:
         base = COMPUTED.get(computed, _readable(computed))
+        base += "" if k is None else f", k = {k}"
     else:
         base = suite_label(suite) if k is None else f"{suite_label(suite)}, k = {k}"
     return ", ".join([base, *variants])

@@ -1,15 +1,21 @@
 """The search for critical batch sizes, against functions whose critical size is known."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.comparison import Comparison
 from benchmarks.critical import BudgetMode, Limits, critical_batch_size
 from benchmarks.process import open_worker
+from benchmarks.records import Status
 from benchmarks.tasks import Task
+from benchmarks.tracker import SimulatedOutOfMemoryError
+from benchmarks.worker import _limit_memory, _status_of
+from vivit import InsufficientMemoryError
 
 GIB = 2**30
 
@@ -152,7 +158,7 @@ def test_budget_is_enforced():
     size, per_sample = 600, 9
     matrices = 2 * 4 * (per_sample * size) ** 2
     held = _held_before()
-    for spare, status in ((1.1, "ok"), (0.95, "oom")):
+    for spare, status in ((1.05, "ok"), (0.95, "oom")):
         budget = held + int(spare * matrices)
         comparison = Comparison("critical", "digits_mlp", (), size, Task(), 1)
         with open_worker(comparison, "matrix_memory", budget, None) as worker:
@@ -170,3 +176,28 @@ def _held_before():
         status = Path(f"/proc/{worker.pid}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmData:")]
     return int(line.split()[1]) * 1024
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_budget_of_a_card_is_a_fraction_of_its_memory(monkeypatch, device, index):
+    """A fake card, for there may be none."""
+    asked = []
+    properties = SimpleNamespace(total_memory=4 * GIB)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda *arguments: asked.append(arguments)
+    )
+    _limit_memory(GIB, device)
+    assert asked == [(0.25, index)]
+    with pytest.raises(ValueError, match=f"is more than the {4 * GIB} bytes of {device}"):
+        _limit_memory(5 * GIB, device)
+
+
+def test_only_the_count_decides_where_the_budget_is_simulated():
+    """What the machine lacks, or the library foresees of it, is another matter."""
+    real, counted = torch.OutOfMemoryError("real"), SimulatedOutOfMemoryError("counted")
+    assert _status_of(real, simulated=False) is Status.OUT_OF_MEMORY
+    assert _status_of(real, simulated=True) is Status.ERROR
+    assert _status_of(counted, simulated=True) is Status.OUT_OF_MEMORY
+    assert _status_of(InsufficientMemoryError("plan"), simulated=True) is Status.OUT_OF_MEMORY
+    assert _status_of(ValueError("wrong"), simulated=False) is Status.ERROR

@@ -65,7 +65,7 @@ class ScriptedWorker:
 def make(tmp_path, monkeypatch):
     """Make runners on one file of records, with a script for the workers."""
 
-    def make(script=None, place=PLACE, patience=1e9, workers=1):
+    def make(script=None, place=PLACE, patience=1e9, workers=1, timeout=10, limit=1000):
         class Worker(ScriptedWorker):
             pass
 
@@ -77,9 +77,9 @@ def make(tmp_path, monkeypatch):
         runner = Runner(
             store,
             place,
-            10,
+            timeout,
             patience,
-            1000,
+            limit,
             lambda what, n: told.append((what, n)),
             tmp_path / "python",
             workers,
@@ -406,9 +406,16 @@ def test_what_took_too_long_may_have_more_time(make, timeout, again):
     slow = {"status": "timeout", "reason": "slow"}
     first, _, _ = make({("gram", "memory"): slow})
     first.run([COMPARISON])
-    second, log, _ = make()
-    second.timeout = timeout
-    second.__post_init__()
+    second, log, _ = make(timeout=timeout)
+    second.run([COMPARISON])
+    assert (("gram", "memory") in log) is again
+
+
+@pytest.mark.parametrize(("limit", "again"), [(500, False), (1000, False), (2000, True)])
+def test_what_ran_out_of_memory_may_have_more(make, limit, again):
+    first, _, _ = make({("gram", "memory"): {"status": "oom", "reason": "too large"}})
+    first.run([COMPARISON])
+    second, log, _ = make(limit=limit)
     second.run([COMPARISON])
     assert (("gram", "memory") in log) is again
 

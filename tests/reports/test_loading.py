@@ -127,6 +127,10 @@ def test_parameters_that_are_no_object(tmp_path, make):
         ({"suite": "engine", "computed": "eigenpairs", "k": 10}, "10 leading eigenpairs"),
         ({"suite": "engine", "computed": "newton_step"}, "damped Newton step"),
         (
+            {"suite": "derivatives", "computed": "directional_derivatives", "k": 10},
+            "directional derivatives, k = 10",
+        ),
+        (
             {"approximation": "monte_carlo", "subset": "eighth"},
             "all eigenvalues, Monte-Carlo (1 sample), first N/8 samples",
         ),
