@@ -88,8 +88,11 @@ def headline_table(frame: pd.DataFrame) -> Table:
 
 
 def _identity(cells: pd.DataFrame) -> pd.DataFrame:
-    """What a row is about; the heading names the suite, so only `k` remains of the task."""
+    """What a row is about; of a task that the heading names, only `k` remains."""
     shown = identity(cells, [])
+    variants = cells[["computed", "approximation", "subset", "grouping"]].drop_duplicates()
+    if len(variants) > 1:
+        return shown
     if cells["k"].isna().all():
         return shown.drop(columns="Computed")
     return shown.assign(Computed=[integer(k) for k in cells["k"]]).rename(

@@ -56,6 +56,17 @@ def test_ratios_by_hand(make, tabulate):
     assert table.kinds[0, "Time vs naive Gram"] == "better"
 
 
+def test_variants_of_a_task_are_told_apart(make, tabulate):
+    variants = [{"computed": "eigenvalues"}, {"computed": "eigenvalues", "subset": "eighth"}]
+    whole = [make(method, **variants[0]) for method in ("gram", "gradient")]
+    assert "Computed" not in headline_table(tabulate(*whole)).shown
+    both = whole + [make(method, **variants[1]) for method in ("gram", "gradient")]
+    assert headline_table(tabulate(*both)).shown["Computed"].tolist() == [
+        "all eigenvalues",
+        "all eigenvalues, first N/8 samples",
+    ]
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "text"),
     [
