@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from curvlinops import GGNLinearOperator
 from torch import Tensor, nn
 
+from benchmarks.problems import Instance
 from benchmarks.tasks import NEWTON_CUTOFF, Grouping
 
 
@@ -36,3 +38,23 @@ def above_cutoff(values: Tensor) -> Tensor:
 def flat_vectors(vectors: Iterable[Tensor]) -> Tensor:
     """Eigenvectors in pieces of shape ``[K, *shape]`` as one matrix ``[K, D]``."""
     return torch.cat([v.flatten(start_dim=1) for v in vectors], dim=1)
+
+
+def matrix_free_ggn(instance: Instance, names: Iterable[str] | None = None) -> GGNLinearOperator:
+    """Curvlinops' GGN, which shares no code with ours.
+
+    Args:
+        instance: The problem.
+        names: Parameters of a block; None for all.
+
+    Returns:
+        Shape ``[D, D]``.
+    """
+    parameters = dict(instance.model.named_parameters())
+    return GGNLinearOperator(
+        instance.model,
+        instance.loss_func,
+        [parameters[name] for name in (parameters if names is None else names)],
+        [(instance.inputs, instance.targets)],
+        check_deterministic=False,
+    )

@@ -19,12 +19,10 @@ from benchmarks.critical import BudgetMode
 from benchmarks.measure import says_out_of_memory
 from benchmarks.methods import METHODS
 from benchmarks.records import Status
+from benchmarks.worker import PARENT
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where ``python -m benchmarks`` finds the package."""
-
-PARENT = "BENCHMARKS_PARENT"
-"""Environment variable that tells a worker whose child it is."""
 
 WORKER = [sys.executable, "-m", "benchmarks.worker"]
 """The command of a worker."""
@@ -50,7 +48,7 @@ RETURNING = {
     "MALLOC_TOP_PAD_": "0",
 }
 """Settings of glibc's allocator with which it gives back what tensors freed. By default it keeps
-more or less of it, by chance a tenth of the peak."""
+more or less of it, by chance."""
 
 
 def open_worker(

@@ -208,8 +208,8 @@ PROFILES = Registry(
         ),
         Profile(
             "laptop",
-            "every method on problems of every kind, and critical batch sizes on 1 GiB: about an "
-            "hour on 2 cores",
+            "every method on problems of every kind, and critical batch sizes on 1 GiB: an "
+            "estimated hour and a half on 2 cores",
             _laptop_grid(),
             repeats=3,
             timeout=600,
@@ -218,8 +218,8 @@ PROFILES = Registry(
         ),
         Profile(
             "paper",
-            "the published grids of run times and critical batch sizes: days on 2 cores, so for "
-            "--shard or a cluster",
+            "the published grids of run times and critical batch sizes: very long, so for --shard "
+            "or a cluster",
             _paper_grid(),
             repeats=20,
             timeout=1800,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
-from curvlinops import GGNLinearOperator
 from torch import Tensor
 
 from benchmarks.accuracy import Reference, sketch
-from benchmarks.conventions import above_cutoff, blocks, flat_vectors
+from benchmarks.conventions import above_cutoff, blocks, flat_vectors, matrix_free_ggn
 from benchmarks.problems import Instance
 from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Task
 
@@ -135,12 +135,12 @@ def reference_derivatives(instance: Instance, k: int) -> tuple[Tensor, float]:
     parameters = list(instance.model.parameters())
     errors = []
     for n in _spread(len(instance.inputs)):
-        x, y = instance.inputs[n : n + 1], instance.targets[n : n + 1]
-        parts = torch.autograd.grad(instance.loss_func(instance.model(x), y), parameters)
-        slopes = vectors @ torch.cat([g.flatten() for g in parts])
-        operator = GGNLinearOperator(
-            instance.model, instance.loss_func, parameters, [(x, y)], check_deterministic=False
+        one = replace(
+            instance, inputs=instance.inputs[n : n + 1], targets=instance.targets[n : n + 1]
         )
+        loss = one.loss_func(one.model(one.inputs), one.targets)
+        slopes = vectors @ torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
+        operator = matrix_free_ggn(one)
         curvatures = torch.stack([v @ (operator @ v) for v in vectors])
         slopes_error = (derivatives.gammas[n].abs() - slopes.abs()).abs().max()
         curvatures_error = (derivatives.lambdas[n] - curvatures).abs().max()
@@ -164,14 +164,7 @@ def largest_residual(
     Returns:
         ``||G e - lambda e|| / lambda_max``, the largest of the first, middle and last pair.
     """
-    parameters = dict(instance.model.named_parameters())
-    operator = GGNLinearOperator(
-        instance.model,
-        instance.loss_func,
-        [parameters[name] for name in names or parameters],
-        [(instance.inputs, instance.targets)],
-        check_deterministic=False,
-    )
+    operator = matrix_free_ggn(instance, names)
     residuals = [
         float((operator @ vectors[k] - values[k] * vectors[k]).norm() / values[-1])
         for k in _spread(len(values))

@@ -42,6 +42,9 @@ from benchmarks.tracker import AllocationTracker, SimulatedOutOfMemoryError, tra
 
 PR_SET_PDEATHSIG = 1
 
+PARENT = "BENCHMARKS_PARENT"
+"""Environment variable that tells a worker whose child it is."""
+
 COMMANDS = ("reference", "accuracy", "time", "memory", "footprint", "probe")
 """Methods of `Worker` that a parent may call."""
 
@@ -285,7 +288,7 @@ def _die_with_parent() -> None:
     """A parent that is killed takes its workers along."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.environ.get("BENCHMARKS_PARENT", str(os.getppid())) != str(os.getppid()):
+        if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
             sys.exit("The parent is gone.")
 
 

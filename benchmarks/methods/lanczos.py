@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from curvlinops import GGNLinearOperator
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from benchmarks.accuracy import Outcome
+from benchmarks.conventions import matrix_free_ggn
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.problems import Instance
 from benchmarks.tasks import Computed, Task
@@ -35,7 +35,7 @@ class Lanczos(Method):
         start = np.random.default_rng(0).standard_normal(instance.num_parameters, np.float32)
 
         def run() -> Outcome:
-            products = Counted(ggn_operator(instance))
+            products = Counted(matrix_free_ggn(instance).to_scipy(dtype=np.float32))
             values, vectors = eigsh(products, k=task.k, which="LA", tol=TOLERANCE, v0=start)
             order = np.argsort(values)
             return Outcome(
@@ -66,22 +66,3 @@ class Counted(LinearOperator):
     def _matmat(self, block: np.ndarray) -> np.ndarray:
         self.count += block.shape[1]
         return self._operator.matmat(block)
-
-
-def ggn_operator(instance: Instance) -> LinearOperator:
-    """The matrix-free GGN for scipy.
-
-    Args:
-        instance: The problem.
-
-    Returns:
-        Shape ``[D, D]``, in single precision.
-    """
-    operator = GGNLinearOperator(
-        instance.model,
-        instance.loss_func,
-        list(instance.model.parameters()),
-        [(instance.inputs, instance.targets)],
-        check_deterministic=False,
-    )
-    return operator.to_scipy(dtype=np.float32)

@@ -10,8 +10,9 @@ import torch
 from scipy.sparse.linalg import lobpcg
 
 from benchmarks.accuracy import Outcome
+from benchmarks.conventions import matrix_free_ggn
 from benchmarks.methods.base import Method, refuse_others
-from benchmarks.methods.lanczos import TOLERANCE, Counted, ggn_operator
+from benchmarks.methods.lanczos import TOLERANCE, Counted
 from benchmarks.problems import Instance
 from benchmarks.tasks import Computed, Task
 
@@ -37,7 +38,7 @@ class Lobpcg(Method):
         start = np.random.default_rng(0).standard_normal(shape, np.float32)
 
         def run() -> Outcome:
-            products = Counted(ggn_operator(instance))
+            products = Counted(matrix_free_ggn(instance).to_scipy(dtype=np.float32))
             block, _ = np.linalg.qr(products.matmat(start))
             largest = float(np.linalg.eigvalsh(block.T @ products.matmat(block)).max())
             with warnings.catch_warnings():

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from curvlinops import GGNLinearOperator
 from curvlinops.papyan2020traces.spectrum import fast_lanczos
 
 from benchmarks.accuracy import Outcome
+from benchmarks.conventions import matrix_free_ggn
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.problems import Instance
 from benchmarks.tasks import Computed, Task
@@ -35,16 +35,9 @@ class Quadrature(Method):
         steps = min(NODES, instance.num_parameters)
 
         def run() -> Outcome:
-            operator = GGNLinearOperator(
-                instance.model,
-                instance.loss_func,
-                list(instance.model.parameters()),
-                [(instance.inputs, instance.targets)],
-                check_deterministic=False,
-            )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                values, vectors = fast_lanczos(operator, steps)
+                values, vectors = fast_lanczos(matrix_free_ggn(instance), steps)
             return Outcome(values, weights=vectors[0] ** 2, details={"products": steps})
 
         return run
