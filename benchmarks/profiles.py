@@ -14,7 +14,7 @@ from benchmarks.suites import SCALED, Cell
 from benchmarks.targets import ORIGINAL, critical_methods_by_cell, methods_by_cell
 from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
 
-GIB = 2**30
+HALF_GIB = 2**29
 
 BASIC = ("gram", "naive_gram", "gradient")
 BASIC_LEADING = ("gram", "power_iteration", "gradient")
@@ -98,7 +98,7 @@ def _laptop_grid() -> tuple[Cell, ...]:
         ),
     ]
     searched = [
-        Cell("critical", problem, None, task, ("gram", *ORIGINAL), Limits(GIB))
+        Cell("critical", problem, None, task, ("gram", *ORIGINAL), Limits(HALF_GIB))
         for problem in ("cifar10_3c3d", "fmnist_2c2d")
         for task in (Task(), Task.leading(1), Task(Computed.NEWTON_STEP))
     ]
@@ -208,8 +208,8 @@ PROFILES = Registry(
         ),
         Profile(
             "laptop",
-            "every method on problems of every kind, and critical batch sizes on 1 GiB: an "
-            "estimated hour and a half on 2 cores",
+            "every method on problems of every kind, and critical batch sizes on 512 MiB: an "
+            "estimated hour on 2 cores",
             _laptop_grid(),
             repeats=3,
             timeout=600,
