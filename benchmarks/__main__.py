@@ -4,4 +4,5 @@ import sys
 
 from benchmarks.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # asv imports every module
+    sys.exit(main())

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.comparison import Comparison
 from benchmarks.critical import Limits
+from benchmarks.grid import GRIDS
 from benchmarks.problems import BASE_CLASSES, BASE_WIDTH, CLASSES, WIDTHS
 from benchmarks.registry import Registry
 from benchmarks.suites import SCALED, Cell
@@ -118,34 +119,55 @@ PUBLISHED_BUDGET = 11_264 * 2**20
 """Memory of the published card, an RTX 2080 Ti."""
 
 
+KFAC_SIZES = (32, 64, 128, 256, 512)
+"""Of updates preconditioned by K-FAC, of which five are published, without saying which."""
+
+
 def _paper_grid() -> tuple[Cell, ...]:
-    """Experiments 2, 3, 4, 8 and 10 of the protocols; blocks for eigenvalues only."""
+    """The published experiments 2, 3, 4, 6, 7, 8 and 10, and the one on K-FAC."""
     ours = ("gram", "drop_in", *ORIGINAL)
+    grouped = [*_variants(), *_variants(Grouping.LAYER)]
     cells = []
     for problem, size in PUBLISHED_SIZES.items():
-        exact = ("gram", "drop_in", *ORIGINAL, "power_iteration", "lanczos")
-        for k, variant in itertools.product(range(1, 11), _variants()):
-            is_exact = variant == _variants()[0]
-            cells.append(
-                Cell(
-                    "leading",
-                    problem,
-                    size,
-                    Task.leading(k, **variant),
-                    exact if is_exact else ours,
-                )
-            )
-        layers = [Task(**variant) for variant in _variants(Grouping.LAYER)]
-        tasks = [Task(**variant) for variant in _variants()] + layers
+        cells += [
+            Cell("leading", problem, size, task, (*ours, *_iterations(problem, task)))
+            for k, variant in itertools.product(range(1, 11), grouped)
+            for task in [Task.leading(k, **variant)]
+        ]
+        tasks = [Task(**variant) for variant in grouped]
         cells += [Cell("eigenvalues", problem, size, task, ours) for task in tasks]
-        tasks += [Task.leading(1, **variant) for variant in _variants()]
+        tasks += [Task.leading(1, **variant) for variant in grouped]
         tasks.append(Task(Computed.NEWTON_STEP))
         cells += [
             Cell("critical", problem, None, task, ours, Limits(PUBLISHED_BUDGET)) for task in tasks
         ]
+    preconditioned = Task(Computed.PRECONDITIONED)
     linear = ("gram", "backpropagation", "naive_gram", "gradient")
-    cells.append(Cell("engine", "mlp_linear", 128, Task(Computed.GRAM), linear))
-    return tuple(cells)
+    return (
+        *cells,
+        Cell("tolerance", "cifar10_3c3d", 128, Task.leading(10)),
+        *(Cell("preconditioned", "cifar10_wrn16_4", n, preconditioned) for n in KFAC_SIZES),
+        Cell("engine", "mlp_linear", 128, Task(Computed.GRAM), linear),
+    )
+
+
+def _iterations(problem: str, task: Task) -> tuple[str, ...]:
+    """What else computes leading pairs of the exact GGN: in blocks, power iteration alone."""
+    if task.approximation is not Approximation.EXACT or task.subset is not Subset.WHOLE:
+        return ()
+    if task.grouping is not Grouping.NETWORK:
+        return ("power_iteration",)
+    on_gram = ("gram_power_iteration",) if problem == "cifar10_3c3d" else ()
+    return ("power_iteration", "lanczos", *on_gram)
+
+
+def _commits_grid() -> tuple[Cell, ...]:
+    """All that asv and pytest-benchmark measure."""
+    return tuple(
+        Cell(grid.name, point.problem, point.batch_size, point.task, grid.methods(point))
+        for grid in GRIDS.values()
+        for point in map(grid.point, grid.all)
+    )
 
 
 def _engine_grid() -> tuple[Cell, ...]:
@@ -254,6 +276,15 @@ PROFILES = Registry(
             timeout=1800,
             patience=0,
             threads=2,
+        ),
+        Profile(
+            "commits",
+            "all points of the grid of asv and pytest-benchmark, by themselves",
+            _commits_grid(),
+            repeats=5,
+            timeout=300,
+            patience=10,
+            threads=1,
         ),
         Profile(
             "scaling",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import Reference, sketch
+from benchmarks.accuracy import Outcome, Reference, sketch
 from benchmarks.conventions import above_cutoff, blocks, flat_vectors, matrix_free_ggn
 from benchmarks.problems import Instance
 from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Task
@@ -18,6 +18,9 @@ LARGEST_RESIDUAL = 1e-9
 
 LARGEST_DERIVATIVE_ERROR = 1e-6
 """Of directional derivatives in float64: between close eigenvalues, directions are less exact."""
+
+MOST_PAIRS = 32
+"""Of a Monte-Carlo approximation: leading pairs whose sum of eigenvalues is known."""
 
 DRAWS = 16
 """Monte-Carlo approximations from which the deviation of their trace is estimated."""
@@ -172,6 +175,24 @@ def largest_residual(
     return max(residuals)
 
 
+def residual_of_pairs(outcome: Outcome, instance: Instance, task: Task) -> float:
+    """The largest residual of the eigenpairs of all blocks, without approximation.
+
+    Args:
+        outcome: What a run gave.
+        instance: The problem.
+        task: What it was to compute.
+
+    Returns:
+        As `largest_residual`.
+    """
+    carrying = instance.first(task.num_samples(len(instance.inputs)))
+    values = outcome.values.split(outcome.blocks or len(outcome.values))
+    groups = blocks(instance.model, task.grouping)
+    pairs = zip(values, outcome.vectors or (), groups, strict=True)
+    return max(largest_residual(carrying, v, e, names) for v, e, names in pairs)
+
+
 def _monte_carlo_reference(
     instance: Instance, groups: list[list[str]]
 ) -> tuple[Reference, dict[str, Any]]:
@@ -179,15 +200,37 @@ def _monte_carlo_reference(
     from vivit import MonteCarlo
 
     first = MonteCarlo(samples=1, seed=0)
-    spectra = [_ggn(instance, params=names, approximation=first).eigvalsh() for names in groups]
-    traces = [
-        _ggn(instance, approximation=MonteCarlo(samples=1, seed=seed)).gram().trace()
+    spectra = _spectra(instance, groups, first)
+    draws = [
+        _spectra(instance, groups, MonteCarlo(samples=1, seed=seed))
         for seed in range(1, 1 + DRAWS)
     ]
     exact, residual = reference_spectrum(instance)
-    trace, deviation = float(exact.sum()), float(torch.stack(traces).std())
-    facts = {"residual": residual, "exact_trace": trace, "trace_deviation": deviation}
-    return Reference(torch.cat(spectra), tuple(map(len, spectra)), trace, deviation), facts
+    traces = torch.stack([torch.cat(draw).sum() for draw in draws])
+    trace, deviation = float(exact.sum()), float(traces.std())
+    sums = torch.stack([_leading_sums(draw) for draw in draws])
+    leading = [*zip(sums.mean(dim=0).tolist(), sums.std(dim=0).tolist(), strict=True)]
+    facts = {
+        "residual": residual,
+        "exact_trace": trace,
+        "trace_deviation": deviation,
+        "leading_sums": leading,
+    }
+    blocks = tuple(map(len, spectra))
+    return Reference(torch.cat(spectra), blocks, trace, deviation, (*leading,)), facts
+
+
+def _spectra(instance: Instance, groups: list[list[str]], approximation: Any) -> list[Tensor]:
+    return [
+        _ggn(instance, params=names, approximation=approximation).eigvalsh() for names in groups
+    ]
+
+
+def _leading_sums(spectra: list[Tensor]) -> Tensor:
+    """Sums of the 1, 2, ... leading eigenvalues, each of all blocks together."""
+    zeros = spectra[0].new_zeros(MOST_PAIRS)
+    leading = [torch.cat([values.flip(0), zeros])[:MOST_PAIRS] for values in spectra]
+    return torch.stack(leading).sum(dim=0).cumsum(dim=0)
 
 
 def _ggn(instance: Instance, **options: Any) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.comparison import Comparison
 from benchmarks.critical import Limits
+from benchmarks.methods import METHODS
 from benchmarks.registry import Registry
 from benchmarks.targets import ORIGINAL, methods_by_cell
 from benchmarks.tasks import Task
@@ -50,6 +51,11 @@ SUITES = Registry(
                 "lobpcg",
                 "gradient",
             ),
+        ),
+        Suite(
+            "tolerance",
+            "time against accuracy: leading eigenpairs by power iteration to several tolerances",
+            ("gram", *(name for name in METHODS if name.startswith("power_iteration_"))),
         ),
         Suite(
             "derivatives",

@@ -36,7 +36,7 @@ from benchmarks.methods import METHODS, NotApplicableError
 from benchmarks.own_problem import find_problem
 from benchmarks.problems import Instance
 from benchmarks.records import Status
-from benchmarks.reference import largest_residual, make_reference
+from benchmarks.reference import make_reference, residual_of_pairs
 from benchmarks.tasks import Approximation, Task
 from benchmarks.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
 
@@ -45,7 +45,7 @@ PR_SET_PDEATHSIG = 1
 PARENT = "BENCHMARKS_PARENT"
 """Environment variable that tells a worker whose child it is."""
 
-COMMANDS = ("reference", "accuracy", "time", "memory", "footprint", "probe")
+COMMANDS = ("reference", "accuracy", "time", "memory", "footprint", "tensors", "probe")
 """Methods of `Worker` that a parent may call."""
 
 
@@ -93,6 +93,22 @@ class Worker:
         """Whether the budget is a count of bytes."""
         return self._budget is not None
 
+    @property
+    def run(self) -> Callable[[], Outcome]:
+        """What is timed.
+
+        Raises:
+            RuntimeError: It has not been checked.
+        """
+        if self._run is None:
+            raise RuntimeError("The accuracy is checked before the time is measured.")
+        return self._run
+
+    @property
+    def number(self) -> int:
+        """Runs of a sample of the time."""
+        return self._number
+
     def reference(self) -> dict[str, Any]:
         """The result in float64, certified by an independent implementation."""
         instance = self._instance(self._batch_size, torch.float64)
@@ -118,7 +134,7 @@ class Worker:
             ArithmeticError: The error is too large.
         """
         instance = self._instance(self._batch_size, torch.float32)
-        self._run = run = self._method.prepare(instance, self._task)
+        run = self._method.prepare(instance, self._task)
         begin = perf_counter()
         outcome = run()
         first = perf_counter() - begin
@@ -127,13 +143,14 @@ class Worker:
             tuple(facts.get("blocks", [len(reference)])),
             facts.get("exact_trace"),
             facts.get("trace_deviation"),
+            tuple((mean, deviation) for mean, deviation in facts.get("leading_sums", [])),
             instance.num_parameters,
         )
         error, details = self._checked(outcome, instance, exact)
         del outcome
         if first < SHORTEST_SAMPLE:
             first = seconds_per_run(run)
-        self._number = runs_per_sample(first)
+        self._run, self._number = run, runs_per_sample(first)
         return {"samples": [error], "details": details}
 
     def _checked(
@@ -144,8 +161,7 @@ class Worker:
         error, details = check.error, {**outcome.details, "checked": check.against}
         details["num_parameters"] = instance.num_parameters
         if outcome.vectors is not None and self._task.approximation is Approximation.EXACT:
-            carrying = instance.first(self._task.num_samples(len(instance.inputs)))
-            residual = largest_residual(carrying, outcome.values, outcome.vectors)
+            residual = residual_of_pairs(outcome, instance, self._task)
             details["residual"], error = residual, max(error, residual)
         if not error <= check.tolerance:
             raise ArithmeticError(
@@ -156,9 +172,7 @@ class Worker:
 
     def time(self) -> dict[str, Any]:
         """One sample of the run time; `accuracy` goes first."""
-        if self._run is None:
-            raise RuntimeError("The accuracy is checked before the time is measured.")
-        seconds = seconds_per_run(self._run, self._number)
+        seconds = seconds_per_run(self.run, self._number)
         return {"samples": [seconds], "details": {"runs_per_sample": self._number}}
 
     def memory(self) -> dict[str, Any]:
@@ -173,12 +187,25 @@ class Worker:
 
     def footprint(self) -> dict[str, Any]:
         """Further figures of memory: what tensors hold, and what the whole process does."""
+        details = {"tensors": self.peak_of_tensors()}
+        if self._device == "cpu":
+            details["whole_process"] = whole_process_bytes(self.prepare())
+        return {"samples": [], "details": details}
+
+    def tensors(self) -> dict[str, Any]:
+        """Peak of the bytes of all tensors of one run."""
+        return {"samples": [self.peak_of_tensors()], "details": {}}
+
+    def peak_of_tensors(self) -> int:
+        """As `tensors`, the number alone."""
         instance = self._instance(self._batch_size, torch.float32)
         run = self._method.prepare(instance, self._task)
-        details = {"tensors": tracked_peak(run, _tensors_of(instance))}
-        if self._device == "cpu":
-            details["whole_process"] = whole_process_bytes(run)
-        return {"samples": [], "details": details}
+        return tracked_peak(run, _tensors_of(instance))
+
+    def prepare(self) -> Callable[[], Outcome]:
+        """A run on an instance of its own."""
+        instance = self._instance(self._batch_size, torch.float32)
+        return self._method.prepare(instance, self._task)
 
     def probe(self) -> dict[str, Any]:
         """One run in this fresh process, to see whether it gets by on the memory it was given.
@@ -240,7 +267,7 @@ def main() -> None:
         except Exception as error:
             traceback.print_exc()
             simulated = worker is not None and worker.is_simulated
-            status = _status_of(error, simulated)
+            status = status_of(error, simulated)
             _answer(answers, {"status": status.value, "reason": _reason(error)})
 
 
@@ -249,8 +276,16 @@ def _answer(stream: TextIO, message: dict[str, Any]) -> None:
     stream.flush()
 
 
-def _status_of(error: Exception, simulated: bool) -> Status:
-    """What an error means; a budget that is simulated does not count what the machine lacks."""
+def status_of(error: Exception, simulated: bool) -> Status:
+    """What an error means.
+
+    Args:
+        error: What a run raised.
+        simulated: Whether the budget is, so that what the machine lacks does not count.
+
+    Returns:
+        The status of the record.
+    """
     if simulated:
         foreseen = type(error).__name__ == "InsufficientMemoryError"  # of our library's plan
         does_not_fit = foreseen or isinstance(error, SimulatedOutOfMemoryError)

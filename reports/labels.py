@@ -149,6 +149,11 @@ SUITES = {
         "leading eigenpairs",
         "the k largest eigenvalues together with their eigenvectors",
     ),
+    "tolerance": Entry(
+        "power iteration's tolerance",
+        "tolerance",
+        "time against accuracy of leading eigenpairs by power iteration",
+    ),
     "derivatives": Entry(
         "directional derivatives",
         "directional derivatives",

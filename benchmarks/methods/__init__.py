@@ -13,7 +13,7 @@ from benchmarks.methods.matrix_memory import MatrixMemory
 from benchmarks.methods.matrix_product import MatrixProduct
 from benchmarks.methods.naive_gram import NaiveGram
 from benchmarks.methods.original import Original
-from benchmarks.methods.power_iteration import PowerIteration
+from benchmarks.methods.power_iteration import STUDIED, PowerIteration
 from benchmarks.methods.quadrature import Quadrature
 from benchmarks.registry import Registry
 
@@ -35,6 +35,7 @@ METHODS: Registry[Method] = Registry(
         Backpropagation(),
         MatrixProduct(),
         MatrixMemory(),
+        *(PowerIteration(rule) for rule in STUDIED),
     ],
 )
 

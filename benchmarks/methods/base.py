@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 
 from benchmarks.accuracy import Check, Outcome, Reference, check
 from benchmarks.problems import Instance
@@ -62,29 +63,32 @@ class Method(ABC):
         return check(outcome, task, reference, self.tolerance)
 
 
-def refuse_others(method: Method, task: Task, computed: tuple[Computed, ...]) -> None:
+def refuse_others(
+    method: Method, task: Task, computed: tuple[Computed, ...], in_blocks: bool = False
+) -> None:
     """Refuse all tasks but some quantities of the exact GGN.
 
     Args:
         method: Who refuses.
         task: What is asked for.
         computed: What the method is measured for.
+        in_blocks: Whether also for blocks of the GGN.
 
     Raises:
         NotApplicableError: The task is another one.
     """
-    if task.computed not in computed or not task.is_plain:
+    whole = replace(task, grouping=Grouping.NETWORK) if in_blocks else task
+    if task.computed not in computed or not whole.is_plain:
         choices = " and ".join(c.value for c in computed)
+        of = "" if in_blocks else " and the whole network"
         raise NotApplicableError(
-            f"{method.name} is measured for {choices} of the exact GGN of all samples and the "
-            f"whole network, not for: {task.title}."
+            f"{method.name} is measured for {choices} of the exact GGN of all samples{of}, not "
+            f"for: {task.title}."
         )
 
 
 def refuse_combinations(method: Method, task: Task) -> None:
-    """Refuse what has no reference: variants of anything but eigenvalues and leading pairs.
-
-    And blocks of anything but eigenvalues.
+    """Refuse what has no reference: variants and blocks of anything but a spectrum.
 
     Args:
         method: Who refuses.
@@ -95,9 +99,11 @@ def refuse_combinations(method: Method, task: Task) -> None:
     """
     with_variants = (Computed.EIGENVALUES, Computed.PAIRS, Computed.GRAM)
     variant = task.computed not in with_variants and not task.is_plain
-    in_blocks = task.grouping is not Grouping.NETWORK and task.computed is not Computed.EIGENVALUES
+    of_blocks = (Computed.EIGENVALUES, Computed.PAIRS)
+    in_blocks = task.grouping is not Grouping.NETWORK and task.computed not in of_blocks
     if variant or in_blocks:
         raise NotApplicableError(
-            f"{method.name} is measured for eigenvalues of blocks, and for steps, derivatives and "
-            f"densities without approximation, not for: {task.title}."
+            f"{method.name} is measured for eigenvalues and leading pairs of blocks, and for "
+            "steps, derivatives and densities of the network without approximation, not for: "
+            f"{task.title}."
         )

@@ -12,7 +12,7 @@ import torch
 from backpack import backpack, extend
 from torch import nn
 
-from benchmarks.accuracy import Check, Outcome, Reference, check_trace
+from benchmarks.accuracy import Check, Outcome, Reference, check_draws
 from benchmarks.conventions import above_cutoff, blocks, flat_vectors
 from benchmarks.methods.backpack_form import backpack_form
 from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
@@ -73,7 +73,7 @@ class Computations(Method):
     ) -> Check:
         """As for all, but for Monte-Carlo results, whose draws are others than the reference's."""
         if task.approximation is Approximation.MONTE_CARLO:
-            return check_trace(outcome, reference)
+            return check_draws(outcome, task, reference)
         return super().check(outcome, instance, task, reference)
 
 
@@ -135,6 +135,7 @@ def _outcome(results: list[Any], task: Task, details: dict[str, Any]) -> Outcome
     if task.computed is Computed.DERIVATIVES:
         return Outcome(torch.cat([x.flatten() for x in results[0]]), details=details)
     if task.computed is Computed.PAIRS:
-        values, vectors = results[0]
-        return Outcome(values, flat_vectors(vectors), details=details)
+        values = torch.cat([found for found, _ in results])
+        directions = tuple(flat_vectors(vectors) for _, vectors in results)
+        return Outcome(values, directions, tuple(map(len, directions)), details=details)
     return Outcome(torch.cat(results), blocks=tuple(map(len, results)), details=details)

@@ -73,10 +73,40 @@ class Gram(Method):
             blocks = vivit.block_diagonal(
                 instance.model, instance.loss_func, data, groups=task.grouping.value, **options
             )
-            values = [block.eigvalsh() for block in blocks.values()]
-            return Outcome(torch.cat(values), blocks=tuple(map(len, values)))
+            if task.computed is Computed.EIGENVALUES:
+                values = [block.eigvalsh() for block in blocks.values()]
+                return Outcome(torch.cat(values), blocks=tuple(map(len, values)))
+            pairs = [block.eigh(k=task.k) for block in blocks.values()]
+            return Outcome(
+                torch.cat([found.values for found in pairs]),
+                tuple(flat_vectors(found.vectors.values()) for found in pairs),
+                tuple(len(found.values) for found in pairs),
+            )
 
         return on_network if task.grouping is Grouping.NETWORK else in_blocks
+
+
+def needed_names(task: Task) -> list[str]:
+    """What a task needs of the library, which an old commit may lack.
+
+    Args:
+        task: What is computed.
+
+    Returns:
+        Names, as of ``vivit``.
+    """
+    of_task = {
+        Computed.PAIRS: "GGN.eigh",
+        Computed.NEWTON_STEP: "GGN.newton_step",
+        Computed.GRAM: "GGN.gram",
+        Computed.DERIVATIVES: "GGN.directional_derivatives",
+    }
+    names = [of_task.get(task.computed, "GGN.eigvalsh")]
+    if task.approximation is Approximation.MONTE_CARLO:
+        names.append("MonteCarlo")
+    if task.grouping is not Grouping.NETWORK:
+        names.append("block_diagonal")
+    return names
 
 
 def _options(vivit: Any, instance: Instance, task: Task) -> dict[str, Any]:
@@ -107,4 +137,4 @@ def _compute(ggn: Any, task: Task) -> Outcome:
         both = torch.cat([found.gammas.flatten(), found.lambdas.flatten()])
         return Outcome(both, details=details)
     pairs = ggn.eigh(k=task.k)
-    return Outcome(pairs.values, flat_vectors(pairs.vectors.values()), details=details)
+    return Outcome(pairs.values, (flat_vectors(pairs.vectors.values()),), details=details)

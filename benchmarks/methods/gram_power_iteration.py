@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
-from benchmarks.methods.power_iteration import power_iteration
+from benchmarks.methods.power_iteration import Rule, power_iteration
 from benchmarks.problems import Instance
 from benchmarks.tasks import Computed, Task
 
@@ -34,9 +34,10 @@ class GramPowerIteration(Method):
         def run() -> Outcome:
             ggn = GGN(instance.model, instance.loss_func, (instance.inputs, instance.targets))
             start = torch.Generator(device=instance.inputs.device).manual_seed(0)
-            values, vectors, iterations = power_iteration(ggn.gram(), k, start, instance.inputs)
+            gram = ggn.gram()
+            values, vectors, iterations = power_iteration(gram, k, start, gram, Rule())
             directions = (ggn.factor_operator() @ (vectors.T / values.sqrt())).T
             details = {"iterations": iterations}
-            return Outcome(values.flip(0), directions.flip(0), details=details)
+            return Outcome(values.flip(0), (directions.flip(0),), details=details)
 
         return run

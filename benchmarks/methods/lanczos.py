@@ -40,7 +40,7 @@ class Lanczos(Method):
             order = np.argsort(values)
             return Outcome(
                 torch.from_numpy(values[order]),
-                torch.from_numpy(vectors[:, order].T.copy()),
+                (torch.from_numpy(vectors[:, order].T.copy()),),
                 details={"products": products.count},
             )
 

@@ -49,7 +49,7 @@ class Lobpcg(Method):
             order = np.argsort(values)
             return Outcome(
                 torch.from_numpy(values[order].astype(np.float32)),
-                torch.from_numpy(vectors[:, order].T.astype(np.float32).copy()),
+                (torch.from_numpy(vectors[:, order].T.astype(np.float32).copy()),),
                 details={"products": products.count},
             )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -14,14 +15,14 @@ from benchmarks.accuracy import (
     Outcome,
     Reference,
     check,
-    check_trace,
+    check_draws,
     density_error,
     derivatives_error,
     sketch,
     spectral_error,
 )
 from benchmarks.conventions import blocks
-from benchmarks.reference import make_reference
+from benchmarks.reference import DRAWS, make_reference
 from benchmarks.tasks import NEWTON_CUTOFF, Approximation, Computed, Grouping, Subset, Task
 from vivit import GGN, MonteCarlo
 
@@ -129,8 +130,26 @@ def test_monte_carlo_knows_the_exact_trace():
     assert reference.exact_trace == facts["exact_trace"]
     assert reference.exact_trace == pytest.approx(float(dense(problem).trace()), rel=1e-10)
     other = Outcome(sampled(problem, seed=99))
-    assert check_trace(other, reference).error < check_trace(other, reference).tolerance < 2
+    found = check_draws(other, Task(approximation=Approximation.MONTE_CARLO), reference)
+    assert found.error < found.tolerance < 2
     assert facts["trace_deviation"] == reference.trace_deviation
+
+
+def test_monte_carlo_knows_sums_of_leading_eigenvalues():
+    """Of other draws; all eigenvalues of a draw sum up to its trace."""
+    problem = small_problem()
+    task = Task.leading(2, approximation=Approximation.MONTE_CARLO)
+    reference, facts = make_reference(problem, task)
+    assert reference.leading_sums == tuple(facts["leading_sums"])
+    means = [mean for mean, _ in reference.leading_sums]
+    draws = [sampled(problem, seed) for seed in range(1, 1 + DRAWS)]
+    assert means[1] == pytest.approx(np.mean([float(draw[-2:].sum()) for draw in draws]))
+    assert means[-1] == pytest.approx(np.mean([float(draw.sum()) for draw in draws]))
+    found = check_draws(Outcome(sampled(problem, seed=99)[-2:]), task, reference)
+    assert found.error < found.tolerance
+    assert "sum of the 2 leading eigenvalues over other draws" in found.against
+    twice = check_draws(Outcome(2 * sampled(problem, seed=99)[-2:]), task, reference)
+    assert twice.error > 0.5
 
 
 @pytest.mark.parametrize(
@@ -186,11 +205,12 @@ def test_step_is_compared_by_projections():
 
 def test_trace():
     reference = Reference(torch.zeros(2, dtype=torch.float64), (2,), 4.0, 0.5)
-    found = check_trace(Outcome(torch.tensor([2.0, 3.0])), reference)
+    found = check_draws(Outcome(torch.tensor([2.0, 3.0])), Task(), reference)
     assert (found.error, found.tolerance) == (0.25, TRACE_DEVIATIONS * 0.125)
     assert "draws differ" in found.against
-    with pytest.raises(ValueError, match="the exact trace and its standard deviation, got None"):
-        check_trace(Outcome(torch.ones(2)), Reference.single(torch.ones(2)))
+    for task in (Task(), Task.leading(2)):
+        with pytest.raises(ValueError, match="got None and None for: " + task.title):
+            check_draws(Outcome(torch.ones(2)), task, Reference.single(torch.ones(2)))
 
 
 @pytest.mark.parametrize("title", TASKS)

@@ -14,7 +14,7 @@ from benchmarks.process import open_worker
 from benchmarks.records import Status
 from benchmarks.tasks import Task
 from benchmarks.tracker import SimulatedOutOfMemoryError
-from benchmarks.worker import _limit_memory, _status_of
+from benchmarks.worker import _limit_memory, status_of
 from vivit import InsufficientMemoryError
 
 GIB = 2**30
@@ -196,8 +196,8 @@ def test_a_budget_of_a_card_is_a_fraction_of_its_memory(monkeypatch, device, ind
 def test_only_the_count_decides_where_the_budget_is_simulated():
     """What the machine lacks, or the library foresees of it, is another matter."""
     real, counted = torch.OutOfMemoryError("real"), SimulatedOutOfMemoryError("counted")
-    assert _status_of(real, simulated=False) is Status.OUT_OF_MEMORY
-    assert _status_of(real, simulated=True) is Status.ERROR
-    assert _status_of(counted, simulated=True) is Status.OUT_OF_MEMORY
-    assert _status_of(InsufficientMemoryError("plan"), simulated=True) is Status.OUT_OF_MEMORY
-    assert _status_of(ValueError("wrong"), simulated=False) is Status.ERROR
+    assert status_of(real, simulated=False) is Status.OUT_OF_MEMORY
+    assert status_of(real, simulated=True) is Status.ERROR
+    assert status_of(counted, simulated=True) is Status.OUT_OF_MEMORY
+    assert status_of(InsufficientMemoryError("plan"), simulated=True) is Status.OUT_OF_MEMORY
+    assert status_of(ValueError("wrong"), simulated=False) is Status.ERROR

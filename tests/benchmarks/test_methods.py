@@ -12,9 +12,9 @@ from torch import nn
 from benchmarks.accuracy import Outcome, Reference
 from benchmarks.measure import peak_bytes, runs_per_sample, seconds_per_run
 from benchmarks.methods import METHODS, NotApplicableError
-from benchmarks.methods.power_iteration import MAX_ITERATIONS, power_iteration
+from benchmarks.methods.power_iteration import Rule, power_iteration
 from benchmarks.problems import Instance
-from benchmarks.reference import largest_residual, make_reference
+from benchmarks.reference import largest_residual, make_reference, residual_of_pairs
 from benchmarks.suites import SUITES
 from benchmarks.tasks import Computed, Grouping, Subset, Task
 from vivit import GGN
@@ -23,7 +23,7 @@ EMPTY = Reference.single(torch.empty(0))
 DONE_BY = {
     "gram": set(TASKS) - {"preconditioned gradient"},
     "naive_gram": {"all eigenvalues", "Gram matrix"},
-    "power_iteration": {"1 leading", "3 leading"},
+    "power_iteration": {"1 leading", "3 leading", "3 leading, per layer"},
     "gram_power_iteration": {"1 leading", "3 leading"},
     "lanczos": {"1 leading", "3 leading"},
     "lobpcg": {"1 leading", "3 leading"},
@@ -67,7 +67,7 @@ def test_methods_agree_with_the_reference(name, title):
     "task",
     [
         Task(Computed.NEWTON_STEP, subset=Subset.EIGHTH),
-        Task.leading(3, grouping=Grouping.LAYER),
+        Task(Computed.DERIVATIVES, 3, grouping=Grouping.LAYER),
         Task(Computed.GRAM, grouping=Grouping.LAYER),
     ],
     ids=lambda task: task.title,
@@ -99,9 +99,21 @@ def test_memory_of_the_matrices_refuses_what_has_none():
 def test_eigenvectors(name):
     problem = small_problem(torch.float32 if name in IN_SINGLE_PRECISION else torch.float64)
     outcome = METHODS[name].prepare(problem, Task.leading(3))()
-    assert outcome.vectors.shape == (3, problem.num_parameters)
-    residual = largest_residual(problem, outcome.values, outcome.vectors)
+    (vectors,) = outcome.vectors
+    assert vectors.shape == (3, problem.num_parameters)
+    residual = largest_residual(problem, outcome.values, vectors)
     assert residual < (1e-12 if name == "gram" else 0.1)
+
+
+@pytest.mark.parametrize("name", ["gram", "drop_in"])
+def test_eigenvectors_of_blocks(name):
+    problem, task = small_problem(torch.float64, 16), Task.leading(3, grouping=Grouping.LAYER)
+    outcome = METHODS[name].prepare(problem, task)()
+    assert outcome.blocks == (3, 3)
+    assert [vectors.shape for vectors in outcome.vectors] == [(3, 20), (3, 36)]
+    assert residual_of_pairs(outcome, problem, task) < 1e-7
+    swapped = replace(outcome, vectors=(outcome.vectors[0].roll(1, dims=0), outcome.vectors[1]))
+    assert residual_of_pairs(swapped, problem, task) > 1e-2
 
 
 def test_lanczos_counts_its_products():
@@ -210,12 +222,39 @@ def test_power_iteration_follows_the_protocol():
     problem = small_problem()
     ggn = GGN(problem.model, problem.loss_func, (problem.inputs, problem.targets))
     generator = torch.Generator().manual_seed(0)
-    values, vectors, iterations = power_iteration(ggn, 3, generator, problem.inputs)
-    assert max(iterations) <= MAX_ITERATIONS
+    values, vectors, iterations = power_iteration(ggn, 3, generator, problem.inputs, Rule())
+    assert max(iterations) <= 100
     assert (vectors.norm(dim=1) - 1).abs().max() < 1e-12
     off_diagonal = (vectors @ vectors.T - torch.eye(3)).abs().max()
     assert off_diagonal < 1e-10
     assert (values[:-1] >= 0.9 * values[1:]).all()
+
+
+def test_a_study_of_tolerances_keeps_what_is_inaccurate():
+    """A finer tolerance takes more products and gives better values; none is refused."""
+    problem = small_problem(batch_size=16)
+    task = Task.leading(3)
+    reference, _ = make_reference(problem, task)
+    found = {}
+    for name in ("power_iteration_1.0e-01", "power_iteration_1.0e-05"):
+        outcome = METHODS[name].prepare(problem, task)()
+        check = METHODS[name].check(outcome, problem, task, reference)
+        assert check.error <= check.tolerance == float("inf")
+        found[name] = (check.error, sum(outcome.details["iterations"]))
+    (rough, few), (fine, many) = found.values()
+    assert fine < 1e-3 < rough
+    assert few < many
+    assert len([name for name in METHODS if name.startswith("power_iteration_")]) == 21
+
+
+def test_power_iteration_in_blocks():
+    problem, task = small_problem(batch_size=16), Task.leading(2, grouping=Grouping.LAYER)
+    outcome = METHODS["power_iteration"].prepare(problem, task)()
+    assert outcome.blocks == (2, 2)
+    assert len(outcome.details["iterations"]) == 4
+    reference, _ = make_reference(problem, task)
+    check = METHODS["power_iteration"].check(outcome, problem, task, reference)
+    assert check.error < 2e-2
 
 
 def test_gradient():
