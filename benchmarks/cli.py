@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks list | run | merge | submit``."""
+"""Command line: ``python -m benchmarks list | run | merge | submit | check``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import arguments as types
+from benchmarks import check
 from benchmarks.cluster import Cluster, JobsError, collect, shard_files, submit
 from benchmarks.comparison import Comparison, Selection
 from benchmarks.critical import BudgetMode
@@ -25,6 +26,7 @@ from benchmarks.problems import PROBLEMS
 from benchmarks.process import PEER_PYTHON, ROOT
 from benchmarks.profiles import PROFILES, Profile
 from benchmarks.records import RecordError, RecordStore, merge
+from benchmarks.regressions import CommitError, RulesError
 from benchmarks.runner import Runner, failures, num_cells
 from benchmarks.suites import SUITES
 
@@ -35,6 +37,9 @@ PUBLISHED = ROOT / "bench_results" / "published"
 
 MEMORY_FRACTION = 0.6
 """Share of the machine's memory beyond which a worker's allocations fail."""
+
+WRONG = (RecordError, ProblemError, DataError, CommitError, RulesError, ImportError)
+"""What users can mend."""
 
 KINDS: dict[str, Mapping[str, Any]] = {
     "problems": PROBLEMS,
@@ -51,22 +56,23 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words of the command; by default the process's.
 
     Returns:
-        Exit code: 0 when done, 1 if jobs failed, 2 for a wrong argument or file, 130 when
-        interrupted.
+        Exit code: 0 when done, 1 if jobs failed or there is a regression, 2 for a wrong argument
+        or file, 130 when interrupted.
     """
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return options.run(options)
-    except (RecordError, ProblemError, DataError, ImportError) as error:
+    except WRONG as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except JobsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        again = "the same command goes on where this one stopped"
-        print(f"\nInterrupted; all finished cells are kept, and {again}.", file=sys.stderr)
+        again = "all finished cells are kept, and the same command goes on where this one stopped"
+        kept = f"; {again}" if options.command == "run" else ""
+        print(f"\nInterrupted{kept}.", file=sys.stderr)
         return 130
 
 
@@ -109,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     join.add_argument("target", type=Path, help="file to append to; it need not exist")
     join.add_argument("sources", type=Path, nargs="+", help="files of records")
     join.set_defaults(run=_merge)
+    compare = commands.add_parser(
+        "check", help="compare the library with another commit's, in turns: is it slower?"
+    )
+    check.add_arguments(compare)
     return parser
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.records import RecordError
-from reports import figures, files, loading, page
+from reports import (
+    asv,
+    commits_page,
+    figures,
+    files,
+    loading,
+    page,
+    pytest_benchmark,
+    regression_plot,
+)
+from reports.asv import Results
 from reports.errors import ReportError
-from reports.figures import Plot
+from reports.regressions import change_table
+from reports.rendering import draw
+from reports.tables import Table
 
 EXIT_ERROR = 2
 
@@ -35,36 +47,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_report(inputs: Sequence[Path], output: Path) -> Path:
-    """Read records, write tables, figures and, last, the page.
+    """Read what was measured, write tables, figures and, last, the pages.
 
     Args:
-        inputs: Files of records, or folders that contain them.
+        inputs: Files of records or of pytest-benchmark, or folders that contain them or asv's.
         output: Folder to write to.
 
     Returns:
-        The page.
+        The page; that of the records, if there are any.
 
     Raises:
-        ReportError: There are no usable records.
+        ReportError: There is nothing usable.
         RecordError: A line is not a record.
     """
+    results = asv.load(asv.find_folders(inputs))
+    saved = pytest_benchmark.find_runs(inputs)
+    runs = pytest_benchmark.run_table(saved) if saved else None
+    has_commits = bool(len(results.frame) or saved)
+    has_records = bool(loading.find_files(inputs, required=not has_commits))
+    index, commits = output / "index.html", output / "regressions.html"
+    if has_commits:
+        _write_commits(results, runs, commits, index.name if has_records else None)
+    if not has_records:
+        return commits
     measurements = loading.load(inputs)
     frame = measurements.frame
     headlines, details = page.headlines(frame), page.detail_tables(frame)
-    for table in [*(headline.table for headline in headlines), *details]:
+    details += [runs] if runs is not None else []
+    _write_tables([*(headline.table for headline in headlines), *details], output)
+    drawings = [draw(plot, output / "figures") for plot in figures.plots(frame)]
+    link = commits.name if has_commits else None
+    files.write(index, page.render(measurements, headlines, details, drawings, link).encode())
+    return index
+
+
+def _write_commits(results: Results, runs: Table | None, path: Path, index: str | None) -> None:
+    table = change_table(results.frame)
+    _write_tables([table, *([runs] if runs is not None else [])], path.parent)
+    plots = regression_plot.plots(results.frame)
+    drawings = [draw(plot, path.parent / "figures") for plot in plots]
+    files.write(path, commits_page.render(results, table, drawings, runs, index).encode())
+
+
+def _write_tables(tables: Iterable[Table], output: Path) -> None:
+    for table in tables:
         files.write(output / "csv" / f"{table.name}.csv", files.csv(table.csv))
-    drawings = [_draw(plot, output / "figures") for plot in figures.plots(frame)]
-    path = output / "index.html"
-    files.write(path, page.render(measurements, headlines, details, drawings).encode())
-    return path
-
-
-def _draw(plot: Plot, folder: Path) -> page.Drawing:
-    figure = plot.draw()
-    image = files.png(figure)
-    files.write(folder / f"{plot.name}.png", image)
-    files.write(folder / f"{plot.name}.pdf", files.pdf(figure))
-    return page.Drawing.of(plot, image)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=[Path("bench_results")],
         metavar="PATH",
-        help="files of records (*.jsonl) or folders to search for them (default: bench_results)",
+        help="files of records (*.jsonl) or of pytest-benchmark (*.json), or folders to search "
+        "for them and for results of asv (default: bench_results)",
     )
     parser.add_argument(
         "--output",

@@ -18,6 +18,9 @@ from reports.environments import Environment
 from reports.errors import ReportError
 
 SUFFIX = ".jsonl"
+OTHER = ".json"
+"""Of pytest-benchmark's files, which are read elsewhere."""
+
 MAKE_RECORDS = "python -m benchmarks run --profile quick"
 TASK = {
     "computed": "",
@@ -31,7 +34,7 @@ KNOWN_PARAMETERS = (
     *("batch_size", "device", "dtype", "k", "seed", "threads", "data", "repeats"),
     *TASK,
     *("classes", "width"),
-    *("budget", "largest", "resolution"),
+    *("budget", "largest", "resolution", "attempt"),
 )
 WHOLE = ("batch_size", "k", "threads", "classes", "width", "budget")
 """Parameters that are whole numbers, if they are there."""
@@ -85,11 +88,12 @@ def load(paths: Sequence[Path]) -> Measurements:
     return Measurements(to_frame(records, known), list(known.values()), sources)
 
 
-def find_files(paths: Sequence[Path]) -> list[Path]:
+def find_files(paths: Sequence[Path], required: bool = True) -> list[Path]:
     """Find files of records.
 
     Args:
         paths: Files, or folders that are searched recursively.
+        required: Whether to insist on some.
 
     Returns:
         The files, each once.
@@ -100,11 +104,11 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         files = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        found |= {file.resolve(): None for file in files if file.is_file()}
+        found |= {f.resolve(): None for f in files if f.is_file() and f.suffix != OTHER}
     missing = [str(path) for path in paths if not path.exists()]
     if missing and found:
         raise ReportError(f"no such file or folder: {', '.join(missing)}")
-    if not found:
+    if not found and required:
         searched = ", ".join(str(path) for path in paths)
         raise ReportError(
             f"no record files (*{SUFFIX}) found; searched: {searched}. "

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-import jinja2
 import pandas as pd
 
 from benchmarks.records import Quantity
@@ -25,12 +22,10 @@ from reports import (
     units,
 )
 from reports.environments import Environment
-from reports.figures import Plot
 from reports.headline import headline_table
 from reports.loading import Measurements
+from reports.rendering import Drawing, template
 from reports.tables import Table
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -39,27 +34,6 @@ class Headline:
 
     sentences: list[str]
     table: Table
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure as it is embedded in the page."""
-
-    plot: Plot
-    uri: str
-
-    @classmethod
-    def of(cls, plot: Plot, image: bytes) -> Drawing:
-        """Embed an image.
-
-        Args:
-            plot: What it shows.
-            image: The PNG.
-
-        Returns:
-            The figure with its image as a data URI.
-        """
-        return cls(plot, "data:image/png;base64," + base64.b64encode(image).decode())
 
 
 @dataclass(frozen=True)
@@ -127,6 +101,7 @@ def render(
     summaries: Sequence[Headline],
     details: Sequence[Table],
     drawings: Sequence[Drawing],
+    commits: str | None = None,
 ) -> str:
     """Render the page.
 
@@ -135,19 +110,13 @@ def render(
         summaries: The ratios.
         details: The other tables.
         drawings: The figures.
+        commits: The page of asv's results, if there is one.
 
     Returns:
         HTML that needs no other file and no network.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     frame = measurements.frame
-    return environment.get_template("index.html.j2").render(
+    return template("index.html.j2").render(
         environments=[(e, machine_text(e), dates_text([e])) for e in measurements.environments],
         dates=dates_text(measurements.environments),
         mixed=len(measurements.environments) > 1,
@@ -161,6 +130,7 @@ def render(
         headlines=summaries,
         tables=details,
         drawings=drawings,
+        commits=commits,
         sources=[(source.path, len(source.records)) for source in measurements.sources],
     )
 

@@ -1,0 +1,1 @@
+"""Classes of asv: the library of each commit on the grid, measured by today's harness."""

@@ -1,0 +1,33 @@
+"""Peak memory of a whole process, in bytes: asv's `peakmem_`, with imports, model and data.
+
+It counts what `setup` does, too: so nothing is checked here. The speed of the same points is, and
+`tracked.py` has the bytes of tensors alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.asv.base import Suite
+from benchmarks.asv.tracked import WHOLE
+from benchmarks.grid import GRIDS
+
+
+class Eigenvalues(Suite):
+    """All eigenvalues of the exact GGN."""
+
+    grid = WHOLE
+
+    def peakmem_eigenvalues(self, *_: Any) -> None:
+        """One spectrum."""
+        self._measured.prepare()()
+
+
+class NewtonStep(Suite):
+    """Damped Newton steps."""
+
+    grid = GRIDS["newton"]
+
+    def peakmem_newton_step(self, *_: Any) -> None:
+        """One step."""
+        self._measured.prepare()()

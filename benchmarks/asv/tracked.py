@@ -1,0 +1,137 @@
+"""Figures that asv follows besides time and memory of a process."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.asv.base import CheckedSuite, Suite, refuse_without_option
+from benchmarks.grid import PROBLEM, SIZE, WITH_BACKPACK, Axis, Grid, Point
+from benchmarks.tasks import Computed
+
+if TYPE_CHECKING:
+    from benchmarks.in_process import InProcess
+
+BUDGET = 64 * 2**20
+"""Of the search for critical batch sizes, in bytes."""
+
+WHOLE = Grid("whole", Computed.EIGENVALUES, (PROBLEM, SIZE), 1)
+"""All eigenvalues of the exact GGN of the whole network."""
+
+_BACKPACK = Axis("problem", WITH_BACKPACK)
+"""Naive Gram matrices need BackPACK."""
+
+
+class Library(CheckedSuite):
+    """All eigenvalues: what a run takes besides time."""
+
+    grid = WHOLE
+
+    def track_peak_of_tensors(self, *_: Any) -> int:
+        """Bytes that tensors hold at once above model and data; the same in every run."""
+        return self._measured.peak_of_tensors()
+
+    def track_relative_error(self, *_: Any) -> float:
+        """Largest error of an eigenvalue, relative to the largest eigenvalue."""
+        return self.error
+
+    def track_backward_passes(self, *_: Any) -> int:
+        """How often autograd's engine is started."""
+        return self._measured.backward_passes()
+
+    track_peak_of_tensors.unit = "bytes"  # type: ignore[attr-defined]
+    track_relative_error.unit = "1"  # type: ignore[attr-defined]
+    track_backward_passes.unit = "passes"  # type: ignore[attr-defined]
+
+
+class _Against(CheckedSuite):
+    """The same by another method, in turns.
+
+    Attributes:
+        other: Its name.
+    """
+
+    other: str
+    _other: InProcess
+
+    def prepare(self, point: Point) -> InProcess:
+        """Check both.
+
+        Args:
+            point: Of the grid.
+
+        Returns:
+            Ours.
+        """
+        from benchmarks.in_process import InProcess
+
+        ours, self._other = InProcess(point), InProcess(point, self.other)
+        reference = ours.reference()
+        self.error = ours.check(reference)
+        self._other.check(reference)
+        return ours
+
+    def _ratio(self) -> float:
+        from benchmarks.in_process import ratio_of_times
+
+        return ratio_of_times(self._measured, self._other)
+
+
+class NaiveGram(_Against):
+    """All eigenvalues from a Gram matrix of stored columns, by BackPACK."""
+
+    grid = Grid("against_naive_gram", Computed.EIGENVALUES, (_BACKPACK, SIZE), 1)
+    other = "naive_gram"
+
+    def track_time_of_naive_gram_to_ours(self, *_: Any) -> float:
+        """How many times as long it takes as ours."""
+        return self._ratio()
+
+    track_time_of_naive_gram_to_ours.unit = "ratio"  # type: ignore[attr-defined]
+
+
+class PowerIteration(_Against):
+    """The leading eigenpair by power iteration on the GGN."""
+
+    grid = Grid(
+        "against_power_iteration",
+        Computed.PAIRS,
+        (PROBLEM, SIZE, Axis("directions [1]", (1,))),
+        1,
+    )
+    other = "power_iteration"
+
+    def track_time_of_power_iteration_to_ours(self, *_: Any) -> float:
+        """How many times as long it takes as ours."""
+        return self._ratio()
+
+    track_time_of_power_iteration_to_ours.unit = "ratio"  # type: ignore[attr-defined]
+
+
+class CriticalBatchSize(Suite):
+    """The largest batch whose tensors stay within 64 MiB, counted: the same on any machine."""
+
+    grid = Grid("critical", Computed.EIGENVALUES, (PROBLEM,), 1)
+
+    def prepare(self, point: Point) -> partial[int]:
+        """The search.
+
+        Args:
+            point: Of the grid.
+
+        Returns:
+            The function that searches.
+
+        Raises:
+            NotImplementedError: The library of this commit does not take a budget.
+        """
+        refuse_without_option("memory")
+        from benchmarks.in_process import simulated_critical_batch_size
+
+        return partial(simulated_critical_batch_size, point, BUDGET)
+
+    def track_critical_batch_size(self, *_: Any) -> int:
+        """All eigenvalues of the exact GGN."""
+        return self._measured()
+
+    track_critical_batch_size.unit = "samples"  # type: ignore[attr-defined]

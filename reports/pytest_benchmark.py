@@ -1,0 +1,150 @@
+"""pytest-benchmark's saved runs -> a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports import labels, units
+from reports.errors import ReportError
+from reports.tables import Table
+
+MARKS = ("benchmarks", "machine_info", "commit_info")
+"""Keys by which a file of pytest-benchmark is told from other JSON."""
+
+FACTS = ("problem", "data", "computed", "method", "N", "D", "columns", "relative_error")
+"""What our suite tells of each benchmark."""
+
+SHORT = 8
+
+CAPTION = (
+    "Saved runs of pytest --benchmark-only, the latest first. A ratio compares medians of the "
+    "same run with vivit's at the same point; within a run, methods are timed one after the "
+    "other, so tables of samples in turns are the better comparison."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A saved run.
+
+    Attributes:
+        path: The file.
+        time: When it was made, as the file says.
+        commit: Abbreviated, with a mark if the tree had changes.
+        frame: A row for each benchmark.
+    """
+
+    path: Path
+    time: str
+    commit: str
+    frame: pd.DataFrame
+
+
+def find_runs(paths: Sequence[Path]) -> list[Run]:
+    """Find and read saved runs.
+
+    Args:
+        paths: Files, or folders that are searched recursively.
+
+    Returns:
+        The runs, the latest first.
+
+    Raises:
+        ReportError: A file of pytest-benchmark is not understood.
+    """
+    files: dict[Path, None] = {}
+    for path in paths:
+        found = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        files |= {file.resolve(): None for file in found if file.suffix == ".json"}
+    runs = [run for file in files if (run := _read(file)) is not None]
+    return sorted(runs, key=lambda run: run.time, reverse=True)
+
+
+def run_table(runs: Sequence[Run]) -> Table:
+    """All benchmarks of all runs.
+
+    Args:
+        runs: At least one.
+
+    Returns:
+        The table.
+    """
+    frame = pd.concat([run.frame for run in runs], ignore_index=True)
+    ours = frame[frame["method"] == labels.OURS].set_index(["run", "point"])["median"]
+    keys = pd.MultiIndex.from_frame(frame[["run", "point"]])
+    frame["to_ours"] = frame["median"].to_numpy() / ours.reindex(keys).to_numpy()
+    shown = pd.DataFrame(
+        {
+            "Run": frame["run"],
+            "Problem": [
+                labels.problem_label(p, d)
+                for p, d in zip(frame["problem"], frame["data"], strict=True)
+            ],
+            "Computed": frame["computed"],
+            "Batch": frame["N"].map(_whole),
+            "D": frame["D"].map(_whole),
+            "Columns": frame["columns"].map(_whole),
+            "Method": frame["method"].map(labels.method_label),
+            "Median": frame["median"].map(units.seconds),
+            "IQR": frame["iqr"].map(units.seconds),
+            "Time to vivit's": frame["to_ours"].map(_ratio),
+            "Relative error": frame["relative_error"].map(units.error),
+            "Rounds": frame["rounds"].map(str),
+        },
+        dtype=object,
+    )
+    raw = frame[["commit", "machine", "median", "iqr", "min", "to_ours"]].rename(
+        columns={name: f"{name} [s]" for name in ("median", "iqr", "min")}
+    )
+    measured = ("Median", "IQR", "Time to vivit's", "Relative error", "Rounds")
+    return Table("pytest", "Runs of pytest-benchmark", CAPTION, shown, raw, measured)
+
+
+def _read(path: Path) -> Run | None:
+    """A run; None if the file is of something else."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ReportError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict) or not all(mark in content for mark in MARKS):
+        return None
+    try:
+        commit = str(content["commit_info"].get("id") or "")[:SHORT] or "not recorded"
+        changed = " with changes" if content["commit_info"].get("dirty") else ""
+        time = str(content["datetime"])
+        run = f"{time[:16].replace('T', ' ')}, {commit}{changed}"
+        machine = content["machine_info"]
+        cpu = str(machine.get("vivit", {}).get("cpu") or machine.get("processor") or "")
+        rows = [_row(entry) for entry in content["benchmarks"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ReportError(
+            f"{path} is not a file of vivit's pytest-benchmark suite: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    frame = pd.DataFrame(rows).assign(run=run, commit=commit + changed, machine=cpu)
+    return Run(path, time, commit + changed, frame)
+
+
+def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    facts, stats = entry["extra_info"], entry["stats"]
+    return {
+        **{name: facts[name] for name in FACTS},
+        "point": f"{facts['problem']} {facts['N']} {facts['computed']}",
+        **{name: float(stats[name]) for name in ("median", "iqr", "min")},
+        "rounds": int(stats["rounds"]),
+    }
+
+
+def _whole(value: object) -> str:
+    return units.NOTHING if value is None or pd.isna(value) else f"{int(value):,}"  # type: ignore[call-overload]
+
+
+def _ratio(value: float) -> str:
+    return units.NOTHING if math.isnan(value) else f"{units.significant(value)}x"

@@ -1,0 +1,202 @@
+"""Comparing two versions of the library: it must be able to fail, and not fail without reason."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks import check, cli, regressions
+from benchmarks.grid import GRIDS
+from benchmarks.process import ROOT
+from benchmarks.regressions import (
+    Change,
+    CommitError,
+    Rules,
+    RulesError,
+    Verdict,
+    Versions,
+    default_points,
+    library_folder,
+)
+
+POINT = GRIDS["newton"].point(("digits_mlp", 16))
+FEW = Rules(threshold=1.5, confidence=0.9, processes=1, samples=5)
+
+
+def changed_library(folder: Path, code: str) -> Path:
+    """A copy of the library with something added at its end."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "vivit", folder / "vivit", ignore=ignored)
+    with (folder / "vivit" / "__init__.py").open("a") as file:
+        file.write(code)
+    return folder
+
+
+SLOW = """
+import time
+
+def _slow(step):
+    def slower(*args, **kwargs):
+        begin = time.perf_counter()
+        result = step(*args, **kwargs)
+        time.sleep(3 * (time.perf_counter() - begin))
+        return result
+    return slower
+
+GGN.newton_step = _slow(GGN.newton_step)
+"""
+"""An artificial slow-down: each step takes four times as long."""
+
+HUNGRY = """
+import torch
+
+def _hungry(step):
+    def hungrier(*args, **kwargs):
+        held = torch.zeros(2**20)
+        return step(*args, **kwargs), held.sum() and held
+    return lambda *args, **kwargs: hungrier(*args, **kwargs)[0]
+
+GGN.newton_step = _hungry(GGN.newton_step)
+"""
+
+WRONG = """
+_step = GGN.newton_step
+GGN.newton_step = lambda *args, **kwargs: {k: 2 * v for k, v in _step(*args, **kwargs).items()}
+"""
+
+
+def verdicts(base: Path, head: Path, rules: Rules = FEW) -> dict[str, Change]:
+    told: list[str] = []
+    changes = [*Versions(base, head, rules, told.append).compare([POINT])]
+    assert told[0] == f"{POINT.title}: accuracy"
+    return {change.quantity: change for change in changes}
+
+
+def test_an_artificial_slow_down_is_a_regression(tmp_path):
+    found = verdicts(ROOT, changed_library(tmp_path, SLOW))
+    time = found["time"]
+    assert time.verdict is Verdict.REGRESSION
+    assert 1.5 < time.low <= time.high
+    assert 2 < time.ratio < 8
+    assert found["tensors"].verdict is Verdict.UNCHANGED
+    assert found["tensors"].ratio == 1
+
+
+def test_more_memory_is_a_regression_without_noise(tmp_path):
+    change = verdicts(ROOT, changed_library(tmp_path, HUNGRY))["tensors"]
+    assert change.verdict is Verdict.REGRESSION
+    assert change.head == change.base + 4 * 2**20
+
+
+def test_a_wrong_result_is_a_regression_however_fast(tmp_path):
+    for change in verdicts(ROOT, changed_library(tmp_path, WRONG)).values():
+        assert change.verdict is Verdict.REGRESSION
+        assert change.reason.startswith("head: ArithmeticError: relative error")
+        assert change.ratio is None
+
+
+def test_what_the_base_cannot_do_is_skipped(tmp_path):
+    old = changed_library(tmp_path, "\ndel GGN.newton_step\n")
+    for change in verdicts(old, ROOT).values():
+        assert change.verdict is Verdict.SKIPPED
+        assert "newton_step" in change.reason
+
+
+def test_the_command_fails_on_a_regression_and_says_which(tmp_path, capsys):
+    slow = changed_library(tmp_path / "slow", SLOW)
+    output = tmp_path / "out" / "check.json"
+    few = ["--problem", "digits_mlp", "--samples", "4", "--threshold", "1.8"]
+    arguments = ["check", str(ROOT), str(slow), *few, "--output", str(output)]
+    assert cli.main(arguments) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["verdict", "ratio", "interval"]
+    assert lines[1].startswith("regression")  # the worst first
+    assert "time" in lines[1]
+    assert "damped Newton step" in lines[1]
+    content = json.loads(output.read_text())
+    assert (content["base"], content["head"]) == ("working tree", "slow")
+    worse = [f for f in content["figures"] if f["verdict"] == "regression"]
+    assert [(f["computed"], f["quantity"]) for f in worse] == [("newton_step", "time")]
+    assert lines[-1] == f"1 of {len(content['figures'])} figures are worse."
+    assert str(tmp_path) not in output.read_text()
+
+
+def test_the_command_passes_where_nothing_is_worse(monkeypatch, capsys):
+    changes = [
+        Change(POINT, "time", Verdict.UNCHANGED, 1.0, 1.01, 0.99, 1.02),
+        Change(POINT, "tensors", Verdict.SKIPPED, reason="base: it has no such thing"),
+    ]
+    monkeypatch.setattr(check.Versions, "compare", lambda self, points: iter(changes))
+    assert cli.main(["check", str(ROOT)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("unchanged  1.010  0.990 to 1.020  1e+03 ms  1.01e+03 ms  time")
+    assert lines[2].endswith(": base: it has no such thing")
+    assert lines[-1] == "0 of 2 figures are worse."
+
+
+def test_a_regression_has_to_be_one_twice(monkeypatch):
+    worse = Change(POINT, "time", Verdict.REGRESSION, 1.0, 2.0, 1.9, 2.1)
+    same = Change(POINT, "time", Verdict.UNCHANGED, 1.0, 1.0, 0.99, 1.01)
+    measured = []
+
+    def changes(self, point):
+        return [measured.pop(0)]
+
+    monkeypatch.setattr(Versions, "_changes", changes)
+    versions = Versions(ROOT, ROOT, FEW, str)
+    for sequence, verdict in (
+        ([worse, worse], Verdict.REGRESSION),
+        ([worse, same], Verdict.UNDECIDED),
+        ([same], Verdict.UNCHANGED),
+    ):
+        measured[:] = sequence
+        (change,) = versions.compare([POINT])
+        assert change.verdict is verdict
+        assert not measured
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [
+        ([1.3, 1.31, 1.29, 1.3, 1.32, 1.28, 1.3, 1.3], Verdict.REGRESSION),
+        ([1.3, 0.9, 1.9, 1.3, 0.7, 1.6, 1.0, 1.3], Verdict.UNDECIDED),
+        ([1.02, 1.0, 0.98, 1.01, 0.99, 1.0, 1.0, 1.0], Verdict.UNCHANGED),
+        ([0.5, 0.5, 0.6, 0.5, 0.5, 0.4, 0.5, 0.5], Verdict.IMPROVEMENT),
+        ([1.2, 1.05, 1.1, 1.2, 1.15, 1.2, 1.2, 1.2], Verdict.UNDECIDED),
+    ],
+)
+def test_the_noise_decides_whether_a_ratio_counts(ratios, verdict):
+    low, high, found = Rules().judge(ratios)
+    assert min(ratios) <= low <= high <= max(ratios)
+    assert found is verdict
+
+
+def test_rules_by_which_nothing_can_be_decided():
+    with pytest.raises(RulesError, match="got 6 pairs: ask for more samples or processes"):
+        Rules(samples=3)
+    with pytest.raises(RulesError, match="Expected a threshold above 1 and a confidence between"):
+        Rules(threshold=0.9)
+    assert cli.main(["check", "HEAD", "--samples", "1"]) == 2
+
+
+def test_a_version_is_a_commit_or_a_folder(tmp_path, capsys):
+    with library_folder("HEAD") as folder:
+        assert (folder / "vivit" / "__init__.py").is_file()
+        assert not (folder / "benchmarks").exists()
+    assert not folder.exists()
+    with library_folder(str(ROOT)) as folder:
+        assert folder == ROOT
+    assert (ROOT / "vivit").is_dir()
+    with pytest.raises(CommitError, match=r"expected a commit that has vivit/, or a folder"):
+        library_folder("no-such-commit").__enter__()
+    assert cli.main(["check", str(tmp_path)]) == 2
+    assert "error: expected a commit that has vivit/" in capsys.readouterr().err
+
+
+def test_points_of_chosen_problems():
+    points = default_points(["digits_mlp"])
+    assert {point.problem for point in points} == {"digits_mlp"}
+    computed = {point.task.computed for point in default_points()}
+    assert computed == {grid.computed for grid in GRIDS.values()}
+    assert regressions.THREADS == 1
