@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from benchmarks.regressions import (
     Rules,
     Verdict,
     Versions,
+    commit_of,
     default_points,
     library_folder,
 )
 
 EXIT_REGRESSION = 1
+"""Also if something failed, or nothing could be decided: a check that saw nothing is not green."""
 
 HEADER = ("verdict", "ratio", "interval", "base", "head", "quantity", "computed")
 
@@ -51,8 +54,8 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
         "--threshold",
         type=float,
         default=rules.threshold,
-        help="ratio of head to base from which on it is a regression, if the whole interval of "
-        f"confidence lies above; default: {rules.threshold:g}",
+        help="ratio of the times of head and base from which on it is a regression, if the whole "
+        f"interval of confidence lies above; default: {rules.threshold:g}",
     )
     check.add_argument(
         "--processes",
@@ -77,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         options: As `add_arguments` declares them.
 
     Returns:
-        Exit code: 0, or 1 if there is a regression.
+        Exit code: 0; or 1 if there is a regression, something failed or nothing was decided.
 
     Raises:
         CommitError: There is no such commit.
@@ -99,9 +102,11 @@ def run(options: argparse.Namespace) -> int:
         print(line)
     if options.output is not None:
         _write(options.output, options, rules, changes)
-    worse = [change for change in changes if change.verdict is Verdict.REGRESSION]
-    print(f"{len(worse)} of {len(changes)} figures are worse.")
-    return EXIT_REGRESSION if worse else 0
+    counts = Counter(change.verdict for change in changes)
+    print(", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v]))
+    decided = counts[Verdict.IMPROVEMENT] + counts[Verdict.UNCHANGED]
+    bad = counts[Verdict.REGRESSION] + counts[Verdict.FAILED]
+    return EXIT_REGRESSION if bad or not decided else 0
 
 
 def table(changes: Iterable[Change]) -> list[str]:
@@ -161,8 +166,8 @@ def _write(
         for change in changes
     ]
     content: dict[str, Any] = {
-        "base": _named(options.base),
-        "head": _named(options.head),
+        "base": _identity(options.base),
+        "head": _identity(options.head),
         "threshold": rules.threshold,
         "confidence": rules.confidence,
         "processes": rules.processes,
@@ -176,8 +181,10 @@ def _write(
     os.replace(partial, path)
 
 
-def _named(version: str) -> str:
-    """A commit as it was given; of a folder its name alone."""
+def _identity(version: str) -> dict[str, str | None]:
+    """A commit as it was given and in full; of a folder its name alone."""
     if Path(version).resolve() == ROOT:
-        return "working tree"
-    return Path(version).name if Path(version).is_dir() else version
+        return {"given": "working tree", "commit": None}
+    if Path(version).is_dir():
+        return {"given": Path(version).name, "commit": None}
+    return {"given": version, "commit": commit_of(version)}

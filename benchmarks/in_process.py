@@ -68,6 +68,11 @@ class InProcess:
         self.details = answer["details"]
         return answer["samples"][0]
 
+    @property
+    def num_columns(self) -> int:
+        """Columns of the factor ``V`` of the GGN."""
+        return self._worker.num_columns
+
     def prepare(self) -> Callable[[], object]:
         """The function to be measured, without having run it."""
         return self._worker.prepare()

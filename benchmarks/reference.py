@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import Outcome, Reference, sketch
+from benchmarks.accuracy import Outcome, Reference, largest, sketch
 from benchmarks.conventions import above_cutoff, blocks, flat_vectors, matrix_free_ggn
 from benchmarks.problems import Instance
 from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Task
@@ -172,7 +173,7 @@ def largest_residual(
         float((operator @ vectors[k] - values[k] * vectors[k]).norm() / values[-1])
         for k in _spread(len(values))
     ]
-    return max(residuals)
+    return largest(residuals)
 
 
 def residual_of_pairs(outcome: Outcome, instance: Instance, task: Task) -> float:
@@ -190,7 +191,20 @@ def residual_of_pairs(outcome: Outcome, instance: Instance, task: Task) -> float
     values = outcome.values.split(outcome.blocks or len(outcome.values))
     groups = blocks(instance.model, task.grouping)
     pairs = zip(values, outcome.vectors or (), groups, strict=True)
-    return max(largest_residual(carrying, v, e, names) for v, e, names in pairs)
+    return largest(largest_residual(carrying, v, e, names) for v, e, names in pairs)
+
+
+def deviation_from_orthonormal(vectors: Iterable[Tensor]) -> float:
+    """How far some eigenvectors are from unit length and from being orthogonal.
+
+    Args:
+        vectors: Of each block, shape ``[K, D]``.
+
+    Returns:
+        The largest entry of ``|E E^T - I|`` of all blocks.
+    """
+    products = (v @ v.T for v in vectors)
+    return largest(float((p - torch.eye(len(p)).to(p)).abs().max()) for p in products)
 
 
 def _monte_carlo_reference(

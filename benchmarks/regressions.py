@@ -8,6 +8,7 @@ an interval of confidence for the median of the ratios is the estimate of the no
 from __future__ import annotations
 
 import io
+import math
 import subprocess
 import sys
 import tarfile
@@ -27,6 +28,7 @@ from benchmarks.in_process import THREADS
 from benchmarks.journal import Answer
 from benchmarks.process import ROOT, WorkerProcess
 from benchmarks.records import Status
+from benchmarks.tasks import Approximation
 
 LIBRARY_WORKER = Path(__file__).with_name("library_worker.py")
 PACKAGE = "vivit"
@@ -51,10 +53,12 @@ class Verdict(str, Enum):
     IMPROVEMENT = "improvement"
     UNCHANGED = "unchanged"
     """By more than the threshold, it is neither worse nor better."""
+    FAILED = "failed"
+    """The base does not work, though it has what is needed: nothing can be compared."""
     UNDECIDED = "undecided"
     """The noise is larger than what there is to be seen."""
     SKIPPED = "skipped"
-    """The base cannot do it."""
+    """The base is from before this could be computed."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ class Rules:
     """How versions are compared.
 
     Attributes:
-        threshold: Ratio of head to base above which something is worse.
-        confidence: Of the interval in which the ratio is.
+        threshold: Ratio of the times of head and base above which something is worse.
+        memory_threshold: The same of bytes, which have no noise.
+        confidence: Of the interval in which the ratio is, if pairs of samples are independent.
         processes: Pairs of processes, each started anew: where memory happens to lie makes a
             difference, too.
         samples: Pairs of samples from each pair of processes.
@@ -71,6 +76,7 @@ class Rules:
     """
 
     threshold: float = 1.1
+    memory_threshold: float = 1.01
     confidence: float = 0.99
     processes: int = 2
     samples: int = 8
@@ -79,10 +85,11 @@ class Rules:
     def __post_init__(self) -> None:
         """Refuse rules by which nothing can be decided."""
         pairs = self.processes * self.samples
-        if self.threshold <= 1 or not 0 < self.confidence < 1:
+        thresholds = (self.threshold, self.memory_threshold)
+        if not all(1 < t < math.inf for t in thresholds) or not 0 < self.confidence < 1:
             raise RulesError(
-                "Expected a threshold above 1 and a confidence between 0 and 1, got "
-                f"{self.threshold:g} and {self.confidence:g}."
+                "Expected thresholds above 1 and a confidence between 0 and 1, got "
+                f"{self.threshold:g}, {self.memory_threshold:g} and {self.confidence:g}."
             )
         if 2 * 0.5**pairs > 1 - self.confidence:  # of the widest interval that there is
             raise RulesError(
@@ -90,38 +97,48 @@ class Rules:
                 "pairs: ask for more samples or processes."
             )
 
-    def judge(self, ratios: list[float]) -> tuple[float, float, Verdict]:
+    def judge(self, ratios: list[list[float]]) -> tuple[float, float, Verdict]:
         """Decide by the ratios of head to base.
 
+        The interval is by ranks, so it does not matter how ratios are distributed. But those of
+        one pair of processes share what is particular to them, so the median of each has to be
+        beyond the threshold, too.
+
         Args:
-            ratios: Of pairs of samples.
+            ratios: Of pairs of samples, for each pair of processes.
 
         Returns:
-            Ends of the interval of confidence of their median, free of assumptions about how they
-            are distributed; and the verdict.
+            Ends of the interval of confidence of their median, and the verdict.
         """
-        interval = quantile_test(ratios, p=0.5).confidence_interval(self.confidence)
+        together = [ratio for of_pair in ratios for ratio in of_pair]
+        interval = quantile_test(together, p=0.5).confidence_interval(self.confidence)
         low, high = float(interval.low), float(interval.high)
-        return low, high, self.verdict(low, high)
+        verdict = _verdict(low, high, self.threshold)
+        medians = [median(of_pair) for of_pair in ratios]
+        agreed = _verdict(min(medians), max(medians), self.threshold)
+        return low, high, verdict if verdict is agreed else Verdict.UNDECIDED
 
-    def verdict(self, low: float, high: float) -> Verdict:
-        """Decide by an interval in which the ratio is.
+    def judge_bytes(self, ratio: float) -> Verdict:
+        """Decide by a ratio without noise.
 
         Args:
-            low: Its lower end.
-            high: Its upper end.
+            ratio: Of the bytes of head and base.
 
         Returns:
             The verdict.
         """
-        better, worse = 1 / self.threshold, self.threshold
-        if low > worse:
-            return Verdict.REGRESSION
-        if high < better:
-            return Verdict.IMPROVEMENT
-        if better <= low and high <= worse:
-            return Verdict.UNCHANGED
-        return Verdict.UNDECIDED
+        return _verdict(ratio, ratio, self.memory_threshold)
+
+
+def _verdict(low: float, high: float, threshold: float) -> Verdict:
+    """Decide by an interval in which the ratio is."""
+    if low > threshold:
+        return Verdict.REGRESSION
+    if high < 1 / threshold:
+        return Verdict.IMPROVEMENT
+    if 1 / threshold <= low and high <= threshold:
+        return Verdict.UNCHANGED
+    return Verdict.UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,7 @@ class Change:
         verdict: Whether it is worse.
         base: Median of the base, in seconds or bytes; None if there is none.
         head: Median of the head.
+        ratio: Median of the ratios of pairs of samples, head to base.
         low: Lower end of the interval of the ratio.
         high: Its upper end.
         reason: Why there are no figures.
@@ -144,14 +162,10 @@ class Change:
     verdict: Verdict
     base: float | None = None
     head: float | None = None
+    ratio: float | None = None
     low: float | None = None
     high: float | None = None
     reason: str = ""
-
-    @property
-    def ratio(self) -> float | None:
-        """Of the medians, head to base."""
-        return self.head / self.base if self.head is not None and self.base else None
 
 
 def default_points(problems: Iterable[str] | None = None) -> list[Point]:
@@ -188,18 +202,36 @@ def library_folder(version: str) -> Iterator[Path]:
     if (Path(version) / PACKAGE / "__init__.py").is_file():
         yield Path(version).resolve()
         return
-    command = ["git", "archive", "--format=tar", f"{version}^{{commit}}", PACKAGE]
+    command = ["git", "archive", "--format=tar", commit_of(version), PACKAGE]
     archive = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if archive.returncode:
-        said = archive.stderr.decode(errors="replace").strip().splitlines()
-        raise CommitError(
-            f"expected a commit that has {PACKAGE}/, or a folder that contains it, got "
-            f"{version!r}: {said[-1] if said else 'git failed'}"
-        )
+        said = archive.stderr.decode(errors="replace").strip()
+        raise CommitError(f"commit {version!r} has no {PACKAGE}/: {said}")
     with TemporaryDirectory(prefix="vivit-") as folder:
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as packed:
             packed.extractall(folder, filter="data")
         yield Path(folder)
+
+
+def commit_of(version: str) -> str:
+    """The full name of a commit.
+
+    Args:
+        version: In any way that git knows.
+
+    Returns:
+        The hash.
+
+    Raises:
+        CommitError: There is no such commit.
+    """
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{version}^{{commit}}"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise CommitError(
+            f"expected a commit, or a folder that contains {PACKAGE}/, got {version!r}"
+        )
+    return found.stdout.strip()
 
 
 class Versions:
@@ -236,50 +268,65 @@ class Versions:
             yield from found
 
     def _changes(self, point: Point) -> list[Change]:
-        comparison = _comparison(point)
-        pairs: list[tuple[float, float]] = []
+        try:
+            pairs, sizes = self._measured(point)
+        except _FailedError as failed:
+            return [
+                Change(point, quantity, failed.verdict, reason=str(failed))
+                for quantity in ("time", "tensors")
+            ]
+        base, head = zip(*(pair for of_pair in pairs for pair in of_pair), strict=True)
+        ratios = [[after / before for before, after in of_pair] for of_pair in pairs]
+        low, high, verdict = self._rules.judge(ratios)
+        middle = median(ratio for of_pair in ratios for ratio in of_pair)
+        growth = sizes["head"] / sizes["base"]
+        return [
+            Change(point, "time", verdict, median(base), median(head), middle, low, high),
+            Change(
+                point,
+                "tensors",
+                self._rules.judge_bytes(growth),
+                sizes["base"],
+                sizes["head"],
+                *(growth, growth, growth),
+            ),
+        ]
+
+    def _measured(self, point: Point) -> tuple[list[list[tuple[float, float]]], dict[str, float]]:
+        """Pairs of times for each pair of processes, and bytes of tensors."""
+        comparison, number = _comparison(point), self._rules.processes
+        pairs: list[list[tuple[float, float]]] = []
         sizes: dict[str, float] = {}
-        for process in range(self._rules.processes):
+        for process in range(number):
             with ExitStack() as stack:
                 workers = {
                     name: stack.enter_context(_worker(comparison, folder))
                     for name, folder in self._folders.items()
                 }
-                try:
-                    self._tell(point, "accuracy")
-                    self._check(workers)
-                    self._tell(point, f"time, processes {process + 1}/{self._rules.processes}")
-                    pairs += self._sampled(workers)
-                    if not sizes:
-                        sizes = {n: self._number(n, w, "tensors") for n, w in workers.items()}
-                except _FailedError as failed:
-                    return [
-                        Change(point, quantity, failed.verdict, reason=str(failed))
-                        for quantity in ("time", "tensors")
-                    ]
-        base, head = ([*samples] for samples in zip(*pairs, strict=True))
-        low, high, verdict = self._rules.judge([h / b for b, h in pairs])
-        growth = sizes["head"] / sizes["base"]
-        return [
-            Change(point, "time", verdict, median(base), median(head), low, high),
-            Change(
-                point,
-                "tensors",
-                self._rules.verdict(growth, growth),
-                sizes["base"],
-                sizes["head"],
-                growth,
-                growth,
-            ),
-        ]
+                self._progress(f"{point.title}: accuracy")
+                self._check(point, workers)
+                self._progress(f"{point.title}: time, processes {process + 1}/{number}")
+                pairs.append([*self._sampled(workers)])
+                if not sizes:
+                    sizes = {n: self._number(n, w, "tensors") for n, w in workers.items()}
+        return pairs, sizes
 
-    def _check(self, workers: dict[str, WorkerProcess]) -> None:
-        """Both have to be right before anything is compared: as the base is in float64."""
+    def _check(self, point: Point, workers: dict[str, WorkerProcess]) -> None:
+        """Both have to be right before anything is compared: as the base is in float64.
+
+        Monte-Carlo draws may differ between versions, so there each has its own reference.
+        """
         for name, worker in workers.items():
             self._ask(name, worker, "start")
+            missing = self._ask(name, worker, "missing")["details"]["missing"]
+            if missing:
+                raise _FailedError(name, f"has no {', '.join(missing)}", is_too_old=name == "base")
+        own = point.task.approximation is Approximation.MONTE_CARLO
         reference = self._ask("base", workers["base"], "reference")
-        facts = {"reference": reference["samples"], "facts": reference["details"]}
         for name, worker in workers.items():
+            if own and name == "head":
+                reference = self._ask(name, worker, "reference")
+            facts = {"reference": reference["samples"], "facts": reference["details"]}
             self._ask(name, worker, "accuracy", **facts)
 
     def _sampled(self, workers: dict[str, WorkerProcess]) -> Iterator[tuple[float, float]]:
@@ -301,20 +348,18 @@ class Versions:
             raise _FailedError(name, answer["reason"])
         return answer
 
-    def _tell(self, point: Point, what: str) -> None:
-        self._progress(f"{point.title}: {what}")
-
 
 class _FailedError(Exception):
     """A version cannot do what it is asked.
 
     Attributes:
-        verdict: That a base cannot is no regression.
+        verdict: What that says about the head.
     """
 
-    def __init__(self, name: str, reason: str) -> None:
+    def __init__(self, name: str, reason: str, is_too_old: bool = False) -> None:
         super().__init__(f"{name}: {reason}")
-        self.verdict = Verdict.SKIPPED if name == "base" else Verdict.REGRESSION
+        of_base = Verdict.SKIPPED if is_too_old else Verdict.FAILED
+        self.verdict = of_base if name == "base" else Verdict.REGRESSION
 
 
 def _comparison(point: Point) -> Comparison:
@@ -330,7 +375,8 @@ def _worker(comparison: Comparison, folder: Path) -> WorkerProcess:
 
 
 def _confirmed(first: Change, second: Change) -> Change:
-    """A regression, if it was one twice; else what the second time says, or that it is open."""
-    if first.verdict is not Verdict.REGRESSION or second.verdict is Verdict.REGRESSION:
+    """What the second measurement says; but open, if it was worse in only one of the two."""
+    worse = [change.verdict is Verdict.REGRESSION for change in (first, second)]
+    if sum(worse) != 1:
         return second
     return replace(second, verdict=Verdict.UNDECIDED, reason="worse in one of two measurements")

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import torch
 
-from benchmarks.accuracy import Outcome, Reference
+from benchmarks.accuracy import Outcome, Reference, largest
 from benchmarks.critical import BudgetMode
 from benchmarks.measure import (
     SHORTEST_SAMPLE,
@@ -33,10 +33,15 @@ from benchmarks.measure import (
     whole_process_bytes,
 )
 from benchmarks.methods import METHODS, NotApplicableError
+from benchmarks.methods.gram import missing_parts, num_columns
 from benchmarks.own_problem import find_problem
 from benchmarks.problems import Instance
 from benchmarks.records import Status
-from benchmarks.reference import make_reference, residual_of_pairs
+from benchmarks.reference import (
+    deviation_from_orthonormal,
+    make_reference,
+    residual_of_pairs,
+)
 from benchmarks.tasks import Approximation, Task
 from benchmarks.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
 
@@ -45,7 +50,7 @@ PR_SET_PDEATHSIG = 1
 PARENT = "BENCHMARKS_PARENT"
 """Environment variable that tells a worker whose child it is."""
 
-COMMANDS = ("reference", "accuracy", "time", "memory", "footprint", "tensors", "probe")
+COMMANDS = ("missing", "reference", "accuracy", "time", "memory", "footprint", "tensors", "probe")
 """Methods of `Worker` that a parent may call."""
 
 
@@ -105,6 +110,11 @@ class Worker:
         return self._run
 
     @property
+    def num_columns(self) -> int:
+        """Of the factor of the GGN."""
+        return num_columns(self._instance(self._batch_size, torch.float32), self._task)
+
+    @property
     def number(self) -> int:
         """Runs of a sample of the time."""
         return self._number
@@ -119,6 +129,12 @@ class Worker:
             "num_parameters": instance.num_parameters,
         }
         return {"samples": reference.values.tolist(), "details": details}
+
+    def missing(self) -> dict[str, Any]:
+        """What the library in this process lacks for the task."""
+        import vivit
+
+        return {"samples": [], "details": {"missing": missing_parts(vivit, self._task)}}
 
     def accuracy(self, reference: list[float], facts: dict[str, Any]) -> dict[str, Any]:
         """Warm up, and compare the result with the reference.
@@ -162,7 +178,9 @@ class Worker:
         details["num_parameters"] = instance.num_parameters
         if outcome.vectors is not None and self._task.approximation is Approximation.EXACT:
             residual = residual_of_pairs(outcome, instance, self._task)
-            details["residual"], error = residual, max(error, residual)
+            details["residual"], error = residual, largest([error, residual])
+        elif outcome.vectors is not None:  # of draws that only the method knows
+            error = largest([error, deviation_from_orthonormal(outcome.vectors)])
         if not error <= check.tolerance:
             raise ArithmeticError(
                 f"relative error {error:.1e} exceeds the method's tolerance "

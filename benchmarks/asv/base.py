@@ -6,8 +6,7 @@ sample. So torch is imported once a point is known to be measured, and a point i
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.grid import Grid, Point
@@ -21,15 +20,20 @@ class Suite:
 
     Attributes:
         grid: The points.
-        version: Of what is measured: results of another version are not comparable, so raise it
-            when the protocol changes. By default asv takes a hash of the code, and mends of
+        protocol: Version of what is measured: raise it when that changes, for results of another
+            version are not comparable. By default asv takes a hash of the code, and mends of
             wording would end every curve.
         timeout: Seconds for one process.
     """
 
     grid: ClassVar[Grid]
-    version = "1"
+    protocol: ClassVar[int] = 1
     timeout = 600
+
+    @property
+    def version(self) -> str:
+        """For asv: results with other axes are not comparable, either."""
+        return f"{self.protocol}: {', '.join(self.param_names)}"
 
     @property
     def params(self) -> list[tuple[Any, ...]]:
@@ -117,36 +121,39 @@ class TimedSuite(CheckedSuite):
         return self._measured.run
 
 
-def refuse_missing(point: Point) -> None:
+def refuse_missing(point: Point, options: Sequence[str] = ()) -> None:
     """Skip what the library of this commit does not have.
 
     Args:
         point: Of a grid.
+        options: Arguments of `vivit.GGN` that are needed besides.
 
     Raises:
-        NotImplementedError: A name of the library that the point needs is missing.
+        NotImplementedError: Something of the library that the point needs is missing.
     """
     import vivit
-    from benchmarks.methods.gram import needed_names
+    from benchmarks.methods.gram import missing_options, missing_parts
 
-    for name in needed_names(point.task):
-        holder: Any = vivit
-        for part in name.split("."):
-            if not hasattr(holder, part):
-                raise NotImplementedError(f"The library of this commit has no vivit.{name}.")
-            holder = getattr(holder, part)
+    missing = missing_parts(vivit, point.task) or missing_options(vivit, options)
+    if missing:
+        raise NotImplementedError(f"The library of this commit has no {', '.join(missing)}.")
 
 
-def refuse_without_option(option: str) -> None:
-    """Skip where `vivit.GGN` of this commit does not take an option.
+def skipping(run: Callable[[], Any]) -> Any:
+    """Run what asv measures; what the library refuses is skipped, as in `setup`.
 
     Args:
-        option: Name of an argument.
+        run: What is measured.
+
+    Returns:
+        What it returns.
 
     Raises:
-        NotImplementedError: It does not.
+        SkipNotImplemented: The library of this commit does not support the point.
     """
-    import vivit
+    from asv_runner.benchmarks.mark import SkipNotImplemented
 
-    if option not in inspect.signature(vivit.GGN).parameters:
-        raise NotImplementedError(f"vivit.GGN of this commit has no argument {option}.")
+    try:
+        return run()
+    except NotImplementedError as error:
+        raise SkipNotImplemented(str(error)) from error

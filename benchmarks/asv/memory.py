@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.asv.base import Suite
+from benchmarks.asv.base import Suite, skipping
 from benchmarks.asv.tracked import WHOLE
 from benchmarks.grid import GRIDS
 
@@ -20,7 +20,7 @@ class Eigenvalues(Suite):
 
     def peakmem_eigenvalues(self, *_: Any) -> None:
         """One spectrum."""
-        self._measured.prepare()()
+        skipping(self._measured.prepare())
 
 
 class NewtonStep(Suite):
@@ -30,4 +30,4 @@ class NewtonStep(Suite):
 
     def peakmem_newton_step(self, *_: Any) -> None:
         """One step."""
-        self._measured.prepare()()
+        skipping(self._measured.prepare())

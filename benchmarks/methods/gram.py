@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -86,27 +87,65 @@ class Gram(Method):
         return on_network if task.grouping is Grouping.NETWORK else in_blocks
 
 
-def needed_names(task: Task) -> list[str]:
-    """What a task needs of the library, which an old commit may lack.
+def num_columns(instance: Instance, task: Task) -> int:
+    """Columns of the factor ``V`` of the GGN; blocks have as many.
 
     Args:
+        instance: The problem.
+        task: Approximation and subset.
+
+    Returns:
+        For cross-entropy with ``C`` classes, ``C - 1`` for each carrying sample.
+    """
+    import vivit
+
+    data = (instance.inputs, instance.targets)
+    options = _options(vivit, instance, task)
+    return vivit.GGN(instance.model, instance.loss_func, data, **options).num_columns
+
+
+def missing_parts(vivit: Any, task: Task) -> list[str]:
+    """What a version of the library lacks for a task: an old commit may.
+
+    Args:
+        vivit: The library.
         task: What is computed.
 
     Returns:
-        Names, as of ``vivit``.
+        Names within ``vivit``, such as ``GGN.eigh`` or ``GGN(subset)``.
     """
     of_task = {
-        Computed.PAIRS: "GGN.eigh",
-        Computed.NEWTON_STEP: "GGN.newton_step",
-        Computed.GRAM: "GGN.gram",
-        Computed.DERIVATIVES: "GGN.directional_derivatives",
+        Computed.PAIRS: "eigh",
+        Computed.NEWTON_STEP: "newton_step",
+        Computed.GRAM: "gram",
+        Computed.DERIVATIVES: "directional_derivatives",
     }
-    names = [of_task.get(task.computed, "GGN.eigvalsh")]
-    if task.approximation is Approximation.MONTE_CARLO:
-        names.append("MonteCarlo")
-    if task.grouping is not Grouping.NETWORK:
-        names.append("block_diagonal")
-    return names
+    if not hasattr(vivit, "GGN"):
+        return ["GGN"]
+    method = of_task.get(task.computed, "eigvalsh")
+    missing = [] if hasattr(vivit.GGN, method) else [f"GGN.{method}"]
+    names = [
+        *(["MonteCarlo"] if task.approximation is Approximation.MONTE_CARLO else []),
+        *(["block_diagonal"] if task.grouping is not Grouping.NETWORK else []),
+    ]
+    missing += [name for name in names if not hasattr(vivit, name)]
+    if task.subset is not Subset.WHOLE:
+        missing += missing_options(vivit, ["subset"])
+    return missing
+
+
+def missing_options(vivit: Any, options: Sequence[str]) -> list[str]:
+    """Arguments that ``vivit.GGN`` does not take.
+
+    Args:
+        vivit: The library.
+        options: Names of arguments.
+
+    Returns:
+        Those that it lacks, such as ``GGN(memory)``.
+    """
+    known = inspect.signature(vivit.GGN).parameters
+    return [f"GGN({option})" for option in options if option not in known]
 
 
 def _options(vivit: Any, instance: Instance, task: Task) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.grid import GRIDS, Grid, Point
+from benchmarks.grid import GRIDS, Point
 from benchmarks.in_process import THREADS, InProcess
 from benchmarks.journal import Answer
 from benchmarks.problems import PROBLEMS
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 
-MEASURED = [
-    pytest.param(grid, point, method, id=f"{grid.name}-{_id}-{method}")
+POINTS = {
+    f"{grid.name}-{'-'.join(map(str, values))}": (grid, grid.point(values))
     for grid in GRIDS.values()
     for values in grid.selected
-    for point, _id in [(grid.point(values), "-".join(map(str, values)))]
-    for method in grid.methods(point)
-]
+}
+"""By names, so that saved runs hold parameters that pytest-benchmark can group by."""
+
+MEASURED = [(name, m) for name, (grid, point) in POINTS.items() for m in grid.methods(point)]
+
+
+@lru_cache(maxsize=1)
+def columns(point: Point) -> int:
+    """Columns of the factor of the GGN at a point, whichever method is measured there."""
+    return InProcess(point).num_columns
 
 
 @lru_cache(maxsize=1)  # methods at a point follow each other
@@ -36,9 +43,10 @@ def reference(point: Point) -> Answer:
     return InProcess(point).reference()
 
 
-@pytest.mark.parametrize(("grid", "point", "method"), MEASURED)
-def test_speed(benchmark: BenchmarkFixture, grid: Grid, point: Point, method: str) -> None:
+@pytest.mark.parametrize(("at", "method"), MEASURED)
+def test_speed(benchmark: BenchmarkFixture, at: str, method: str) -> None:
     """One method at one point, after its result was compared with float64."""
+    grid, point = POINTS[at]
     measured = InProcess(point, method)
     error = measured.check(reference(point))
     benchmark.group = grid.name
@@ -47,7 +55,7 @@ def test_speed(benchmark: BenchmarkFixture, grid: Grid, point: Point, method: st
         data=PROBLEMS[point.problem].data,
         D=measured.details["num_parameters"],
         N=point.batch_size,
-        columns=measured.details.get("num_columns"),
+        columns=columns(point),
         method=method,
         computed=point.task.title,
         relative_error=error,

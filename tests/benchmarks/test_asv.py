@@ -2,17 +2,21 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
+from asv.machine import MachineCollection
+from asv_runner.benchmarks.mark import SkipNotImplemented
 
 import vivit
-from benchmarks.asv import base, memory, speed, tracked
+from benchmarks.asv import base, machine, memory, speed, tracked
 from benchmarks.grid import GRIDS, SELECTION
-from benchmarks.methods.gram import needed_names
-from benchmarks.tasks import Approximation, Computed, Grouping, Task
+from benchmarks.methods.gram import missing_parts
+from benchmarks.tasks import Approximation, Grouping, Subset, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = [
@@ -53,7 +57,7 @@ def test_asv_finds_all_and_nothing_else(found):
         function = name.rpartition(".")[2]
         assert entry["type"] == next(k for begin, k in kinds.items() if function.startswith(begin))
         assert entry["unit"] != "unit"  # asv's default: every figure has its own
-        assert entry["version"] == base.Suite.version
+        assert entry["version"] == f"1: {', '.join(entry['param_names'])}"
         assert entry["param_names"][0] == "problem"
 
 
@@ -116,20 +120,56 @@ def test_a_point_is_prepared_once(monkeypatch):
 
 def test_what_an_old_commit_lacks_is_skipped(monkeypatch):
     point = GRIDS["derivatives"].point(("digits_mlp", 16, 1))
-    base.refuse_missing(point)
+    base.refuse_missing(point, ["memory"])
+    with pytest.raises(NotImplementedError, match=r"of this commit has no GGN\(colour\)"):
+        base.refuse_missing(point, ["colour"])
     monkeypatch.delattr(vivit.GGN, "directional_derivatives")
-    with pytest.raises(NotImplementedError, match=r"has no vivit\.GGN\.directional_derivatives"):
+    with pytest.raises(NotImplementedError, match=r"has no GGN\.directional_derivatives"):
         base.refuse_missing(point)
-    base.refuse_without_option("memory")
-    with pytest.raises(NotImplementedError, match="of this commit has no argument colour"):
-        base.refuse_without_option("colour")
 
 
-@pytest.mark.parametrize("computed", Computed)
-def test_needed_names_exist_today(computed):
-    k = 1 if computed.is_about_leading else None
-    task = Task(computed, k, Approximation.MONTE_CARLO, grouping=Grouping.LAYER)
-    for name in needed_names(task):
-        holder = vivit
-        for part in name.split("."):
-            holder = getattr(holder, part)
+def test_missing_parts():
+    task = Task.leading(
+        1, approximation=Approximation.MONTE_CARLO, subset=Subset.EIGHTH, grouping=Grouping.LAYER
+    )
+    assert missing_parts(vivit, task) == []
+    nothing = types.SimpleNamespace()
+    assert missing_parts(nothing, task) == ["GGN"]
+    nothing.GGN = lambda model, loss_func, data: None
+    expected = ["GGN.eigh", "MonteCarlo", "block_diagonal", "GGN(subset)"]
+    assert missing_parts(nothing, task) == expected
+
+
+def test_what_the_library_refuses_is_skipped():
+    def refuse():
+        raise vivit.UnsupportedError("no such layer")
+
+    with pytest.raises(SkipNotImplemented, match="no such layer"):
+        base.skipping(refuse)
+    assert base.skipping(lambda: 3) == 3
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if issubclass(cls, base.TimedSuite)])
+def test_what_is_timed_is_what_was_checked(cls):
+    suite, runs = cls(), []
+    suite._measured = types.SimpleNamespace(run=lambda: runs.append(1))
+    (name,) = (name for name in dir(suite) if name.startswith("time_"))
+    getattr(suite, name)("digits_mlp", 16)
+    assert runs == [1]
+
+
+def test_the_machine_has_no_name_of_a_host(monkeypatch, capsys):
+    saved = {}
+    monkeypatch.setattr(MachineCollection, "save", lambda name, facts: saved.update({name: facts}))
+    monkeypatch.delenv(machine.NAME, raising=False)
+    machine.main()
+    monkeypatch.setenv(machine.NAME, "mine")
+    machine.main()
+    first, second = saved
+    assert second == "mine"
+    assert first.endswith("-cores")
+    for name, facts in saved.items():
+        assert facts["machine"] == name
+        assert facts["os"] == platform.system()
+        assert platform.node() not in facts.values()
+    assert machine.default_name({"cpu": "AMD EPYC (TM)", "num_cpu": 2}) == "amd-epyc-tm-2-cores"

@@ -38,9 +38,7 @@ def test_a_point_has_what_its_coordinates_say():
         grouping=Grouping.LAYER,
     )
     assert point.title == "digits_cnn N=64 " + point.task.title
-    assert GRIDS["leading"].point(("digits_mlp", 16, 10, "exact", "network")).task == Task.leading(
-        10
-    )
+    assert GRIDS["leading"].point(("digits_mlp", 16, 10, "exact")).task == Task.leading(10)
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
@@ -50,6 +48,8 @@ def test_some_points_are_the_same_ones_every_time(grid):
     assert set(grid.some) < set(grid.all)
     of_problem = [[v for v in grid.some if v[0] == problem] for problem in PROBLEM.values]
     assert {len(points) for points in of_problem} == {grid.per_problem}
+    for points in of_problem:  # the exact GGN of the whole network is always there
+        assert any(grid.point(values).task.is_plain for values in points)
     assert grid.all == [*itertools.product(*(axis.values for axis in grid.axes))]
 
 

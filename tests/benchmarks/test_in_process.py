@@ -32,7 +32,7 @@ def test_a_result_is_checked_before_it_is_timed():
         _ = ours.run
     reference = ours.reference()
     assert 0 <= ours.check(reference) < 1e-4
-    assert ours.details["num_columns"] == 16 * 9
+    assert ours.details["num_columns"] == ours.num_columns == 16 * 9
     assert ours.details["num_parameters"] == 6570
     assert ours.seconds() > 0
     assert ours.number >= 1

@@ -1,6 +1,7 @@
 """Comparing two versions of the library: it must be able to fail, and not fail without reason."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -103,7 +104,9 @@ def test_what_the_base_cannot_do_is_skipped(tmp_path):
         assert "newton_step" in change.reason
 
 
-def test_the_command_fails_on_a_regression_and_says_which(tmp_path, capsys):
+def test_the_command_fails_on_a_regression_and_says_which(tmp_path, monkeypatch, capsys):
+    eigenvalues = GRIDS["eigenvalues"].point(("digits_mlp", 16, "exact", "network"))
+    monkeypatch.setattr(check, "default_points", lambda problems: [eigenvalues, POINT])
     slow = changed_library(tmp_path / "slow", SLOW)
     output = tmp_path / "out" / "check.json"
     few = ["--problem", "digits_mlp", "--samples", "4", "--threshold", "1.8"]
@@ -115,43 +118,65 @@ def test_the_command_fails_on_a_regression_and_says_which(tmp_path, capsys):
     assert "time" in lines[1]
     assert "damped Newton step" in lines[1]
     content = json.loads(output.read_text())
-    assert (content["base"], content["head"]) == ("working tree", "slow")
+    assert content["base"] == {"given": "working tree", "commit": None}
+    assert content["head"] == {"given": "slow", "commit": None}
     worse = [f for f in content["figures"] if f["verdict"] == "regression"]
     assert [(f["computed"], f["quantity"]) for f in worse] == [("newton_step", "time")]
-    assert lines[-1] == f"1 of {len(content['figures'])} figures are worse."
+    assert sum(map(int, re.findall(r"(\d+) ", lines[-1]))) == 4
+    assert lines[-1].startswith("1 regression")
     assert str(tmp_path) not in output.read_text()
 
 
 def test_the_command_passes_where_nothing_is_worse(monkeypatch, capsys):
     changes = [
-        Change(POINT, "time", Verdict.UNCHANGED, 1.0, 1.01, 0.99, 1.02),
+        Change(POINT, "time", Verdict.UNCHANGED, 1.0, 1.02, 1.01, 0.99, 1.02),
         Change(POINT, "tensors", Verdict.SKIPPED, reason="base: it has no such thing"),
     ]
     monkeypatch.setattr(check.Versions, "compare", lambda self, points: iter(changes))
     assert cli.main(["check", str(ROOT)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("unchanged  1.010  0.990 to 1.020  1e+03 ms  1.01e+03 ms  time")
+    assert lines[1].startswith("unchanged  1.010  0.990 to 1.020  1e+03 ms  1.02e+03 ms  time")
     assert lines[2].endswith(": base: it has no such thing")
-    assert lines[-1] == "0 of 2 figures are worse."
+    assert lines[-1] == "1 unchanged, 1 skipped"
+
+
+@pytest.mark.parametrize("verdict", [Verdict.SKIPPED, Verdict.UNDECIDED, Verdict.FAILED])
+def test_a_check_that_saw_nothing_is_not_green(monkeypatch, verdict):
+    changes = [Change(POINT, "time", verdict, reason="why")]
+    monkeypatch.setattr(check.Versions, "compare", lambda self, points: iter(changes))
+    assert cli.main(["check", str(ROOT)]) == 1
+
+
+def test_a_base_that_does_not_work_is_not_skipped(tmp_path):
+    broken = changed_library(tmp_path, "\nGGN.newton_step = None\n")
+    for change in verdicts(broken, ROOT).values():
+        assert change.verdict is Verdict.FAILED
+        assert change.reason.startswith("base: TypeError")
+
+
+def test_a_version_is_not_worse_than_itself():
+    for change in verdicts(ROOT, ROOT).values():
+        assert change.verdict in (Verdict.UNCHANGED, Verdict.UNDECIDED)
 
 
 def test_a_regression_has_to_be_one_twice(monkeypatch):
-    worse = Change(POINT, "time", Verdict.REGRESSION, 1.0, 2.0, 1.9, 2.1)
-    same = Change(POINT, "time", Verdict.UNCHANGED, 1.0, 1.0, 0.99, 1.01)
+    worse = Change(POINT, "time", Verdict.REGRESSION, 1.0, 2.0, 2.0, 1.9, 2.1)
+    same = Change(POINT, "time", Verdict.UNCHANGED, 1.0, 1.0, 1.0, 0.99, 1.01)
     measured = []
 
     def changes(self, point):
-        return [measured.pop(0)]
+        return measured.pop(0)
 
     monkeypatch.setattr(Versions, "_changes", changes)
     versions = Versions(ROOT, ROOT, FEW, str)
     for sequence, verdict in (
-        ([worse, worse], Verdict.REGRESSION),
-        ([worse, same], Verdict.UNDECIDED),
-        ([same], Verdict.UNCHANGED),
+        ([[worse], [worse]], Verdict.REGRESSION),
+        ([[worse], [same]], Verdict.UNDECIDED),
+        ([[same]], Verdict.UNCHANGED),
+        ([[same, worse], [worse, worse]], Verdict.UNDECIDED),  # of the first, once only
     ):
         measured[:] = sequence
-        (change,) = versions.compare([POINT])
+        change, *_ = versions.compare([POINT])
         assert change.verdict is verdict
         assert not measured
 
@@ -167,16 +192,26 @@ def test_a_regression_has_to_be_one_twice(monkeypatch):
     ],
 )
 def test_the_noise_decides_whether_a_ratio_counts(ratios, verdict):
-    low, high, found = Rules().judge(ratios)
+    low, high, found = Rules().judge([ratios])
     assert min(ratios) <= low <= high <= max(ratios)
     assert found is verdict
+
+
+def test_pairs_of_processes_have_to_agree():
+    slow, same = [1.4] * 8, [1.0] * 2
+    assert Rules().judge([slow, slow])[2] is Verdict.REGRESSION
+    assert Rules().judge([slow, same])[2] is Verdict.UNDECIDED
+    assert Rules().judge_bytes(1.02) is Verdict.REGRESSION
+    assert Rules().judge_bytes(1.005) is Verdict.UNCHANGED
 
 
 def test_rules_by_which_nothing_can_be_decided():
     with pytest.raises(RulesError, match="got 6 pairs: ask for more samples or processes"):
         Rules(samples=3)
-    with pytest.raises(RulesError, match="Expected a threshold above 1 and a confidence between"):
+    with pytest.raises(RulesError, match="Expected thresholds above 1 and a confidence between"):
         Rules(threshold=0.9)
+    with pytest.raises(RulesError, match="got nan"):
+        Rules(threshold=float("nan"))
     assert cli.main(["check", "HEAD", "--samples", "1"]) == 2
 
 
@@ -188,10 +223,10 @@ def test_a_version_is_a_commit_or_a_folder(tmp_path, capsys):
     with library_folder(str(ROOT)) as folder:
         assert folder == ROOT
     assert (ROOT / "vivit").is_dir()
-    with pytest.raises(CommitError, match=r"expected a commit that has vivit/, or a folder"):
+    with pytest.raises(CommitError, match=r"expected a commit, or a folder that contains vivit/"):
         library_folder("no-such-commit").__enter__()
     assert cli.main(["check", str(tmp_path)]) == 2
-    assert "error: expected a commit that has vivit/" in capsys.readouterr().err
+    assert "error: expected a commit, or a folder" in capsys.readouterr().err
 
 
 def test_points_of_chosen_problems():
