@@ -12,6 +12,7 @@ import ast
 import itertools
 import json
 import math
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.environment import ROOT
 from reports.errors import ReportError
 
 INDEX = "benchmarks.json"
@@ -36,8 +38,9 @@ class Results:
     Attributes:
         frame: One row per benchmark, point, commit and machine: `machine`, `setting` (machine and
             environment of asv, which must agree where values are compared), `benchmark`, `kind`
-            (asv's type), `unit`, `point`, `commit`, `date` (of the commit), `value`, `low` and
-            `high` (ends of asv's interval of confidence of 99%, NaN if there is none), `outcome`.
+            (asv's type), `unit`, `point`, `commit`, `date` (of the commit), `order` (of commits),
+            `value`, `low` and `high` (ends of asv's interval of confidence of 99%, NaN if there is
+            none), `outcome`.
         machines: By name, what asv says of them.
         sources: The files read.
     """
@@ -116,6 +119,8 @@ def _rows(
         known = benchmarks.get(name)
         if not isinstance(known, dict) or entries.get("version") != known["version"]:
             continue  # of a benchmark that is gone, or measured otherwise today
+        if len(entries.get("params") or []) != len(known["param_names"]):
+            continue  # of other axes
         points = [*itertools.product(*(entries.get("params") or []))]
         values = _listed(entries["result"], len(points))
         lows = _listed(entries.get("stats_ci_99_a"), len(points))
@@ -123,7 +128,7 @@ def _rows(
         for point, value, low, high in zip(points, values, lows, highs, strict=True):
             yield {
                 "machine": machine,
-                "setting": f"{machine}, {result['env_name']}",
+                "setting": f"{machine} ({result['params'].get('cpu')}), {result['env_name']}",
                 "benchmark": name,
                 "kind": known["type"],
                 "unit": known["unit"],
@@ -180,6 +185,30 @@ def _plain(text: str) -> str:
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     names = ["machine", "setting", "benchmark", "kind", "unit", "point", "commit", "date"]
     frame = pd.DataFrame(rows, columns=[*names, "value", "low", "high", "outcome"])
-    return frame.sort_values(["setting", "benchmark", "point", "date"], kind="stable").reset_index(
-        drop=True
-    )
+    age = _ages(frame)
+    frame["order"] = frame["commit"].map(age)
+    columns = ["setting", "benchmark", "point", "order"]
+    return frame.sort_values(columns, kind="stable").reset_index(drop=True)
+
+
+def _ages(frame: pd.DataFrame) -> dict[str, int]:
+    """The place of each commit: as in git's history where it is at hand, else by date.
+
+    Dates have whole seconds, and those of rebased commits need not follow each other.
+    """
+    history = {commit: place for place, commit in enumerate(_history())}
+    dates = frame.drop_duplicates("commit").sort_values(["date", "commit"], kind="stable")
+    commits = [str(commit) for commit in dates["commit"]]
+    if all(commit in history for commit in commits):
+        commits.sort(key=history.__getitem__)
+    return {commit: place for place, commit in enumerate(commits)}
+
+
+def _history() -> list[str]:
+    """All commits of the repository, parents first; none where there is no repository."""
+    command = ["git", "rev-list", "--topo-order", "--reverse", "--all"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return done.stdout.split()

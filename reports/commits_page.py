@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reports import asv
 from reports.asv import Results
+from reports.regressions import worse_rows
 from reports.rendering import Drawing, template
 from reports.tables import Table
 
@@ -30,7 +31,7 @@ def render(
         HTML that needs no other file and no network.
     """
     frame = results.frame
-    dates = frame.drop_duplicates("commit").sort_values("date", kind="stable")
+    dates = frame.drop_duplicates("commit").sort_values("order")
     measured = frame[frame["outcome"] != asv.SKIPPED]
     return template("regressions.html.j2").render(
         commits=[
@@ -39,7 +40,7 @@ def render(
         ],
         measured=len(measured),
         failed=int((measured["outcome"] == asv.FAILED).sum()),
-        worse=list(table.kinds.values()).count("worse"),
+        worse=len(worse_rows(table)),
         table=table,
         drawings=drawings,
         runs=runs,

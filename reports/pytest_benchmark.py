@@ -54,7 +54,7 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
         paths: Files, or folders that are searched recursively.
 
     Returns:
-        The runs, the latest first.
+        The runs that have a benchmark, the latest first.
 
     Raises:
         ReportError: A file of pytest-benchmark is not understood.
@@ -64,7 +64,7 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
         found = sorted(path.rglob("*.json")) if path.is_dir() else [path]
         files |= {file.resolve(): None for file in found if file.suffix == ".json"}
     runs = [run for file in files if (run := _read(file)) is not None]
-    return sorted(runs, key=lambda run: run.time, reverse=True)
+    return sorted((run for run in runs if len(run.frame)), key=lambda r: r.time, reverse=True)
 
 
 def run_table(runs: Sequence[Run]) -> Table:
@@ -76,9 +76,9 @@ def run_table(runs: Sequence[Run]) -> Table:
     Returns:
         The table.
     """
-    frame = pd.concat([run.frame for run in runs], ignore_index=True)
-    ours = frame[frame["method"] == labels.OURS].set_index(["run", "point"])["median"]
-    keys = pd.MultiIndex.from_frame(frame[["run", "point"]])
+    frame = pd.concat([run.frame.assign(file=run.path) for run in runs], ignore_index=True)
+    ours = frame[frame["method"] == labels.OURS].set_index(["file", "point"])["median"]
+    keys = pd.MultiIndex.from_frame(frame[["file", "point"]])
     frame["to_ours"] = frame["median"].to_numpy() / ours.reindex(keys).to_numpy()
     shown = pd.DataFrame(
         {

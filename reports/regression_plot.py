@@ -64,10 +64,10 @@ def over_commits(frame: pd.DataFrame) -> Figure:
         frame: Results of one benchmark in one setting.
 
     Returns:
-        The figure, commits in the order of their dates.
+        The figure, commits in their order.
     """
-    dates = frame.drop_duplicates("commit").sort_values("date", kind="stable")
-    position = {commit: index for index, commit in enumerate(dates["commit"])}
+    commits = frame.drop_duplicates("commit").sort_values("order")["commit"]
+    position = {commit: index for index, commit in enumerate(commits)}
     groups = [*frame.groupby("point", sort=False)]
     height = max(HEIGHT, 1.0 + PER_LINE * len(groups))
     with sns.axes_style(STYLE), sns.plotting_context("notebook", font_scale=0.8):
@@ -93,7 +93,7 @@ def _line(
     color: tuple[float, float, float],
     marker: str,
 ) -> None:
-    rows = rows.sort_values("date", kind="stable")
+    rows = rows.sort_values("order")
     done = rows[rows["outcome"] == asv.OK]
     base = done["value"].iloc[0] if len(done) and done["value"].iloc[0] else 1.0
     places = rows["commit"].map(position)

@@ -13,8 +13,9 @@ from reports.tables import Table
 THRESHOLD = 1.05
 """Ratio from which on a change is named, if the noise does not explain it."""
 
-THRESHOLDS = {"1": 10.0, "ratio": 1.25}
-"""Of units whose figures are single samples: of errors, which round-off decides, and of times."""
+PROCESS, TIMES, ERROR = 1.1, 1.25, 10.0
+"""The same of what has a single sample: memory of whole processes, which varies with the
+allocator; ratios of times; and errors, which round-off decides."""
 
 LARGER_IS_BETTER = ("samples", "ratio")
 """Units of what should grow."""
@@ -23,15 +24,21 @@ SHORT = 8
 """Characters of a commit."""
 
 CAPTION = (
-    "The last commit against the first one that was measured, of each point of the grid. “Worse” "
-    f"and “better” are changes by more than {THRESHOLD - 1:.0%} whose intervals of confidence "
-    "(asv's, 99%) do not overlap. Ratios of times and relative errors, which have no interval, "
-    f"change by more than a factor of {THRESHOLDS['ratio']:g} and {THRESHOLDS['1']:g}; counts and "
-    "bytes of tensors are the same in every run. The largest step is the worst change between "
-    "neighbouring commits, and where it happened. Commits were measured one after the other, so a "
-    "busy machine may look like a slower commit: python -m benchmarks check measures two of them "
-    "in turns."
+    "The last commit against the first one that was measured, and against the best one, for each "
+    f"point of the grid. “Worse” and “better” are changes by more than {THRESHOLD - 1:.0%} whose "
+    "intervals of confidence (asv's, 99%) do not overlap. What has a single sample changes by "
+    f"more than a factor of {PROCESS:g} (memory of whole processes), {TIMES:g} (ratios of times), "
+    f"{ERROR:g} (relative errors, which round-off decides); counts and bytes of tensors are the "
+    "same in every run. “Lost” is what earlier commits could do and the last could not. Different "
+    "commits see a different state of the machine: python -m benchmarks check measures two in "
+    "turns."
 )
+
+CHANGE, SINCE_BEST = COMPARED = ("Change", "Against the best")
+"""Columns that compare commits."""
+
+MARKS = {"failed": "failed", "lost": "failed", "worse": "worse", "better": "better"}
+"""Kinds of changes, and how the page marks them."""
 
 
 def name_of(benchmark: str, kind: str) -> str:
@@ -88,45 +95,60 @@ def change_table(frame: pd.DataFrame) -> Table:
         for _, group in frame.groupby(["setting", "benchmark", "point"], sort=False)
         if (group["outcome"] != asv.SKIPPED).any()
     ]
-    order = ["failed", "worse", "better", "unchanged", "single"]
-    series.sort(key=lambda row: order.index(row["kind"]))
+    order = [*MARKS, "unchanged", "single"]
+    series.sort(key=lambda row: min(order.index(row[column]) for column in COMPARED))
     shown = pd.DataFrame([row["shown"] for row in series], dtype=object)
     raw = pd.DataFrame([row["raw"] for row in series])
     if frame["setting"].nunique() < 2 and len(shown):
         shown = shown.drop(columns="Setting")
-    marks = {"failed": "failed", "worse": "worse", "better": "better"}
     kinds = {
-        (index, "Change"): marks[row["kind"]]
+        (index, column): MARKS[row[column]]
         for index, row in enumerate(series)
-        if row["kind"] in marks
+        for column in COMPARED
+        if row[column] in MARKS
     }
-    measured = ("First", "Last", "Change", "Largest step")
+    measured = ("First", "Last", *COMPARED)
     return Table("regressions", "Changes", CAPTION, shown, raw, measured, kinds)
 
 
+def worse_rows(table: Table) -> set[int]:
+    """Series that are worse at the last commit than at the first or the best one, or lost.
+
+    Args:
+        table: As `change_table` gives it.
+
+    Returns:
+        Numbers of rows; those that failed are not among them.
+    """
+    texts = enumerate(table.shown[CHANGE] if len(table.shown) else ())
+    lost = {row for row, text in texts if text.startswith("lost")}
+    return lost | {row for (row, _), kind in table.kinds.items() if kind == "worse"}
+
+
 def _change(group: pd.DataFrame) -> dict[str, Any]:
-    """A row: what is shown, the numbers behind it, and its kind."""
+    """A row: what is shown, the numbers behind it, and the kind of both comparisons."""
     unit = str(group["unit"].iloc[0])
     done = group[group["outcome"] == asv.OK]
-    latest = group[group["outcome"] != asv.SKIPPED].iloc[-1]
-    first, last = (done.iloc[0], done.iloc[-1]) if len(done) else (latest, latest)
-    ratio = _ratio(first["value"], last["value"])
-    if latest["outcome"] == asv.FAILED:
-        kind, text = "failed", f"failed at {latest['commit'][:SHORT]}"
+    tried = group[group["outcome"] != asv.SKIPPED]
+    first, last = (done.iloc[0], done.iloc[-1]) if len(done) else (tried.iloc[-1],) * 2
+    best = done.loc[_best(done["value"], unit)] if len(done) else last
+    kind, text = _judge(first, last)
+    since_kind, since = _judge(best, last)
+    if tried["outcome"].iloc[-1] == asv.FAILED:
+        kind, text = "failed", f"failed at {tried['commit'].iloc[-1][:SHORT]}"
+    elif group["outcome"].iloc[-1] == asv.SKIPPED:
+        later = group[group["order"] > last["order"]]
+        kind, text = "lost", f"lost at {later['commit'].iloc[0][:SHORT]}"
     elif len(done) < 2:
         kind, text = "single", "one commit"
-    else:
-        kind = _kind(first, last, unit)
-        text = f"{kind}, {ratio:.3f}x" if kind != "unchanged" else f"{ratio:.3f}x"
-    step, where = _largest_step(done, unit)
     shown = {
         "Figure": name_of(str(group["benchmark"].iloc[0]), str(group["kind"].iloc[0])),
         "At": group["point"].iloc[0],
         "Setting": group["setting"].iloc[0],
-        "Change": text,
+        CHANGE: text,
+        SINCE_BEST: f"{since} ({best['commit'][:SHORT]})" if len(done) > 1 else units.NOTHING,
         "First": amount(first["value"], unit),
         "Last": amount(last["value"], unit),
-        "Largest step": f"{step:.3f}x at {where}" if where else units.NOTHING,
         "Commits": str(len(done)),
     }
     raw = {
@@ -134,16 +156,33 @@ def _change(group: pd.DataFrame) -> dict[str, Any]:
         "unit": unit,
         "first": first["value"],
         "first_commit": first["commit"],
+        "best": best["value"],
+        "best_commit": best["commit"],
         "last": last["value"],
         "last_commit": last["commit"],
-        "last_to_first": ratio,
+        "last_to_first": _ratio(first["value"], last["value"]),
     }
-    return {"shown": shown, "raw": raw, "kind": kind}
+    return {"shown": shown, "raw": raw, CHANGE: kind, SINCE_BEST: since_kind}
 
 
-def _kind(first: pd.Series, last: pd.Series, unit: str) -> str:
+def _best(values: pd.Series, unit: str) -> Any:
+    """Where the best value is."""
+    return values.idxmax() if unit in LARGER_IS_BETTER else values.idxmin()
+
+
+def _judge(before: pd.Series, after: pd.Series) -> tuple[str, str]:
+    """The kind of a change, and its words."""
+    ratio = _ratio(before["value"], after["value"])
+    kind = _kind(before, after)
+    return kind, f"{ratio:.3f}x" if kind == "unchanged" else f"{kind}, {ratio:.3f}x"
+
+
+def _kind(first: pd.Series, last: pd.Series) -> str:
+    unit = str(first["unit"])
     ratio = _ratio(first["value"], last["value"])
-    threshold = THRESHOLDS.get(unit, THRESHOLD)
+    threshold = {"1": ERROR, "ratio": TIMES}.get(unit, THRESHOLD)
+    if first["kind"] == "peakmemory":
+        threshold = PROCESS
     if 1 / threshold <= ratio <= threshold or _overlap(first, last):
         return "unchanged"
     return "better" if (ratio > 1) == (unit in LARGER_IS_BETTER) else "worse"
@@ -161,16 +200,3 @@ def _ratio(first: float, last: float) -> float:
     if first == last:
         return 1.0
     return last / first if first else math.inf
-
-
-def _largest_step(done: pd.DataFrame, unit: str) -> tuple[float, str]:
-    """The worst change between neighbouring commits, and at which commit; of one commit none."""
-    values, commits = [*done["value"]], [*done["commit"]]
-    steps = [
-        (_ratio(before, after), commit[:SHORT])
-        for before, after, commit in zip(values, values[1:], commits[1:], strict=False)
-    ]
-    if not steps:
-        return math.nan, ""
-    worst = min if unit in LARGER_IS_BETTER else max
-    return worst(steps)

@@ -3,12 +3,13 @@
 import json
 import math
 
+import pandas as pd
 import pytest
 
-from reports import asv, regression_plot
+from reports import asv, regression_plot, regressions
 from reports.cli import main
 from reports.errors import ReportError
-from reports.regressions import amount, change_table, name_of
+from reports.regressions import amount, change_table, name_of, worse_rows
 
 SPEED = "asv.speed.Eigenvalues.time_eigenvalues"
 BYTES = "asv.tracked.Library.track_peak_of_tensors"
@@ -49,6 +50,7 @@ def write(tmp_path):
             "version": 2,
             "commit_hash": f"{number:08d}" + "a" * 32,
             "env_name": "virtualenv-py3.11",
+            "params": {"cpu": "Test CPU"},
             "date": 1_700_000_000_000 + number,
             "result_columns": COLUMNS,
             "results": rows,
@@ -104,11 +106,14 @@ def test_changes_are_named_where_the_noise_does_not_explain_them(three):
     slower = rows["Time of eigenvalues", mlp]
     assert slower["Change"] == "worse, 2.000x"
     assert (slower["First"], slower["Last"]) == ("1.00 s", "2.00 s")
-    assert slower["Largest step"] == "2.000x at 00000002"
+    assert slower["Against the best"] == "worse, 2.000x (00000000)"
     assert rows["Time of eigenvalues", cnn]["Change"] == "failed at 00000002"
     assert rows["Peak of tensors", mlp]["Change"] == "1.000x"
     assert rows["Critical batch size", cnn]["Change"] == "better, 2.000x"  # larger is better
-    assert list(table.kinds.values()) == ["failed", "worse", "better"]  # in this order
+    marked = {column: kind for (_, column), kind in table.kinds.items()}
+    assert list(table.kinds.values()) == ["failed", "worse", "worse", "better"]  # in this order
+    assert set(marked) == {"Change", "Against the best"}
+    assert worse_rows(table) == {1}
     assert "Setting" not in table.shown
 
 
@@ -124,7 +129,64 @@ def test_a_single_commit_is_no_change(write):
     folder, commit = write
     commit(1, {BYTES: ([1000, SKIPPED],)})
     (row,) = rows_of(change_table(asv.load([folder]).frame)).values()
-    assert (row["Change"], row["Largest step"]) == ("one commit", "—")
+    assert (row["Change"], row["Against the best"]) == ("one commit", "—")
+
+
+def test_a_gain_that_is_lost_again_is_worse(write):
+    """Than the best commit, though not than the first."""
+    folder, commit = write
+    for number, value in enumerate([1000, 500, 980]):
+        commit(number, {BYTES: ([value, SKIPPED],)})
+    table = change_table(asv.load([folder]).frame)
+    (row,) = rows_of(table).values()
+    assert row["Change"] == "0.980x"
+    assert row["Against the best"] == "worse, 1.960x (00000001)"
+    assert worse_rows(table) == {0}
+
+
+def test_what_later_commits_cannot_do_is_lost(write):
+    folder, commit = write
+    for number, value in enumerate([1000, SKIPPED, SKIPPED]):
+        commit(number, {BYTES: ([value, SKIPPED],)})
+    table = change_table(asv.load([folder]).frame)
+    (row,) = rows_of(table).values()
+    assert row["Change"] == "lost at 00000001"
+    assert worse_rows(table) == {0}
+
+
+def test_commits_are_in_the_order_of_history_where_it_is_known(write, monkeypatch):
+    folder, commit = write
+    for number in (1, 2):
+        path = commit(number, {BYTES: ([1000 * number, SKIPPED],)})
+        content = json.loads(path.read_text())
+        content["date"] = 5  # the same second
+        path.write_text(json.dumps(content))
+    hashes = [f"{number:08d}" + "a" * 32 for number in (2, 1)]
+    for history, expected in ((hashes, [2000, 1000]), ([], [1000, 2000])):
+        monkeypatch.setattr(asv, "_history", lambda history=history: history)
+        frame = asv.load([folder]).frame
+        assert list(frame["value"].dropna()) == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "kind", "before", "after", "expected"),
+    [
+        ("bytes", "peakmemory", 100, 108, "unchanged"),
+        ("bytes", "peakmemory", 100, 112, "worse"),
+        ("bytes", "track", 100, 108, "worse"),
+        ("ratio", "track", 4.0, 3.5, "unchanged"),
+        ("ratio", "track", 4.0, 3.0, "worse"),
+        ("1", "track", 1e-7, 9e-7, "unchanged"),
+        ("1", "track", 1e-7, 2e-6, "worse"),
+        ("1", "track", 0.0, 2e-6, "worse"),
+    ],
+)
+def test_thresholds(unit, kind, before, after, expected):
+    rows = [
+        pd.Series({"unit": unit, "kind": kind, "value": v, "low": math.nan, "high": math.nan})
+        for v in (before, after)
+    ]
+    assert regressions._kind(*rows) == expected
 
 
 def test_results_of_another_version_of_a_benchmark_are_left_out(write):
@@ -132,6 +194,7 @@ def test_results_of_another_version_of_a_benchmark_are_left_out(write):
     path = commit(1, {BYTES: ([1000, 1000],)})
     content = json.loads(path.read_text())
     content["results"][BYTES][2] = "0"
+    content["results"][SPEED] = [[1.0, 2.0], [PROBLEMS], "1"]  # of other axes
     content["results"]["gone.track_it"] = content["results"][BYTES]
     path.write_text(json.dumps(content))
     assert len(asv.load([folder]).frame) == 0
@@ -161,7 +224,7 @@ def test_the_page(three, tmp_path, capsys):
     assert main(["--input", str(three), "--output", str(output)]) == 0
     assert capsys.readouterr().out.strip() == str(output / "regressions.html")
     page = (output / "regressions.html").read_text()
-    assert "1 got worse" in page
+    assert "At 1 points the last commit is worse" in page
     assert "of which 1 failed" in page
     assert "Test CPU" in page
     assert page.count("<figure") == 3

@@ -67,6 +67,14 @@ def test_ratios_are_to_vivit_in_the_same_run(save):
     assert list(table.raw["median [s]"]) == [1.0, 1.0, 0.5, 3.0, 2.0, 6.0]
 
 
+def test_runs_of_the_same_minute_are_kept_apart(save):
+    save("0001_a", run(entry("gram", 2.0), entry("gradient", 1.0)))
+    save("0002_empty", run())
+    folder = save("0003_b", run(entry("gram", 1.0), entry("gradient", 1.0)))
+    table = pytest_benchmark.run_table(pytest_benchmark.find_runs([folder]))
+    assert sorted(table.shown["Time to vivit's"]) == ["0.500x", "1.00x", "1.00x", "1.00x"]
+
+
 def test_other_json_is_passed_over(save):
     assert pytest_benchmark.find_runs([save("other", {"version": 2})]) == []
     assert pytest_benchmark.find_runs([save("list", "[]")]) == []
