@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 from statistics import median
 
+import pandas as pd
 import pytest
 
 from benchmarks.records import Quantity, RecordStore, Status
+from reports import labels, units
 from reports.critical import critical_table
 from reports.drop_in import drop_in_table
 from reports.loading import load
@@ -17,6 +19,7 @@ README = (ROOT / "README.md").read_text()
 RECORDS = ROOT / "bench_results" / "published" / "quick.jsonl"
 ENGINE, CRITICAL = RECORDS.with_name("engine.jsonl"), RECORDS.with_name("critical.jsonl")
 ALLCNNC, DROP_IN = RECORDS.with_name("allcnnc.jsonl"), RECORDS.with_name("drop_in.jsonl")
+LAPTOP = RECORDS.with_name("laptop.jsonl")
 
 
 def test_example(capsys):
@@ -60,8 +63,15 @@ def test_drop_in_computations():
     assert drop_in() in (ROOT / "docs" / "migration.md").read_text()
 
 
+def test_the_laptop_run():
+    """The tables of the page on measuring."""
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert others() in page
+    assert markdown(critical_table(load([LAPTOP]).frame).shown.drop(columns="Target")) in page
+
+
 @pytest.mark.parametrize(
-    "records", [RECORDS, ENGINE, CRITICAL, ALLCNNC, DROP_IN], ids=lambda path: path.stem
+    "records", [RECORDS, ENGINE, CRITICAL, ALLCNNC, DROP_IN, LAPTOP], ids=lambda path: path.stem
 )
 def test_figures_are_of_one_clean_commit(records):
     environments = [r.environment for r in RecordStore(records).read()]
@@ -78,6 +88,44 @@ def targets() -> str:
 def criticals() -> str:
     """The report's table of critical batch sizes."""
     return markdown(critical_table(load([CRITICAL]).frame).shown)
+
+
+def others() -> str:
+    """What one would use instead, from the laptop run: medians, relative to vivit's."""
+    frame = load([LAPTOP]).frame
+    frame = frame[frame["suite"].isin(["leading", "density", "preconditioned"])]
+    rows = [
+        {
+            "Problem": labels.problem_label(problem, data),
+            "Computed": task,
+            "Batch": size,
+            "Method": labels.method_label(method),
+            **compared(group, group.loc[group["method"] == method]),
+        }
+        for (_, problem, data, task, size), group in frame.groupby(
+            ["suite", "problem", "data", "task", "batch_size"], sort=False
+        )
+        for method in labels.sorted_methods(group["method"])
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
+def compared(group, of_method) -> dict[str, str]:
+    """Time and memory of a method, and relative to vivit's where it computes the same."""
+    values = of_method.set_index("quantity")["value"]
+    ours = group[group["method"] == labels.OURS].set_index("quantity")["value"]
+    if values.isna().any():
+        return dict.fromkeys(("Time", "to vivit's", "Memory", "to vivit's memory"), "failed") | {
+            "Error": "—"
+        }
+    ratios = {q: f"{values[q] / ours[q]:.3g}x" if q in ours else "—" for q in ("time", "memory")}
+    return {
+        "Time": units.seconds(values["time"]),
+        "to vivit's": ratios["time"],
+        "Memory": units.size(values["memory"]),
+        "to vivit's memory": ratios["memory"],
+        "Error": units.error(values["accuracy"]),
+    }
 
 
 def drop_in() -> str:
