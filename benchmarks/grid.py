@@ -48,7 +48,7 @@ WITH_BACKPACK = ("digits_mlp", "digits_cnn", "fmnist_2c2d", "cifar10_3c3d")
 """Problems that BackPACK can pass."""
 
 PROBLEM = Axis("problem", (*WITH_BACKPACK, "tiny_transformer"))
-SIZE = Axis("batch size [samples]", (16, 64))
+SIZE = Axis("batch size [samples]", (8, 32))
 VARIANT = Axis("variant", tuple(VARIANTS))
 GROUPING = Axis("grouping", tuple(grouping.value for grouping in Grouping))
 COUNT = Axis("directions [1]", (1, 10))
@@ -168,7 +168,7 @@ def _rank(values: tuple[Any, ...]) -> str:
 
 NEED_BACKPACK = ("drop_in", "naive_gram")
 
-TOO_LARGE = (("fmnist_2c2d", 64),)
+TOO_LARGE = (("fmnist_2c2d", 32),)
 """Problems and batch sizes at which the columns of a naive Gram matrix take many GiB."""
 
 GRIDS = Registry(

@@ -29,16 +29,16 @@ def test_the_grid_names_what_the_harness_has():
 
 
 def test_a_point_has_what_its_coordinates_say():
-    point = GRIDS["eigenvalues"].point(("digits_cnn", 64, "both", "layer"))
-    assert (point.problem, point.batch_size) == ("digits_cnn", 64)
+    point = GRIDS["eigenvalues"].point(("digits_cnn", 32, "both", "layer"))
+    assert (point.problem, point.batch_size) == ("digits_cnn", 32)
     assert point.task == Task(
         Computed.EIGENVALUES,
         approximation=Approximation.MONTE_CARLO,
         subset=Subset.EIGHTH,
         grouping=Grouping.LAYER,
     )
-    assert point.title == "digits_cnn N=64 " + point.task.title
-    assert GRIDS["leading"].point(("digits_mlp", 16, 10, "exact")).task == Task.leading(10)
+    assert point.title == "digits_cnn N=32 " + point.task.title
+    assert GRIDS["leading"].point(("digits_mlp", 8, 10, "exact")).task == Task.leading(10)
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
@@ -67,11 +67,11 @@ def test_a_variable_of_the_environment_selects(monkeypatch):
 def test_methods_that_cannot_do_a_point_are_left_out():
     grid = GRIDS["eigenvalues"]
     plain, sampled = (
-        grid.point(("digits_mlp", 16, variant, "network")) for variant in ("exact", "monte_carlo")
+        grid.point(("digits_mlp", 8, variant, "network")) for variant in ("exact", "monte_carlo")
     )
     assert grid.methods(plain) == ("gram", "drop_in", "naive_gram", "gradient")
     assert grid.methods(sampled) == ("gram", "drop_in")
-    transformer = grid.point(("tiny_transformer", 16, "exact", "network"))
+    transformer = grid.point(("tiny_transformer", 8, "exact", "network"))
     assert grid.methods(transformer) == ("gram", "gradient")
 
 
