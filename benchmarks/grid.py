@@ -48,7 +48,7 @@ WITH_BACKPACK = ("digits_mlp", "digits_cnn", "fmnist_2c2d", "cifar10_3c3d")
 """Problems that BackPACK can pass."""
 
 PROBLEM = Axis("problem", (*WITH_BACKPACK, "tiny_transformer"))
-SIZE = Axis("batch size [samples]", (8, 32))
+SIZE = Axis("batch size [samples]", (16, 32))
 VARIANT = Axis("variant", tuple(VARIANTS))
 GROUPING = Axis("grouping", tuple(grouping.value for grouping in Grouping))
 COUNT = Axis("directions [1]", (1, 10))
@@ -67,6 +67,13 @@ class Point:
     problem: str
     batch_size: int | None
     task: Task
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there are as many directions as are asked for: one per Monte-Carlo column."""
+        if self.batch_size is None or self.task.approximation is Approximation.EXACT:
+            return True
+        return (self.task.k or 0) <= self.task.num_samples(self.batch_size)
 
     @property
     def title(self) -> str:
@@ -119,6 +126,11 @@ class Grid:
         return [*itertools.product(*(axis.values for axis in self.axes))]
 
     @cached_property
+    def possible(self) -> list[tuple[Any, ...]]:
+        """All but those that ask for more directions than there are."""
+        return [values for values in self.all if self.point(values).is_possible]
+
+    @cached_property
     def some(self) -> list[tuple[Any, ...]]:
         """Few coordinates of each problem, the same every time: the exact GGN first.
 
@@ -126,7 +138,7 @@ class Grid:
         """
         chosen: set[tuple[Any, ...]] = set()
         for problem in self.axes[0].values:
-            of_problem = [values for values in self.all if values[0] == problem]
+            of_problem = [values for values in self.possible if values[0] == problem]
             ranked = sorted(of_problem, key=_rank)
             plain = next(values for values in ranked if self.point(values).task.is_plain)
             others = [values for values in ranked if values != plain]
@@ -143,7 +155,7 @@ class Grid:
         selection = os.environ.get(SELECTION, "some")
         if selection not in ("some", "all"):
             raise ValueError(f"Expected {SELECTION} to be 'some' or 'all', got {selection!r}.")
-        return self.all if selection == "all" else self.some
+        return self.possible if selection == "all" else self.some
 
     def methods(self, point: Point) -> tuple[str, ...]:
         """Who can be compared at a point.

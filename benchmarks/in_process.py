@@ -19,8 +19,8 @@ from benchmarks.worker import Worker, status_of
 THREADS = 1
 """Of torch: on a shared machine, one is disturbed less than several."""
 
-LARGEST = 4096
-"""The largest batch size that a search tries."""
+LARGEST = 1024
+"""The largest batch size that a search tries: the digits are not many more."""
 
 
 class InProcess:

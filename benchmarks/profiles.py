@@ -166,7 +166,7 @@ def _commits_grid() -> tuple[Cell, ...]:
     return tuple(
         Cell(grid.name, point.problem, point.batch_size, point.task, grid.methods(point))
         for grid in GRIDS.values()
-        for point in map(grid.point, grid.all)
+        for point in map(grid.point, grid.possible)
     )
 
 

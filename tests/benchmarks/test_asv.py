@@ -119,7 +119,7 @@ def test_a_point_is_prepared_once(monkeypatch):
 
 
 def test_what_an_old_commit_lacks_is_skipped(monkeypatch):
-    point = GRIDS["derivatives"].point(("digits_mlp", 8, 1))
+    point = GRIDS["derivatives"].point(("digits_mlp", 16, 1))
     base.refuse_missing(point, ["memory"])
     with pytest.raises(NotImplementedError, match=r"of this commit has no GGN\(colour\)"):
         base.refuse_missing(point, ["colour"])
@@ -154,7 +154,7 @@ def test_what_is_timed_is_what_was_checked(cls):
     suite, runs = cls(), []
     suite._measured = types.SimpleNamespace(run=lambda: runs.append(1))
     (name,) = (name for name in dir(suite) if name.startswith("time_"))
-    getattr(suite, name)("digits_mlp", 8)
+    getattr(suite, name)("digits_mlp", 16)
     assert runs == [1]
 
 

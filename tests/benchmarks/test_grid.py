@@ -38,7 +38,7 @@ def test_a_point_has_what_its_coordinates_say():
         grouping=Grouping.LAYER,
     )
     assert point.title == "digits_cnn N=32 " + point.task.title
-    assert GRIDS["leading"].point(("digits_mlp", 8, 10, "exact")).task == Task.leading(10)
+    assert GRIDS["leading"].point(("digits_mlp", 16, 10, "exact")).task == Task.leading(10)
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
@@ -58,20 +58,26 @@ def test_a_variable_of_the_environment_selects(monkeypatch):
     monkeypatch.delenv(SELECTION, raising=False)
     assert grid.selected == grid.some
     monkeypatch.setenv(SELECTION, "all")
-    assert grid.selected == grid.all
+    assert grid.selected == grid.possible
     monkeypatch.setenv(SELECTION, "every")
     with pytest.raises(ValueError, match="Expected VIVIT_BENCHMARKS to be 'some' or 'all', got"):
         _ = grid.selected
 
 
+def test_points_with_more_directions_than_columns_are_left_out():
+    grid = GRIDS["leading"]
+    left_out = {values for values in grid.all if values not in grid.possible}
+    assert left_out == {v for v in grid.all if v[2] == 10 and v[3] == "both"}
+
+
 def test_methods_that_cannot_do_a_point_are_left_out():
     grid = GRIDS["eigenvalues"]
     plain, sampled = (
-        grid.point(("digits_mlp", 8, variant, "network")) for variant in ("exact", "monte_carlo")
+        grid.point(("digits_mlp", 16, variant, "network")) for variant in ("exact", "monte_carlo")
     )
     assert grid.methods(plain) == ("gram", "drop_in", "naive_gram", "gradient")
     assert grid.methods(sampled) == ("gram", "drop_in")
-    transformer = grid.point(("tiny_transformer", 8, "exact", "network"))
+    transformer = grid.point(("tiny_transformer", 16, "exact", "network"))
     assert grid.methods(transformer) == ("gram", "gradient")
 
 

@@ -9,7 +9,7 @@ from benchmarks.in_process import InProcess, ratio_of_times, simulated_critical_
 from benchmarks.tasks import Task
 
 MIB = 2**20
-POINT = GRIDS["eigenvalues"].point(("digits_mlp", 8, "exact", "network"))
+POINT = GRIDS["eigenvalues"].point(("digits_mlp", 16, "exact", "network"))
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_a_result_is_checked_before_it_is_timed():
         _ = ours.run
     reference = ours.reference()
     assert 0 <= ours.check(reference) < 1e-4
-    assert ours.details["num_columns"] == ours.num_columns == 8 * 9
+    assert ours.details["num_columns"] == ours.num_columns == 16 * 9
     assert ours.details["num_parameters"] == 6570
     assert ours.seconds() > 0
     assert ours.number >= 1
@@ -57,7 +57,7 @@ def test_a_point_needs_a_batch_size():
 
 def test_backward_passes_are_counted(checked):
     """One per column: the loss Hessian of ten classes has nine. Checks of the graph add some."""
-    few = InProcess(GRIDS["eigenvalues"].point(("digits_mlp", 8, "monte_carlo", "network")))
+    few = InProcess(GRIDS["eigenvalues"].point(("digits_mlp", 16, "monte_carlo", "network")))
     few.check(few.reference())
     assert checked.backward_passes() == few.backward_passes() + 8
     gradient = InProcess(POINT, "gradient")
@@ -66,7 +66,7 @@ def test_backward_passes_are_counted(checked):
 
 
 def test_bytes_of_tensors_are_the_same_every_time(checked):
-    columns = 8 * 9
+    columns = 16 * 9
     peak = checked.peak_of_tensors()
     assert peak == checked.peak_of_tensors()
     assert peak > columns**2 * 4  # the Gram matrix
@@ -95,5 +95,5 @@ def test_the_critical_batch_size_of_a_simulated_budget():
 def test_another_failure_is_no_verdict_on_memory():
     with pytest.raises(Exception, match="naive_gram is measured for"):
         simulated_critical_batch_size(
-            GRIDS["newton"].point(("digits_mlp", 8)), 4 * MIB, "naive_gram"
+            GRIDS["newton"].point(("digits_mlp", 16)), 4 * MIB, "naive_gram"
         )

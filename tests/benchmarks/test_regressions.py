@@ -21,7 +21,7 @@ from benchmarks.regressions import (
     library_folder,
 )
 
-POINT = GRIDS["newton"].point(("digits_mlp", 8))
+POINT = GRIDS["newton"].point(("digits_mlp", 16))
 FEW = Rules(threshold=1.5, confidence=0.9, processes=1, samples=5)
 
 
@@ -105,7 +105,7 @@ def test_what_the_base_cannot_do_is_skipped(tmp_path):
 
 
 def test_the_command_fails_on_a_regression_and_says_which(tmp_path, monkeypatch, capsys):
-    eigenvalues = GRIDS["eigenvalues"].point(("digits_mlp", 8, "exact", "network"))
+    eigenvalues = GRIDS["eigenvalues"].point(("digits_mlp", 16, "exact", "network"))
     monkeypatch.setattr(check, "default_points", lambda problems: [eigenvalues, POINT])
     slow = changed_library(tmp_path / "slow", SLOW)
     output = tmp_path / "out" / "check.json"
