@@ -133,7 +133,7 @@ def _change(group: pd.DataFrame) -> dict[str, Any]:
     first, last = (done.iloc[0], done.iloc[-1]) if len(done) else (tried.iloc[-1],) * 2
     best = done.loc[_best(done["value"], unit)] if len(done) else last
     kind, text = _judge(first, last)
-    since_kind, since = _judge(best, last)
+    since_kind, since = _judge(best, last) if len(done) > 1 else ("single", "")
     if tried["outcome"].iloc[-1] == asv.FAILED:
         kind, text = "failed", f"failed at {tried['commit'].iloc[-1][:SHORT]}"
     elif group["outcome"].iloc[-1] == asv.SKIPPED:

@@ -144,6 +144,17 @@ def test_a_gain_that_is_lost_again_is_worse(write):
     assert worse_rows(table) == {0}
 
 
+def test_what_never_worked_has_failed_and_is_not_compared(write):
+    folder, commit = write
+    for number in (1, 2):
+        commit(number, {SAMPLES: ([FAILED, SKIPPED],)})
+    table = change_table(asv.load([folder]).frame)
+    (row,) = rows_of(table).values()
+    assert (row["Change"], row["Against the best"]) == ("failed at 00000002", "—")
+    assert list(table.kinds.values()) == ["failed"]
+    assert worse_rows(table) == set()
+
+
 def test_what_later_commits_cannot_do_is_lost(write):
     folder, commit = write
     for number, value in enumerate([1000, SKIPPED, SKIPPED]):
