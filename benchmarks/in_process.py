@@ -83,6 +83,11 @@ class InProcess:
         return self._worker.run
 
     @property
+    def first(self) -> float:
+        """Seconds that the run took which `check` has checked."""
+        return self._worker.first
+
+    @property
     def number(self) -> int:
         """How often to repeat `run` within a sample of its time."""
         return self._worker.number

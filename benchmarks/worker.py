@@ -91,7 +91,7 @@ class Worker:
         self._task = Task.from_parameters(task)
         self._batch_size, self._device, self._seed = batch_size, device, seed
         self._run: Callable[[], Outcome] | None = None
-        self._number = 1
+        self._number, self._first = 1, 0.0
 
     @property
     def is_simulated(self) -> bool:
@@ -113,6 +113,11 @@ class Worker:
     def num_columns(self) -> int:
         """Of the factor of the GGN."""
         return num_columns(self._instance(self._batch_size, torch.float32), self._task)
+
+    @property
+    def first(self) -> float:
+        """Seconds of the run that was checked."""
+        return self._first
 
     @property
     def number(self) -> int:
@@ -153,7 +158,7 @@ class Worker:
         run = self._method.prepare(instance, self._task)
         begin = perf_counter()
         outcome = run()
-        first = perf_counter() - begin
+        self._first = first = perf_counter() - begin
         exact = Reference(
             torch.tensor(reference, dtype=torch.float64),
             tuple(facts.get("blocks", [len(reference)])),

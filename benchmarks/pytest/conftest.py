@@ -10,8 +10,9 @@ from benchmarks.environment import environment, machine
 
 
 def pytest_benchmark_update_machine_info(config: object, machine_info: dict[str, Any]) -> None:
-    """Add what the harness records, and leave out the name of the host."""
-    machine_info.pop("node", None)
+    """Add what the harness records, and leave out what identifies the host."""
+    for name in ("node", "release"):  # of the host, and of its kernel's build
+        machine_info.pop(name, None)
     machine_info["vivit"] = {**machine(), "torch": torch.__version__}
 
 

@@ -19,7 +19,8 @@ from benchmarks.problems import PROBLEMS
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-ROUNDS = 5
+ROUNDS, FEW, SLOW = 5, 2, 4.0
+"""Rounds, and how many there are of what takes longer than some seconds."""
 
 POINTS = {
     f"{grid.name}-{'-'.join(map(str, values))}": (grid, grid.point(values))
@@ -61,4 +62,5 @@ def test_speed(benchmark: BenchmarkFixture, at: str, method: str) -> None:
         relative_error=error,
         threads=THREADS,
     )
-    benchmark.pedantic(measured.run, rounds=ROUNDS, iterations=measured.number)
+    rounds = FEW if measured.first > SLOW else ROUNDS
+    benchmark.pedantic(measured.run, rounds=rounds, iterations=measured.number)

@@ -76,7 +76,11 @@ def test_methods_that_cannot_do_a_point_are_left_out():
         grid.point(("digits_mlp", 16, variant, "network")) for variant in ("exact", "monte_carlo")
     )
     assert grid.methods(plain) == ("gram", "drop_in", "naive_gram", "gradient")
-    assert grid.methods(sampled) == ("gram", "drop_in")
+    assert grid.methods(sampled) == ("gram",)
+    untrained = grid.point(("cifar10_3c3d", 16, "monte_carlo", "network"))
+    assert grid.methods(untrained) == ("gram", "drop_in")
+    large = grid.point(("fmnist_2c2d", 32, "exact", "network"))
+    assert grid.methods(large) == ("gram", "drop_in", "gradient")
     transformer = grid.point(("tiny_transformer", 16, "exact", "network"))
     assert grid.methods(transformer) == ("gram", "gradient")
 
