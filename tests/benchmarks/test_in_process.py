@@ -87,9 +87,9 @@ def test_ratios_of_times(checked):
 
 
 def test_the_critical_batch_size_of_a_simulated_budget():
-    found = simulated_critical_batch_size(POINT, 4 * MIB)
-    assert found == simulated_critical_batch_size(POINT, 4 * MIB)
-    assert 16 < found < simulated_critical_batch_size(POINT, 8 * MIB) < in_process.LARGEST
+    found = simulated_critical_batch_size(POINT, MIB)
+    assert found == simulated_critical_batch_size(POINT, MIB)
+    assert 8 < found < simulated_critical_batch_size(POINT, 2 * MIB) < in_process.LARGEST
 
 
 def test_another_failure_is_no_verdict_on_memory():
