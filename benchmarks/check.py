@@ -18,13 +18,12 @@ from benchmarks.grid import PROBLEM
 from benchmarks.process import ROOT
 from benchmarks.regressions import (
     Change,
-    Rules,
-    Verdict,
     Versions,
     commit_of,
     default_points,
     library_folder,
 )
+from benchmarks.verdicts import Rules, Verdict
 
 EXIT_REGRESSION = 1
 """Also if something failed, or nothing could be decided: a check that saw nothing is not green."""

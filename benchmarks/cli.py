@@ -26,9 +26,10 @@ from benchmarks.problems import PROBLEMS
 from benchmarks.process import PEER_PYTHON, ROOT
 from benchmarks.profiles import PROFILES, Profile
 from benchmarks.records import RecordError, RecordStore, merge
-from benchmarks.regressions import CommitError, RulesError
+from benchmarks.regressions import CommitError
 from benchmarks.runner import Runner, failures, num_cells
 from benchmarks.suites import SUITES
+from benchmarks.verdicts import RulesError
 
 DEFAULT_FOLDER = Path("bench_results/local")
 

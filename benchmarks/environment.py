@@ -36,7 +36,7 @@ def environment(command: str) -> dict[str, Any]:
     Returns:
         Commit, machine, versions and command, as plain JSON types.
     """
-    commit = _git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD")
     changes = _changes() if commit else None
     return {
         "commit": commit,
@@ -85,16 +85,24 @@ def _versions() -> dict[str, str]:
 def _changes() -> str | None:
     """A hash of what differs from the commit, results aside; None if nothing does."""
     code = ("--", ".", ":(exclude,top)bench_results")
-    status = _git("status", "--porcelain", *code)
+    status = git("status", "--porcelain", *code)
     if not status:
         return None
-    untracked = (_git("ls-files", "--others", "--exclude-standard", *code) or "").splitlines()
+    untracked = (git("ls-files", "--others", "--exclude-standard", *code) or "").splitlines()
     contents = [hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in untracked]
-    text = f"{status}\n{_git('diff', 'HEAD', *code)}\n{contents}"
+    text = f"{status}\n{git('diff', 'HEAD', *code)}\n{contents}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
+    """What git says in this repository.
+
+    Args:
+        *arguments: Of git.
+
+    Returns:
+        Its output; None if it fails or is not there.
+    """
     try:
         return subprocess.run(
             ["git", *arguments],

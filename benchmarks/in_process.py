@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -13,101 +12,81 @@ import torch
 from benchmarks.critical import BudgetMode, Limits, critical_batch_size
 from benchmarks.grid import Point
 from benchmarks.journal import Answer
+from benchmarks.methods import gram
+from benchmarks.problems import PROBLEMS
 from benchmarks.records import Status
 from benchmarks.worker import Worker, status_of
 
 THREADS = 1
 """Of torch: on a shared machine, one is disturbed less than several."""
 
+SEED = 0
+"""For weights and data."""
+
 LARGEST = 1024
 """The largest batch size that a search tries: the digits are not many more."""
 
 
-class InProcess:
-    """A method at a point of the grid.
+def worker_at(point: Point, method: str = "gram") -> Worker:
+    """A method at a point of the grid; nothing is computed yet.
 
-    Attributes:
-        point: What is computed.
-        method: By which method.
-        details: What is known about it.
+    Args:
+        point: Of a grid.
+        method: Name of the method.
+
+    Returns:
+        The worker.
+
+    Raises:
+        ValueError: The point has no batch size.
     """
-
-    def __init__(self, point: Point, method: str = "gram") -> None:
-        """Choose; nothing is computed yet.
-
-        Args:
-            point: Of a grid.
-            method: Name of the method.
-
-        Raises:
-            ValueError: The point has no batch size.
-        """
-        self.point, self.method = point, method
-        self.details: dict[str, Any] = {}
-        if point.batch_size is None:
-            raise ValueError(f"Expected a point with a batch size, got {point.title}.")
-        self._worker = _worker(point, method, point.batch_size)
-
-    def reference(self) -> Answer:
-        """The result in float64, certified by an independent implementation."""
-        return self._worker.reference()
-
-    def check(self, reference: Answer) -> float:
-        """Run once, and compare with the reference; goes before any measurement of time.
-
-        Args:
-            reference: What `reference` gave.
-
-        Returns:
-            The relative error.
-
-        Raises:
-            ArithmeticError: It exceeds the method's tolerance.
-        """
-        answer = self._worker.accuracy(reference["samples"], reference["details"])
-        self.details = answer["details"]
-        return answer["samples"][0]
-
-    @property
-    def num_columns(self) -> int:
-        """Columns of the factor ``V`` of the GGN."""
-        return self._worker.num_columns
-
-    def prepare(self) -> Callable[[], object]:
-        """The function to be measured, without having run it."""
-        return self._worker.prepare()
-
-    @property
-    def run(self) -> Callable[[], object]:
-        """The function that `check` has run."""
-        return self._worker.run
-
-    @property
-    def first(self) -> float:
-        """Seconds that the run took which `check` has checked."""
-        return self._worker.first
-
-    @property
-    def number(self) -> int:
-        """How often to repeat `run` within a sample of its time."""
-        return self._worker.number
-
-    def seconds(self) -> float:
-        """One sample of the time of `run`."""
-        return self._worker.time()["samples"][0]
-
-    def peak_of_tensors(self) -> int:
-        """Bytes that tensors hold at once, besides model and data; the same in every run."""
-        return self._worker.peak_of_tensors()
-
-    def backward_passes(self) -> int:
-        """How often `run` starts autograd's engine: backward passes, and products with them."""
-        with _counted_passes() as passes:
-            self.run()
-        return len(passes)
+    return _worker(point, method, _size(point))
 
 
-def ratio_of_times(ours: InProcess, other: InProcess, repeats: int = 5) -> float:
+def check(worker: Worker, reference: Answer) -> Answer:
+    """Run once, and compare with a reference; goes before any measurement of time.
+
+    Args:
+        worker: What is to be measured.
+        reference: What its or another method's `Worker.reference` gave.
+
+    Returns:
+        The relative error in ``samples``, and facts in ``details``.
+
+    Raises:
+        ArithmeticError: The error exceeds the method's tolerance.
+    """
+    return worker.accuracy(reference["samples"], reference["details"])
+
+
+def num_columns(point: Point) -> int:
+    """Columns of the factor ``V`` of the GGN at a point, whichever method is measured there."""
+    instance = PROBLEMS[point.problem].make(_size(point), "cpu", torch.float32, SEED)
+    return gram.num_columns(instance, point.task)
+
+
+def backward_passes(run: Callable[[], object]) -> int:
+    """How often autograd's engine is started: backward passes, and products with them.
+
+    Args:
+        run: What is called once.
+
+    Returns:
+        The number.
+    """
+    passes: list[None] = []
+    engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        passes.append(None)
+        return engine(*args, **kwargs)
+
+    with patch.object(torch.autograd, "_engine_run_backward", counted):
+        run()
+    return len(passes)
+
+
+def ratio_of_times(ours: Worker, other: Worker, repeats: int = 5) -> float:
     """How many times as long another method takes, measured in turns.
 
     Args:
@@ -118,8 +97,8 @@ def ratio_of_times(ours: InProcess, other: InProcess, repeats: int = 5) -> float
     Returns:
         The ratio of the medians.
     """
-    pairs = [(ours.seconds(), other.seconds()) for _ in range(repeats)]
-    first, second = (median(samples) for samples in zip(*pairs, strict=True))
+    samples = [[worker.time()["samples"][0] for worker in (ours, other)] for _ in range(repeats)]
+    first, second = (median(times) for times in zip(*samples, strict=True))
     return second / first
 
 
@@ -152,20 +131,12 @@ def simulated_critical_batch_size(point: Point, budget: int, method: str = "gram
     return int(answer["samples"][0])
 
 
+def _size(point: Point) -> int:
+    if point.batch_size is None:
+        raise ValueError(f"Expected a point with a batch size, got {point.title}.")
+    return point.batch_size
+
+
 def _worker(point: Point, method: str, batch_size: int, budget: int | None = None) -> Worker:
     task = point.task.parameters
-    return Worker(point.problem, method, batch_size, task, "cpu", THREADS, 0, budget=budget)
-
-
-@contextmanager
-def _counted_passes() -> Iterator[list[None]]:
-    """Each start of autograd's engine adds an item."""
-    passes: list[None] = []
-    engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        passes.append(None)
-        return engine(*args, **kwargs)
-
-    with patch.object(torch.autograd, "_engine_run_backward", counted):
-        yield passes
+    return Worker(point.problem, method, batch_size, task, "cpu", THREADS, SEED, budget=budget)

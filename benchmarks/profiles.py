@@ -231,7 +231,7 @@ PROFILES = Registry(
         Profile(
             "laptop",
             "every method on problems of every kind, and critical batch sizes on 512 MiB: "
-            "about an hour on 2 cores",
+            "between an hour and an hour and a half on 2 cores",
             _laptop_grid(),
             repeats=3,
             timeout=600,

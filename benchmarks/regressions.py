@@ -8,27 +8,25 @@ an interval of confidence for the median of the ratios is the estimate of the no
 from __future__ import annotations
 
 import io
-import math
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from scipy.stats import quantile_test
-
 from benchmarks.comparison import Comparison
+from benchmarks.environment import git
 from benchmarks.grid import GRIDS, PROBLEM, Point
 from benchmarks.in_process import THREADS
 from benchmarks.journal import Answer
 from benchmarks.process import ROOT, WorkerProcess
 from benchmarks.records import Status
 from benchmarks.tasks import Approximation
+from benchmarks.verdicts import Rules, Verdict
 
 LIBRARY_WORKER = Path(__file__).with_name("library_worker.py")
 PACKAGE = "vivit"
@@ -39,106 +37,6 @@ Progress = Callable[[str], None]
 
 class CommitError(ValueError):
     """There is no such version of the library."""
-
-
-class RulesError(ValueError):
-    """By such rules, nothing can be decided."""
-
-
-class Verdict(str, Enum):
-    """What a comparison of two versions says."""
-
-    REGRESSION = "regression"
-    """Worse by more than the threshold, the noise aside; or it does not work any more."""
-    IMPROVEMENT = "improvement"
-    UNCHANGED = "unchanged"
-    """By more than the threshold, it is neither worse nor better."""
-    FAILED = "failed"
-    """The base does not work, though it has what is needed: nothing can be compared."""
-    UNDECIDED = "undecided"
-    """The noise is larger than what there is to be seen."""
-    SKIPPED = "skipped"
-    """The base is from before this could be computed."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How versions are compared.
-
-    Attributes:
-        threshold: Ratio of the times of head and base above which something is worse.
-        memory_threshold: The same of bytes, which have no noise.
-        confidence: Of the interval in which the ratio is, if pairs of samples are independent.
-        processes: Pairs of processes, each started anew: where memory happens to lie makes a
-            difference, too.
-        samples: Pairs of samples from each pair of processes.
-        timeout: Seconds for one step.
-    """
-
-    threshold: float = 1.1
-    memory_threshold: float = 1.01
-    confidence: float = 0.99
-    processes: int = 2
-    samples: int = 8
-    timeout: float = 300.0
-
-    def __post_init__(self) -> None:
-        """Refuse rules by which nothing can be decided."""
-        pairs = self.processes * self.samples
-        thresholds = (self.threshold, self.memory_threshold)
-        if not all(1 < t < math.inf for t in thresholds) or not 0 < self.confidence < 1:
-            raise RulesError(
-                "Expected thresholds above 1 and a confidence between 0 and 1, got "
-                f"{self.threshold:g}, {self.memory_threshold:g} and {self.confidence:g}."
-            )
-        if 2 * 0.5**pairs > 1 - self.confidence:  # of the widest interval that there is
-            raise RulesError(
-                f"Expected enough samples for a confidence of {self.confidence:g}, got {pairs} "
-                "pairs: ask for more samples or processes."
-            )
-
-    def judge(self, ratios: list[list[float]]) -> tuple[float, float, Verdict]:
-        """Decide by the ratios of head to base.
-
-        The interval is by ranks, so it does not matter how ratios are distributed. But those of
-        one pair of processes share what is particular to them, so the median of each has to be
-        beyond the threshold, too.
-
-        Args:
-            ratios: Of pairs of samples, for each pair of processes.
-
-        Returns:
-            Ends of the interval of confidence of their median, and the verdict.
-        """
-        together = [ratio for of_pair in ratios for ratio in of_pair]
-        interval = quantile_test(together, p=0.5).confidence_interval(self.confidence)
-        low, high = float(interval.low), float(interval.high)
-        verdict = _verdict(low, high, self.threshold)
-        medians = [median(of_pair) for of_pair in ratios]
-        agreed = _verdict(min(medians), max(medians), self.threshold)
-        return low, high, verdict if verdict is agreed else Verdict.UNDECIDED
-
-    def judge_bytes(self, ratio: float) -> Verdict:
-        """Decide by a ratio without noise.
-
-        Args:
-            ratio: Of the bytes of head and base.
-
-        Returns:
-            The verdict.
-        """
-        return _verdict(ratio, ratio, self.memory_threshold)
-
-
-def _verdict(low: float, high: float, threshold: float) -> Verdict:
-    """Decide by an interval in which the ratio is."""
-    if low > threshold:
-        return Verdict.REGRESSION
-    if high < 1 / threshold:
-        return Verdict.IMPROVEMENT
-    if 1 / threshold <= low and high <= threshold:
-        return Verdict.UNCHANGED
-    return Verdict.UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -225,13 +123,12 @@ def commit_of(version: str) -> str:
     Raises:
         CommitError: There is no such commit.
     """
-    command = ["git", "rev-parse", "--verify", "--quiet", f"{version}^{{commit}}"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if found.returncode:
+    found = git("rev-parse", "--verify", "--quiet", f"{version}^{{commit}}")
+    if not found:
         raise CommitError(
             f"expected a commit, or a folder that contains {PACKAGE}/, got {version!r}"
         )
-    return found.stdout.strip()
+    return found
 
 
 class Versions:
@@ -296,6 +193,7 @@ class Versions:
         """Pairs of times for each pair of processes, and bytes of tensors."""
         comparison, number = _comparison(point), self._rules.processes
         pairs: list[list[tuple[float, float]]] = []
+        references: dict[str, Answer] = {}
         sizes: dict[str, float] = {}
         for process in range(number):
             with ExitStack() as stack:
@@ -304,30 +202,35 @@ class Versions:
                     for name, folder in self._folders.items()
                 }
                 self._progress(f"{point.title}: accuracy")
-                self._check(point, workers)
+                for name, worker in workers.items():
+                    self._start(name, worker)
+                references = references or self._references(point, workers)
+                for name, worker in workers.items():
+                    exact = references[name]
+                    facts = {"reference": exact["samples"], "facts": exact["details"]}
+                    self._ask(name, worker, "accuracy", **facts)
                 self._progress(f"{point.title}: time, processes {process + 1}/{number}")
                 pairs.append([*self._sampled(workers)])
                 if not sizes:
                     sizes = {n: self._number(n, w, "tensors") for n, w in workers.items()}
         return pairs, sizes
 
-    def _check(self, point: Point, workers: dict[str, WorkerProcess]) -> None:
-        """Both have to be right before anything is compared: as the base is in float64.
+    def _start(self, name: str, worker: WorkerProcess) -> None:
+        """What is older than what is to be computed is told from what does not work."""
+        _required(name, worker.start(self._rules.timeout))
+        missing = self._ask(name, worker, "missing")["details"]["missing"]
+        if missing:
+            raise _FailedError(name, f"has no {', '.join(missing)}", is_too_old=name == "base")
+
+    def _references(self, point: Point, workers: dict[str, WorkerProcess]) -> dict[str, Answer]:
+        """Both have to be as the base is in float64, before anything is compared.
 
         Monte-Carlo draws may differ between versions, so there each has its own reference.
         """
-        for name, worker in workers.items():
-            self._ask(name, worker, "start")
-            missing = self._ask(name, worker, "missing")["details"]["missing"]
-            if missing:
-                raise _FailedError(name, f"has no {', '.join(missing)}", is_too_old=name == "base")
-        own = point.task.approximation is Approximation.MONTE_CARLO
-        reference = self._ask("base", workers["base"], "reference")
-        for name, worker in workers.items():
-            if own and name == "head":
-                reference = self._ask(name, worker, "reference")
-            facts = {"reference": reference["samples"], "facts": reference["details"]}
-            self._ask(name, worker, "accuracy", **facts)
+        of_base = self._ask("base", workers["base"], "reference")
+        if point.task.approximation is Approximation.EXACT:
+            return {"base": of_base, "head": of_base}
+        return {"base": of_base, "head": self._ask("head", workers["head"], "reference")}
 
     def _sampled(self, workers: dict[str, WorkerProcess]) -> Iterator[tuple[float, float]]:
         """Pairs of a sample of the base and one of the head, each in turn the first."""
@@ -341,12 +244,14 @@ class Versions:
         return float(self._ask(name, worker, command)["samples"][0])
 
     def _ask(self, name: str, worker: WorkerProcess, command: str, **arguments: object) -> Answer:
-        timeout = self._rules.timeout
-        ask = worker.start(timeout) if command == "start" else None
-        answer = ask or worker.ask(command, timeout, **arguments)
-        if answer["status"] != Status.OK.value:
-            raise _FailedError(name, answer["reason"])
-        return answer
+        return _required(name, worker.ask(command, self._rules.timeout, **arguments))
+
+
+def _required(name: str, answer: Answer) -> Answer:
+    """An answer of a version, if it is none of failure."""
+    if answer["status"] != Status.OK.value:
+        raise _FailedError(name, answer["reason"])
+    return answer
 
 
 class _FailedError(Exception):

@@ -33,7 +33,7 @@ from benchmarks.measure import (
     whole_process_bytes,
 )
 from benchmarks.methods import METHODS, NotApplicableError
-from benchmarks.methods.gram import missing_parts, num_columns
+from benchmarks.methods.gram import missing_parts
 from benchmarks.own_problem import find_problem
 from benchmarks.problems import Instance
 from benchmarks.records import Status
@@ -108,11 +108,6 @@ class Worker:
         if self._run is None:
             raise RuntimeError("The accuracy is checked before the time is measured.")
         return self._run
-
-    @property
-    def num_columns(self) -> int:
-        """Of the factor of the GGN."""
-        return num_columns(self._instance(self._batch_size, torch.float32), self._task)
 
     @property
     def first(self) -> float:
@@ -210,20 +205,16 @@ class Worker:
 
     def footprint(self) -> dict[str, Any]:
         """Further figures of memory: what tensors hold, and what the whole process does."""
-        details = {"tensors": self.peak_of_tensors()}
+        details = {"tensors": self.tensors()["samples"][0]}
         if self._device == "cpu":
             details["whole_process"] = whole_process_bytes(self.prepare())
         return {"samples": [], "details": details}
 
     def tensors(self) -> dict[str, Any]:
-        """Peak of the bytes of all tensors of one run."""
-        return {"samples": [self.peak_of_tensors()], "details": {}}
-
-    def peak_of_tensors(self) -> int:
-        """As `tensors`, the number alone."""
+        """Bytes that tensors hold at once, besides model and data; the same in every run."""
         instance = self._instance(self._batch_size, torch.float32)
         run = self._method.prepare(instance, self._task)
-        return tracked_peak(run, _tensors_of(instance))
+        return {"samples": [tracked_peak(run, _tensors_of(instance))], "details": {}}
 
     def prepare(self) -> Callable[[], Outcome]:
         """A run on an instance of its own."""

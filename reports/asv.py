@@ -12,7 +12,6 @@ import ast
 import itertools
 import json
 import math
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.environment import ROOT
+from benchmarks.environment import git
 from reports.errors import ReportError
 
 INDEX = "benchmarks.json"
@@ -206,9 +205,4 @@ def _ages(frame: pd.DataFrame) -> dict[str, int]:
 
 def _history() -> list[str]:
     """All commits of the repository, parents first; none where there is no repository."""
-    command = ["git", "rev-list", "--topo-order", "--reverse", "--all"]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    return done.stdout.split()
+    return (git("rev-list", "--topo-order", "--reverse", "--all") or "").split()

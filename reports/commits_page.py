@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reports import asv
 from reports.asv import Results
+from reports.environments import SHORT_COMMIT
 from reports.regressions import worse_rows
 from reports.rendering import Drawing, template
 from reports.tables import Table
@@ -35,7 +36,7 @@ def render(
     measured = frame[frame["outcome"] != asv.SKIPPED]
     return template("regressions.html.j2").render(
         commits=[
-            (commit, date.date().isoformat())
+            (commit[:SHORT_COMMIT], date.date().isoformat())
             for commit, date in zip(dates["commit"], dates["date"], strict=True)
         ],
         measured=len(measured),

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from reports import labels, units
+from reports.environments import SHORT_COMMIT
 from reports.errors import ReportError
 from reports.tables import Table
 
@@ -21,7 +22,6 @@ MARKS = ("benchmarks", "machine_info", "commit_info")
 FACTS = ("problem", "data", "computed", "method", "N", "D", "columns", "relative_error")
 """What our suite tells of each benchmark."""
 
-SHORT = 8
 
 CAPTION = (
     "Saved runs of pytest --benchmark-only, the latest first. A ratio compares medians of the "
@@ -116,7 +116,7 @@ def _read(path: Path) -> Run | None:
     if not isinstance(content, dict) or not all(mark in content for mark in MARKS):
         return None
     try:
-        commit = str(content["commit_info"].get("id") or "")[:SHORT] or "not recorded"
+        commit = str(content["commit_info"].get("id") or "")[:SHORT_COMMIT] or "not recorded"
         changed = " with changes" if content["commit_info"].get("dirty") else ""
         time = str(content["datetime"])
         run = f"{time[:16].replace('T', ' ')}, {commit}{changed}"

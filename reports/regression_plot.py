@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from reports import asv
+from reports.environments import SHORT_COMMIT
 from reports.figures import Plot
 from reports.plots import STYLE
-from reports.regressions import LARGER_IS_BETTER, SHORT, amount, name_of
+from reports.regressions import LARGER_IS_BETTER, amount, name_of
 from reports.tables import slug
 
 COLORS = "colorblind"
@@ -77,7 +78,7 @@ def over_commits(frame: pd.DataFrame) -> Figure:
         for index, (point, rows) in enumerate(groups):
             marker = MARKERS[index % len(MARKERS)]
             _line(panel, rows, str(point), position, colors[index], marker)
-        panel.set_xticks([*position.values()], [c[:SHORT] for c in position], rotation=30)
+        panel.set_xticks([*position.values()], [c[:SHORT_COMMIT] for c in position], rotation=30)
         panel.set_xlim(-0.3, len(position) - 0.7)
         panel.set_ylabel("relative to the first")
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reports import asv, units
+from reports.environments import SHORT_COMMIT
 from reports.tables import Table
 
 THRESHOLD = 1.05
@@ -19,9 +20,6 @@ allocator; ratios of times; and errors, which round-off decides."""
 
 LARGER_IS_BETTER = ("samples", "ratio")
 """Units of what should grow."""
-
-SHORT = 8
-"""Characters of a commit."""
 
 CAPTION = (
     "The last commit against the first one that was measured, and against the best one, for each "
@@ -135,10 +133,10 @@ def _change(group: pd.DataFrame) -> dict[str, Any]:
     kind, text = _judge(first, last)
     since_kind, since = _judge(best, last) if len(done) > 1 else ("single", "")
     if tried["outcome"].iloc[-1] == asv.FAILED:
-        kind, text = "failed", f"failed at {tried['commit'].iloc[-1][:SHORT]}"
+        kind, text = "failed", f"failed at {tried['commit'].iloc[-1][:SHORT_COMMIT]}"
     elif group["outcome"].iloc[-1] == asv.SKIPPED:
         later = group[group["order"] > last["order"]]
-        kind, text = "lost", f"lost at {later['commit'].iloc[0][:SHORT]}"
+        kind, text = "lost", f"lost at {later['commit'].iloc[0][:SHORT_COMMIT]}"
     elif len(done) < 2:
         kind, text = "single", "one commit"
     shown = {
@@ -146,7 +144,9 @@ def _change(group: pd.DataFrame) -> dict[str, Any]:
         "At": group["point"].iloc[0],
         "Setting": group["setting"].iloc[0],
         CHANGE: text,
-        SINCE_BEST: f"{since} ({best['commit'][:SHORT]})" if len(done) > 1 else units.NOTHING,
+        SINCE_BEST: f"{since} ({best['commit'][:SHORT_COMMIT]})"
+        if len(done) > 1
+        else units.NOTHING,
         "First": amount(first["value"], unit),
         "Last": amount(last["value"], unit),
         "Commits": str(len(done)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from benchmarks.grid import Grid, Point
 
 if TYPE_CHECKING:
-    from benchmarks.in_process import InProcess
+    from benchmarks.worker import Worker
 
 
 class Suite:
@@ -72,18 +72,18 @@ class Suite:
         Returns:
             What the methods of the class use, as `_measured`.
         """
-        from benchmarks.in_process import InProcess
+        from benchmarks.in_process import worker_at
 
-        return InProcess(point)
+        return worker_at(point)
 
 
 class CheckedSuite(Suite):
     """Points whose result is compared with float64 before anything else is measured."""
 
-    _measured: InProcess
+    _measured: Worker
     error: float
 
-    def prepare(self, point: Point) -> InProcess:
+    def prepare(self, point: Point) -> Worker:
         """Run once, and check the result.
 
         Args:
@@ -95,10 +95,10 @@ class CheckedSuite(Suite):
         Raises:
             ArithmeticError: The result is wrong: asv counts the point as failed.
         """
-        from benchmarks.in_process import InProcess
+        from benchmarks.in_process import check, worker_at
 
-        ours = InProcess(point)
-        self.error = ours.check(ours.reference())
+        ours = worker_at(point)
+        (self.error,) = check(ours, ours.reference())["samples"]
         return ours
 
 

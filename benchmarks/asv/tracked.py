@@ -10,7 +10,7 @@ from benchmarks.grid import PROBLEM, SIZE, WITH_BACKPACK, Axis, Grid, Point
 from benchmarks.tasks import Computed
 
 if TYPE_CHECKING:
-    from benchmarks.in_process import InProcess
+    from benchmarks.worker import Worker
 
 BUDGET = 64 * 2**20
 """Of the search for critical batch sizes, in bytes."""
@@ -29,7 +29,7 @@ class Library(CheckedSuite):
 
     def track_peak_of_tensors(self, *_: Any) -> int:
         """Bytes that tensors hold at once above model and data; the same in every run."""
-        return self._measured.peak_of_tensors()
+        return self._measured.tensors()["samples"][0]
 
     def track_relative_error(self, *_: Any) -> float:
         """Largest error of an eigenvalue, relative to the largest eigenvalue."""
@@ -37,14 +37,16 @@ class Library(CheckedSuite):
 
     def track_backward_passes(self, *_: Any) -> int:
         """How often autograd's engine is started."""
-        return self._measured.backward_passes()
+        from benchmarks.in_process import backward_passes
+
+        return backward_passes(self._measured.run)
 
     track_peak_of_tensors.unit = "bytes"  # type: ignore[attr-defined]
     track_relative_error.unit = "1"  # type: ignore[attr-defined]
     track_backward_passes.unit = "passes"  # type: ignore[attr-defined]
 
 
-class _Against(CheckedSuite):
+class _Against(Suite):
     """The same by another method, in turns.
 
     Attributes:
@@ -52,9 +54,10 @@ class _Against(CheckedSuite):
     """
 
     other: str
-    _other: InProcess
+    _measured: Worker
+    _other: Worker
 
-    def prepare(self, point: Point) -> InProcess:
+    def prepare(self, point: Point) -> Worker:
         """Check both.
 
         Args:
@@ -63,12 +66,12 @@ class _Against(CheckedSuite):
         Returns:
             Ours.
         """
-        from benchmarks.in_process import InProcess
+        from benchmarks.in_process import check, worker_at
 
-        ours, self._other = InProcess(point), InProcess(point, self.other)
+        ours, self._other = worker_at(point), worker_at(point, self.other)
         reference = ours.reference()
-        self.error = ours.check(reference)
-        self._other.check(reference)
+        for worker in (ours, self._other):
+            check(worker, reference)
         return ours
 
     def _ratio(self) -> float:

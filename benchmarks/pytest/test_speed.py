@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.grid import GRIDS, Point
-from benchmarks.in_process import THREADS, InProcess
+from benchmarks.in_process import THREADS, check, num_columns, worker_at
 from benchmarks.journal import Answer
 from benchmarks.problems import PROBLEMS
 
@@ -32,34 +32,28 @@ POINTS = {
 MEASURED = [(name, m) for name, (grid, point) in POINTS.items() for m in grid.methods(point)]
 
 
-@lru_cache(maxsize=1)
-def columns(point: Point) -> int:
-    """Columns of the factor of the GGN at a point, whichever method is measured there."""
-    return InProcess(point).num_columns
-
-
 @lru_cache(maxsize=1)  # methods at a point follow each other
 def reference(point: Point) -> Answer:
     """The result of a point in float64."""
-    return InProcess(point).reference()
+    return worker_at(point).reference()
 
 
 @pytest.mark.parametrize(("at", "method"), MEASURED)
 def test_speed(benchmark: BenchmarkFixture, at: str, method: str) -> None:
     """One method at one point, after its result was compared with float64."""
     grid, point = POINTS[at]
-    measured = InProcess(point, method)
-    error = measured.check(reference(point))
+    measured = worker_at(point, method)
+    checked = check(measured, reference(point))
     benchmark.group = grid.name
     benchmark.extra_info.update(
         problem=point.problem,
         data=PROBLEMS[point.problem].data,
-        D=measured.details["num_parameters"],
+        D=checked["details"]["num_parameters"],
         N=point.batch_size,
-        columns=columns(point),
+        columns=num_columns(point),
         method=method,
         computed=point.task.title,
-        relative_error=error,
+        relative_error=checked["samples"][0],
         threads=THREADS,
     )
     rounds = FEW if measured.first > SLOW else ROUNDS

@@ -5,8 +5,16 @@ import torch
 
 from benchmarks import in_process
 from benchmarks.grid import GRIDS, Point
-from benchmarks.in_process import InProcess, ratio_of_times, simulated_critical_batch_size
+from benchmarks.in_process import (
+    backward_passes,
+    check,
+    num_columns,
+    ratio_of_times,
+    simulated_critical_batch_size,
+    worker_at,
+)
 from benchmarks.tasks import Task
+from benchmarks.worker import Worker
 
 MIB = 2**20
 POINT = GRIDS["eigenvalues"].point(("digits_mlp", 16, "exact", "network"))
@@ -19,71 +27,73 @@ def _threads():
     torch.set_num_threads(before)
 
 
+def checked(point=POINT, method="gram") -> Worker:
+    worker = worker_at(point, method)
+    check(worker, worker.reference())
+    return worker
+
+
 @pytest.fixture
-def checked() -> InProcess:
-    ours = InProcess(POINT)
-    ours.check(ours.reference())
-    return ours
+def ours() -> Worker:
+    return checked()
 
 
 def test_a_result_is_checked_before_it_is_timed():
-    ours = InProcess(POINT)
+    ours = worker_at(POINT)
     with pytest.raises(RuntimeError, match="The accuracy is checked before the time is measured"):
         _ = ours.run
-    reference = ours.reference()
-    assert 0 <= ours.check(reference) < 1e-4
-    assert ours.details["num_columns"] == ours.num_columns == 16 * 9
-    assert ours.details["num_parameters"] == 6570
-    assert ours.seconds() > 0
+    answer = check(ours, ours.reference())
+    (error,), details = answer["samples"], answer["details"]
+    assert 0 <= error < 1e-4
+    assert details["num_columns"] == num_columns(POINT) == 16 * 9
+    assert details["num_parameters"] == 6570
+    assert ours.time()["samples"][0] > 0
     assert ours.number >= 1
+    assert ours.first > 0
 
 
 def test_a_wrong_result_is_not_timed():
-    ours = InProcess(POINT)
+    ours = worker_at(POINT)
     reference = ours.reference()
     reference["samples"] = [2 * value for value in reference["samples"]]
     with pytest.raises(ArithmeticError, match="its time does not count"):
-        ours.check(reference)
+        check(ours, reference)
     with pytest.raises(RuntimeError, match="The accuracy is checked"):
-        ours.seconds()
+        ours.time()
 
 
-def test_a_point_needs_a_batch_size():
+@pytest.mark.parametrize("of_point", [worker_at, num_columns])
+def test_a_point_needs_a_batch_size(of_point):
     with pytest.raises(
         ValueError, match=r"Expected a point with a batch size, got digits_mlp N=\?"
     ):
-        InProcess(Point("digits_mlp", None, Task()))
+        of_point(Point("digits_mlp", None, Task()))
 
 
-def test_backward_passes_are_counted(checked):
+def test_backward_passes_are_counted(ours):
     """One per column: the loss Hessian of ten classes has nine. Checks of the graph add some."""
-    few = InProcess(GRIDS["eigenvalues"].point(("digits_mlp", 16, "monte_carlo", "network")))
-    few.check(few.reference())
-    assert checked.backward_passes() == few.backward_passes() + 8
-    gradient = InProcess(POINT, "gradient")
-    gradient.check(gradient.reference())
-    assert gradient.backward_passes() == 1
+    few = checked(GRIDS["eigenvalues"].point(("digits_mlp", 16, "monte_carlo", "network")))
+    assert backward_passes(ours.run) == backward_passes(few.run) + 8
+    assert backward_passes(checked(method="gradient").run) == 1
 
 
-def test_bytes_of_tensors_are_the_same_every_time(checked):
+def test_bytes_of_tensors_are_the_same_every_time(ours):
     columns = 16 * 9
-    peak = checked.peak_of_tensors()
-    assert peak == checked.peak_of_tensors()
+    (peak,) = ours.tensors()["samples"]
+    assert [peak] == ours.tensors()["samples"]
     assert peak > columns**2 * 4  # the Gram matrix
 
 
-def test_ratios_of_times(checked):
+def test_ratios_of_times(ours):
     class Stub:
         def __init__(self, *samples):
             self.samples = [*samples]
 
-        def seconds(self):
-            return self.samples.pop(0)
+        def time(self):
+            return {"samples": [self.samples.pop(0)]}
 
     assert ratio_of_times(Stub(1, 1, 9), Stub(3, 50, 3), repeats=3) == 3
-    gradient = InProcess(POINT, "gradient")
-    gradient.check(gradient.reference())
-    assert ratio_of_times(checked, gradient, repeats=2) > 0
+    assert ratio_of_times(ours, checked(method="gradient"), repeats=2) > 0
 
 
 def test_the_critical_batch_size_of_a_simulated_budget():

@@ -12,13 +12,11 @@ from benchmarks.process import ROOT
 from benchmarks.regressions import (
     Change,
     CommitError,
-    Rules,
-    RulesError,
-    Verdict,
     Versions,
     default_points,
     library_folder,
 )
+from benchmarks.verdicts import Rules, RulesError, Verdict
 
 POINT = GRIDS["newton"].point(("digits_mlp", 16))
 FEW = Rules(threshold=1.5, confidence=0.9, processes=1, samples=5)

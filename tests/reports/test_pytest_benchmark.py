@@ -55,7 +55,7 @@ def test_ratios_are_to_vivit_in_the_same_run(save):
     table = pytest_benchmark.run_table(pytest_benchmark.find_runs([folder]))
     shown = table.shown.to_dict("records")
     assert [row["Run"] for row in shown] == (
-        ["2026-11-26 10:00, 01234567 with changes"] * 4 + ["2026-11-25 10:00, 01234567"] * 2
+        ["2026-11-26 10:00, 0123456789 with changes"] * 4 + ["2026-11-25 10:00, 0123456789"] * 2
     )
     assert [row["Time to vivit's"] for row in shown] == [
         *("1.00x", "1.00x", "0.500x", "—"),
