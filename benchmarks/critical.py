@@ -140,6 +140,8 @@ class _Search:
     def run(self) -> None:
         """Predict the critical size from small ones, come down to it from above, and bisect.
 
+        Or climb to it, where the prediction turns out to be too low.
+
         What does not fit has to fail twice: near the budget, chance may decide.
         """
         self._measure_small_sizes()
@@ -169,7 +171,15 @@ class _Search:
             size -= width
             width *= 2 if size < predicted else 1
 
+    def _climb(self) -> None:
+        """From a prediction that was too low: a method that adapts needs less than predicted."""
+        step = MARGIN * self._width(self.lower)
+        while self.upper > self.limits.largest and not self.is_narrow:
+            self.fits(min(self.lower + step, self.limits.largest))
+            step *= 2
+
     def _bisect(self) -> None:
+        self._climb()
         while not self.is_narrow:
             self.fits((self.lower + self.upper) // 2)
 

@@ -87,6 +87,18 @@ def test_a_good_model_saves_probes(peak):
     assert sum(size <= critical for size in asked if size > critical / 2) <= 2
 
 
+@pytest.mark.parametrize("more", [1.2, 2.0, 20.0])
+def test_no_probe_is_far_beyond_a_prediction_that_was_too_low(more):
+    """As of a method that gets by with less when memory becomes scarce."""
+    budget = 4 * GIB
+    critical = int(400 * more)
+    probe, asked = prober(critical, lambda n: min(1e7 * n, budget))
+    answer = critical_batch_size(probe, Limits(budget))
+    assert critical / (1 + 1 / 32) - 1 <= answer["samples"][0] <= critical
+    assert max(asked) <= 3 * critical
+    assert len(asked) <= 20
+
+
 @given(
     critical=st.integers(0, 300),
     resolution=st.sampled_from([0.0, 1 / 32]),
