@@ -8,7 +8,7 @@ from cases import CASES, conv2d
 from torch import nn
 
 import vivit
-from vivit import curvature
+from vivit import curvature, devices
 from vivit.backprop.forward import full_precision, unfused_recurrence
 from vivit.backprop.passes import Passes
 
@@ -108,7 +108,7 @@ def test_as_many_columns_as_the_workspace_holds_cotangents_of(monkeypatch, colum
     per_column = 5 * (6 + 9) * 4
     workspace = int(columns * per_column)
     assert vivit.GGN(model, CE, data, workspace=workspace).plan().columns_per_pass == 1
-    monkeypatch.setattr(curvature, "ONE_COLUMN_AT_A_TIME", ())
+    monkeypatch.setitem(devices.KINDS, "cpu", devices.GPU)
     plan = vivit.GGN(model, CE, data, workspace=workspace).plan()
     assert plan.columns_per_pass == expected
 

@@ -1,5 +1,6 @@
 """Every quantity of a GGN against the dense float64 oracle, on every case."""
 
+from dataclasses import replace
 from functools import cache
 
 import oracle
@@ -10,7 +11,7 @@ from scipy.sparse.linalg import eigsh
 from torch.utils.checkpoint import checkpoint
 
 import vivit
-from vivit.layers import store
+from vivit import devices
 from vivit.parameters import select_parameters
 
 TOLERANCE = 1e-10
@@ -155,7 +156,7 @@ def test_blocks(problem, groups):
 def test_small_workspace(problem, case, monkeypatch):
     """Everything in the smallest pieces that there are."""
     ggn, _, (model, loss_func, x, y, _) = problem
-    monkeypatch.setattr(store, "WINDOWS", 1)
+    monkeypatch.setitem(devices.KINDS, "cpu", replace(devices.CPU, windows=1))
     pieces = vivit.GGN(model, loss_func, (x, y), workspace=1)
     assert_close(pieces.gram(), ggn.gram())
     if not case.generic:  # some of those work on one batch size only

@@ -282,12 +282,25 @@ def plan(**changes):
 )
 def test_choice(changes, k, available, expected):
     """By predicted time, unless the Gram matrix does not fit."""
-    assert cheapest_solver(plan(**changes), k, available) == expected
+    assert cheapest_solver(plan(**changes), k, available, overhead=0.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("overhead", "columns", "expected"),
+    [
+        (0.0, 300, Lanczos()),
+        (1e6, 300, FullGram()),  # 13 products to launch instead of 3 passes and what they share
+        (1e6, 3000, Lanczos()),  # as many as 15 products
+    ],
+)
+def test_choice_by_what_it_takes_to_launch(overhead, columns, expected):
+    small = plan(forward_flops=100.0, sides=(100,), num_columns=columns, num_samples=100)
+    assert cheapest_solver(small, 1, None, overhead) == expected
 
 
 def test_choice_is_used(monkeypatch):
     """Without a method; but a Gram matrix that exists is used again."""
-    monkeypatch.setattr(ggn, "cheapest_solver", lambda plan, k, available: Lanczos())
+    monkeypatch.setattr(ggn, "cheapest_solver", lambda *_: Lanczos())
     block = vivit.GGN(mlp().double(), CE, BATCH)
     values = block.eigh(k=2).values
     assert not block._curvature.has_matrices

@@ -9,7 +9,6 @@ from torch import nn
 
 from vivit.curvature import Curvature
 from vivit.ggn import EXACT, GGN
-from vivit.gram import DEFAULT_WORKSPACE
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, group_parameters, select_parameters
 
@@ -47,7 +46,7 @@ def block_diagonal(
     params: Iterable[Selector] | None = None,
     approximation: Approximation = EXACT,
     subset: Subset | None = None,
-    workspace: int = DEFAULT_WORKSPACE,
+    workspace: int | None = None,
     memory: int | None = None,
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN for groups of parameters.
@@ -64,7 +63,7 @@ def block_diagonal(
         params: The parameters to be grouped; by default all that require gradients.
         approximation: As for `GGN`, as is the next.
         subset: Samples that carry the curvature.
-        workspace: Bytes for temporaries.
+        workspace: As for `GGN`.
         memory: Bytes to get by with beyond the forward pass.
 
     Returns:

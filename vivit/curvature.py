@@ -15,8 +15,9 @@ from vivit.backprop.autograd import Linearization
 from vivit.backprop.checks import Versions, refuse_contexts
 from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, loss_gradient
+from vivit.devices import traits
 from vivit.errors import InputError
-from vivit.gram import DEFAULT_WORKSPACE, gradient_grams, group_matrices
+from vivit.gram import gradient_grams, group_matrices
 from vivit.losses import LossHessian, check_loss, loss_hessian
 from vivit.losses.convex import ConvexHessian, check_union_of_batches
 from vivit.memory import available_bytes, check_fits
@@ -30,9 +31,6 @@ FEW_COLUMNS = 256
 
 TYPICAL_VECTORS = 100
 """Vectors that a Lanczos iteration keeps, or twice as many for a moment."""
-
-ONE_COLUMN_AT_A_TIME = ("cpu",)
-"""Devices that the backward pass of a single column occupies; a GPU would be idle in part."""
 
 
 class Curvature:
@@ -56,7 +54,7 @@ class Curvature:
         groups: dict[str, list[str]],
         approximation: Approximation,
         subset: Subset | None,
-        workspace: int = DEFAULT_WORKSPACE,
+        workspace: int | None = None,
         memory: int | None = None,
     ) -> None:
         """Run a forward pass of each batch and check that everything fits.
@@ -69,18 +67,18 @@ class Curvature:
             groups: Names of the parameters of each block.
             approximation: How the loss Hessian is factored.
             subset: Samples that carry curvature.
-            workspace: Bytes for temporaries.
+            workspace: Bytes for temporaries; None for what suits the device.
             memory: Bytes to get by with beyond the forward pass; None for what is available.
         """
         refuse_contexts()
         for name, size in (("workspace", workspace), ("memory", memory)):
             if size is not None and (not isinstance(size, int) or size < 1):
                 raise InputError(f"{name} must be a number of bytes, at least 1, got {size}.")
-        self._workspace, self._memory = workspace, memory
         self._matrices: dict[str, GroupMatrix] | None = None
         check_loss(loss_func)
         self._model, self._loss_func = model, loss_func
         self.parameters, self.groups, self.approximation = parameters, groups, approximation
+        self._workspace, self._memory = workspace or traits(self.like.device).workspace, memory
         self._versions = Versions.of(parameters, None)
         self._generic: frozenset[str] = frozenset()
         self.batches: list[Batch] = []
@@ -267,7 +265,7 @@ class Curvature:
             self._workspace,
             solver_copies,
             self.available,
-            several_columns=self.like.device.type not in ONE_COLUMN_AT_A_TIME,
+            several_columns=traits(self.like.device).several_columns,
         )
 
     def gradient_gram(self, names: list[str]) -> Tensor:

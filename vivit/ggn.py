@@ -23,9 +23,9 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
 from vivit.curvature import Curvature
+from vivit.devices import traits
 from vivit.directional import DirectionalDerivatives, curvatures, slopes
 from vivit.errors import InputError
-from vivit.gram import DEFAULT_WORKSPACE
 from vivit.memory import check_matrix_fits
 from vivit.newton import Damping, dampings
 from vivit.operators import (
@@ -86,7 +86,7 @@ class GGN:
         params: Iterable[Selector] | None = None,
         approximation: Approximation = EXACT,
         subset: Subset | None = None,
-        workspace: int = DEFAULT_WORKSPACE,
+        workspace: int | None = None,
         memory: int | None = None,
     ) -> None:
         """Set up the GGN.
@@ -106,7 +106,7 @@ class GGN:
                 over the samples of all batches. They keep their ascending order. Gradients are
                 still those of all samples.
             workspace: Bytes for temporaries while the Gram matrix is formed; with less, it takes
-                longer.
+                longer. By default 32 MiB on a CPU, 128 MiB on a GPU.
             memory: Bytes to get by with beyond the forward pass, the workspace among them; by
                 default what is available. If one sweep of backward passes would need more, there
                 are several, each for some of the layers: `plan` says how many.
@@ -368,7 +368,12 @@ class GGN:
         curvature = self._curvature
         if method is not None or k is None or k >= largest or curvature.has_matrices:
             return method or FullGram()
-        return cheapest_solver(curvature.plan(self._solver_copies(k)), k, curvature.available)
+        return cheapest_solver(
+            curvature.plan(self._solver_copies(k)),
+            k,
+            curvature.available,
+            traits(curvature.like.device).overhead,
+        )
 
     def _solver_copies(self, k: int | None) -> int:
         """Matrices that are held beside the Gram matrix; an iteration for few pairs holds none."""

@@ -22,9 +22,6 @@ from vivit.plan import Plan
 from vivit.spectrum import NOT_FINITE, GroupMatrix
 from vivit.sweep import stores_of_run
 
-DEFAULT_WORKSPACE = 32 * 2**20
-"""Bytes for temporaries: as much as a processor's caches may hold, for more does not pay."""
-
 
 @torch.no_grad()
 def group_matrices(

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from vivit.backprop.backpack import Captured, LossPass
 from vivit.backprop.modules import INSTEAD, cotangents_of, layers_of
+from vivit.devices import traits
 from vivit.errors import InputError, UnsupportedError
-from vivit.gram import DEFAULT_WORKSPACE, GroupAccumulator
+from vivit.gram import GroupAccumulator
 from vivit.layers.affine import Workspace
 from vivit.layers.layer import AffineLayer
 from vivit.layers.store import LayerStore, store_for
@@ -133,7 +134,8 @@ class GroupHook:
     def _check_is_first(self, module: nn.Module, loss: LossPass, names: Collection[str]) -> None:
         if self._loss is None:
             self._loss = loss
-            self._workspace = Workspace(DEFAULT_WORKSPACE, loss.factor)
+            size = traits(loss.factor.device).workspace
+            self._workspace = Workspace(size, loss.factor)
         if self._loss is not loss:
             raise InputError(
                 "This extension hook has seen a backward pass before, or another extended loss in "

@@ -41,6 +41,12 @@ NOISE = 1e-3
 PASSES_PER_PRODUCT = 8
 """Time of a product in units of a forward pass that runs as fast as large matrix products."""
 
+PASSES_OF_GRAM = 3
+"""Passes that a Gram matrix takes beside those of its columns, where launching them is all."""
+
+PASSES_OF_PRODUCT = 2
+"""And those of a product."""
+
 FLOPS_PER_EIGENVECTOR = 20
 """Time of a full eigendecomposition with vectors, in units of ``M^3`` flops."""
 
@@ -254,13 +260,14 @@ def _without(x: Tensor, vectors: Tensor) -> Tensor:
 Solver = FullGram | Lanczos
 
 
-def cheapest_solver(plan: Plan, k: int, available: int | None) -> Solver:
+def cheapest_solver(plan: Plan, k: int, available: int | None, overhead: float) -> Solver:
     """Choose by predicted time, among what fits into memory.
 
     Args:
         plan: Of the matrices of all blocks, which share their passes.
         k: Number of eigenpairs.
         available: Bytes that are left; None if unknown.
+        overhead: Time that a product takes for each layer whatever its size, in flops.
 
     Returns:
         The solver, with default settings.
@@ -268,10 +275,13 @@ def cheapest_solver(plan: Plan, k: int, available: int | None) -> Solver:
     if available is not None and plan.peak_bytes > available:
         return Lanczos()
     columns = plan.num_columns / plan.num_samples
-    gram = plan.flops + len(plan.sweeps) * columns * plan.forward_flops
+    launching = overhead * len(plan.layers)
+    passes = (columns + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
+    gram = plan.flops + len(plan.sweeps) * (columns * plan.forward_flops + passes * launching)
     for side in plan.sides:  # a D x D matrix, which is smaller, is decomposed whole
         few = is_few(k, side) and side == plan.num_columns
         gram += FLOPS_OF_FEW * side**2 if few else FLOPS_PER_EIGENVECTOR * side**3
     products = PRODUCTS + PRODUCTS_PER_PAIR * k
-    lanczos = products * PASSES_PER_PRODUCT * plan.forward_flops * len(plan.sides)
+    per_product = PASSES_PER_PRODUCT * plan.forward_flops + launching
+    lanczos = products * per_product * len(plan.sides)
     return Lanczos() if lanczos < gram else FullGram()

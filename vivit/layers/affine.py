@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vivit.devices import traits
+
 TRIANGLE_BLOCKS = 8
 """Blocks into which a Gram matrix is cut to skip its upper triangle: 9/16 of the work."""
 
@@ -27,9 +29,6 @@ THINNEST_BLOCK = 64
 ALIGNED = 8
 """Lengths of chunks are multiples of this, where they can be: matrix products like them."""
 
-CACHED = 2**20
-"""Elements of temporaries that stay in the caches between being written and being read."""
-
 
 class Workspace:
     """Memory for temporaries that is used again and again, within a bound.
@@ -38,6 +37,7 @@ class Workspace:
 
     Attributes:
         size: Number of elements that the temporaries of one evaluation may take.
+        block: Number of elements of which it is best to make a temporary at a time.
     """
 
     def __init__(self, size_bytes: int, like: Tensor) -> None:
@@ -48,6 +48,7 @@ class Workspace:
             like: A tensor of the dtype and device to use.
         """
         self.size = size_bytes // like.element_size()
+        self.block = min(traits(like.device).cached or self.size, self.size)
         self._memory = [like.new_empty(0), like.new_empty(0)]
 
     def take(self, *shape: int, slot: int = 0) -> Tensor:
@@ -120,7 +121,7 @@ def hadamard(
     """
     other = left if right is None else right
     (n, c), (m, d) = left.s.shape[:2], other.s.shape[:2]
-    fitting = min(CACHED, workspace.size) // ((c + 1) * m * d)
+    fitting = workspace.block // ((c + 1) * m * d)
     s_left, s_right = left.s[:, :, 0].flatten(end_dim=1), other.s[:, :, 0].flatten(end_dim=1)
     for rows in _chunks(n, min(_triangle_block(n), fitting)):
         cols = slice(0, rows.stop if right is None else m)
@@ -222,7 +223,7 @@ def pairwise(
     s_left = left.s.transpose(2, 3).reshape(n, c, o * t)
     s_right = other.s.transpose(2, 3).reshape(m, d * o, u)
     view = gram.unflatten(1, (m, d)).unflatten(0, (n, c))
-    size = min(CACHED, workspace.size // 2)
+    size = min(workspace.block, workspace.size // 2)
     height = min(max(size // max(d * o * t, 1), 1), n)
     width = max(size // max(height * t * u, 1), 1)
     for cols in _chunks(m, width):

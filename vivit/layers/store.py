@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from vivit.devices import traits
 from vivit.layers.affine import (
     Factors,
     Workspace,
@@ -20,9 +21,6 @@ from vivit.layers.affine import (
 )
 from vivit.layers.cost import Evaluation, cheapest_evaluation, keeps_columns
 from vivit.layers.layer import AffineLayer
-
-WINDOWS = 2**19
-"""Elements of the windows of a convolution that are made at a time, to stay in the caches."""
 
 
 class Store(ABC):
@@ -135,7 +133,7 @@ class ColumnStore(LayerStore):
         if shifted is not None:
             target.copy_(shifted)
         else:
-            for samples, a in layer.inputs_by_samples(s.dtype, WINDOWS):
+            for samples, a in layer.inputs_by_samples(s.dtype, traits(s.device).windows):
                 contract(target[samples], a, s[samples], layer.classes)
         if c + 1 == self._columns.shape[1]:
             self._layer = None
