@@ -20,6 +20,7 @@ from vivit.backprop.checks import (
     refuse_gradient_hooks,
     refuse_renormalized_embeddings,
 )
+from vivit.backprop.forward import checked_indices
 from vivit.backprop.graph import Operation, ParameterUses, find_uses, zeros_at
 from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.passes import Passes
@@ -150,9 +151,10 @@ class Linearization:
             return None
         try:
             x = take_samples(self._x, samples, len(self.output))
-            some = Linearization(
-                self._model, x, self.parameters, self._random_state, self._generic
-            )
+            with checked_indices(self.output.device):
+                some = Linearization(
+                    self._model, x, self.parameters, self._random_state, self._generic
+                )
         except Exception:  # a model may need its batch size, and say so in any way
             return None
         return some if same_output(some.output, self.output[samples]) else None

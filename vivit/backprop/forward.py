@@ -10,6 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from vivit.devices import traits
 
 
 @contextmanager
@@ -96,3 +100,44 @@ def untouched(model: nn.Module) -> Iterator[list[Tensor]]:
         for module, buffers, hooks in kept:
             module._buffers.update(buffers)
             module._backward_hooks, module._backward_pre_hooks = hooks
+
+
+@contextmanager
+def checked_indices(device: torch.device) -> Iterator[None]:
+    """Make an index out of range an error on any device.
+
+    Args:
+        device: Of the model.
+
+    Raises:
+        IndexError: Within the context; of no consequence for the device.
+    """
+    if traits(device).raises_index_errors:
+        yield
+        return
+    with _IndicesFirst():
+        yield
+
+
+class _IndicesFirst(TorchDispatchMode):
+    """Tries operations that take integers on the CPU, with nothing in place of other numbers."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation."""
+        kwargs = kwargs or {}
+        if any(map(_is_index, tree_leaves((args, kwargs)))):
+            func(*tree_map(_on_cpu, args), **tree_map(_on_cpu, kwargs))
+        return func(*args, **kwargs)
+
+
+def _is_index(x: Any) -> bool:
+    return isinstance(x, Tensor) and not x.is_floating_point() and not x.is_complex()
+
+
+def _on_cpu(x: Any) -> Any:
+    """An index with its values; other tensors with any, for only their shapes count."""
+    if not isinstance(x, Tensor):
+        return x
+    return x.cpu() if _is_index(x) else torch.empty_like(x, device="cpu")
