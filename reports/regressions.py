@@ -32,6 +32,9 @@ CAPTION = (
     "turns."
 )
 
+NAMES = ("Gram", "Newton")
+"""Of people, in the names of functions."""
+
 CHANGE, SINCE_BEST = COMPARED = ("Change", "Against the best")
 """Columns that compare commits."""
 
@@ -51,6 +54,8 @@ def name_of(benchmark: str, kind: str) -> str:
     """
     function = benchmark.rpartition(".")[2]
     words = function.partition("_")[2].replace("_", " ") or function
+    for name in NAMES:
+        words = words.replace(name.lower(), name)
     prefix = {"time": "Time of ", "peakmemory": "Peak memory of the process, "}.get(kind, "")
     text = prefix + words
     return text[:1].upper() + text[1:]
