@@ -23,8 +23,8 @@ TRUSTED = 8
 """A model predicts up to this multiple of the largest size that it was fitted to."""
 
 MARGIN = 4
-"""Resolutions beyond the prediction at which the search begins. Probes that fail end early, so it
-comes from above: mostly one probe runs to its end."""
+"""Resolutions beyond the prediction at which the search begins, and its first step up. Probes that
+fail end early, so it comes from above: mostly one probe runs to its end."""
 
 Answer = dict[str, Any]
 Probe = Callable[[int, int], Answer]

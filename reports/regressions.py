@@ -32,7 +32,7 @@ CAPTION = (
     "turns."
 )
 
-NAMES = ("Gram", "Newton")
+NAMES = {"gram": "Gram", "newton": "Newton"}
 """Of people, in the names of functions."""
 
 CHANGE, SINCE_BEST = COMPARED = ("Change", "Against the best")
@@ -54,8 +54,7 @@ def name_of(benchmark: str, kind: str) -> str:
     """
     function = benchmark.rpartition(".")[2]
     words = function.partition("_")[2].replace("_", " ") or function
-    for name in NAMES:
-        words = words.replace(name.lower(), name)
+    words = " ".join(NAMES.get(word, word) for word in words.split(" "))
     prefix = {"time": "Time of ", "peakmemory": "Peak memory of the process, "}.get(kind, "")
     text = prefix + words
     return text[:1].upper() + text[1:]

@@ -285,17 +285,25 @@ def test_choice(changes, k, available, expected):
     assert cheapest_solver(plan(**changes), k, available, overhead=0.0) == expected
 
 
+LAUNCHES = plan().layers
+DENSE = (*LAUNCHES[:-1], replace(LAUNCHES[-1], kept="dense"))
+TWICE = plan().sweeps * 2
+
+
 @pytest.mark.parametrize(
-    ("overhead", "columns", "expected"),
+    ("per_sample", "changes", "expected"),
     [
-        (0.0, 300, Lanczos()),
-        (1e6, 300, FullGram()),  # 13 products to launch instead of 3 passes and what they share
-        (1e6, 3000, Lanczos()),  # as many as 15 products
+        (22, {}, FullGram()),  # 22 + 3 passes, two for a product, against 13 products
+        (24, {}, Lanczos()),
+        (11, {"sweeps": TWICE}, Lanczos()),
+        (9, {"sweeps": TWICE}, FullGram()),
+        (1, {"layers": DENSE}, Lanczos()),  # a pass for each of 30 columns beside
     ],
 )
-def test_choice_by_what_it_takes_to_launch(overhead, columns, expected):
-    small = plan(forward_flops=100.0, sides=(100,), num_columns=columns, num_samples=100)
-    assert cheapest_solver(small, 1, None, overhead) == expected
+def test_choice_by_what_it_takes_to_launch(per_sample, changes, expected):
+    """Where sizes do not count beside it."""
+    small = plan(num_columns=30 * per_sample, num_samples=30, **changes)
+    assert cheapest_solver(small, 1, None, overhead=1e12) == expected
 
 
 def test_choice_is_used(monkeypatch):

@@ -78,7 +78,9 @@ class Curvature:
         check_loss(loss_func)
         self._model, self._loss_func = model, loss_func
         self.parameters, self.groups, self.approximation = parameters, groups, approximation
-        self._workspace, self._memory = workspace or traits(self.like.device).workspace, memory
+        self._memory = memory
+        default = traits(self.like.device).workspace_within(self.available)
+        self._workspace = workspace or default
         self._versions = Versions.of(parameters, None)
         self._generic: frozenset[str] = frozenset()
         self.batches: list[Batch] = []

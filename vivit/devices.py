@@ -16,7 +16,7 @@ class Traits:
     """Of a kind of device.
 
     Attributes:
-        workspace: Bytes for temporaries, by default.
+        workspace: Bytes for temporaries, by default and where memory is not scarce.
         cached: Elements of temporaries that stay in the caches between being written and being
             read; None if launching few operations counts more.
         windows: Elements of the windows of a convolution that are made at a time.
@@ -34,6 +34,22 @@ class Traits:
     overhead: float
     raises_index_errors: bool
 
+    def workspace_within(self, available: int | None) -> int:
+        """The default workspace.
+
+        Args:
+            available: Bytes of all that is to be allocated; None if unknown.
+
+        Returns:
+            Bytes: no more than a share of what is available, but at least a CPU's.
+        """
+        if available is None:
+            return self.workspace
+        return min(self.workspace, max(available // WORKSPACE_SHARE, CPU.workspace))
+
+
+WORKSPACE_SHARE = 8
+"""What is available in units of the largest default workspace."""
 
 CPU = Traits(
     workspace=32 * 2**20,

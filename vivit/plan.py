@@ -206,6 +206,10 @@ def make_plan(
     )
     if available is None or plan.peak_bytes <= available:
         return plan
+    while plan.peak_bytes > available and plan.columns_per_pass > 1:
+        plan = replace(plan, columns_per_pass=plan.columns_per_pass // 2)
+    if plan.peak_bytes <= available:
+        return plan
     sweeps = _sweeps(
         units,
         available - plan.matrix_bytes - max(_passing_bytes(plan.layers, plan.columns_per_pass)),

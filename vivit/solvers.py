@@ -276,7 +276,8 @@ def cheapest_solver(plan: Plan, k: int, available: int | None, overhead: float) 
         return Lanczos()
     columns = plan.num_columns / plan.num_samples
     launching = overhead * len(plan.layers)
-    passes = (columns + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
+    generic = plan.num_columns if any(layer.kept == "dense" for layer in plan.layers) else 0
+    passes = (columns + generic + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
     gram = plan.flops + len(plan.sweeps) * (columns * plan.forward_flops + passes * launching)
     for side in plan.sides:  # a D x D matrix, which is smaller, is decomposed whole
         few = is_few(k, side) and side == plan.num_columns

@@ -287,4 +287,5 @@ def test_names():
     assert name_of(SPEED, "time") == "Time of eigenvalues"
     assert name_of("m.C.peakmem_step", "peakmemory") == "Peak memory of the process, step"
     assert name_of("m.C.time_newton_step", "time") == "Time of Newton step"
+    assert name_of("m.C.track_naive_gram_of_program", "track") == "Naive Gram of program"
     assert name_of("whatever", "track") == "Whatever"

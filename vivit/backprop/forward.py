@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -104,13 +104,13 @@ def untouched(model: nn.Module) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def checked_indices(device: torch.device) -> Iterator[None]:
-    """Make an index out of range an error on any device.
+    """Let an operation with an index out of range raise before the device sees the index.
+
+    It raises what it raises on a CPU, an IndexError or a RuntimeError. Kernels that torch does not
+    dispatch are not covered.
 
     Args:
         device: Of the model.
-
-    Raises:
-        IndexError: Within the context; of no consequence for the device.
     """
     if traits(device).raises_index_errors:
         yield
@@ -120,7 +120,10 @@ def checked_indices(device: torch.device) -> Iterator[None]:
 
 
 class _IndicesFirst(TorchDispatchMode):
-    """Tries operations that take integers on the CPU, with nothing in place of other numbers."""
+    """Tries operations that take integers on the CPU first.
+
+    In place of floating-point tensors they get uninitialized ones of the same shape.
+    """
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -128,16 +131,24 @@ class _IndicesFirst(TorchDispatchMode):
         """Run an operation."""
         kwargs = kwargs or {}
         if any(map(_is_index, tree_leaves((args, kwargs)))):
-            func(*tree_map(_on_cpu, args), **tree_map(_on_cpu, kwargs))
+            with suppress(NotImplementedError):  # what has no kernel there is not tried
+                func(*tree_map(_on_cpu, args), **tree_map(_on_cpu, kwargs))
         return func(*args, **kwargs)
 
 
 def _is_index(x: Any) -> bool:
-    return isinstance(x, Tensor) and not x.is_floating_point() and not x.is_complex()
+    return isinstance(x, Tensor) and not _has_shape_only(x) and x.dtype is not torch.bool
+
+
+def _has_shape_only(x: Tensor) -> bool:
+    """Whether the values of a tensor cannot be out of range."""
+    return x.is_floating_point() or x.is_complex()
 
 
 def _on_cpu(x: Any) -> Any:
-    """An index with its values; other tensors with any, for only their shapes count."""
+    """A copy of an index or a mask, which may be on the CPU already; of others the shape."""
     if not isinstance(x, Tensor):
         return x
-    return x.cpu() if _is_index(x) else torch.empty_like(x, device="cpu")
+    if _has_shape_only(x):
+        return torch.empty_like(x, device="cpu")
+    return x.to("cpu", copy=True)

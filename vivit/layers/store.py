@@ -101,16 +101,24 @@ def store_for(
     sizes = replace(layer.sizes, samples=samples)
     shape = sizes.shape(columns, {name for name in layer.key if name is not None})
     if keeps_columns(shape, like.element_size()):
-        return ColumnStore(layer, samples, columns, like)
+        return ColumnStore(layer, samples, columns, like, workspace)
     return FactorStore(layer, samples, columns, like, workspace)
 
 
 class ColumnStore(LayerStore):
     """Keeps the columns ``[N, C, g, o, i]``: few weights, many positions."""
 
-    def __init__(self, layer: AffineLayer, samples: int, columns: int, like: Tensor) -> None:
+    def __init__(
+        self,
+        layer: AffineLayer,
+        samples: int,
+        columns: int,
+        like: Tensor,
+        workspace: Workspace,
+    ) -> None:
         """Allocate the columns; arguments as for `store_for`."""
         super().__init__(layer)
+        self._windows = min(traits(like.device).windows, workspace.size)
         groups, inputs, outputs = layer.features
         self._layer: AffineLayer | None = None
         inputs += self._bias is not None
@@ -133,7 +141,7 @@ class ColumnStore(LayerStore):
         if shifted is not None:
             target.copy_(shifted)
         else:
-            for samples, a in layer.inputs_by_samples(s.dtype, traits(s.device).windows):
+            for samples, a in layer.inputs_by_samples(s.dtype, self._windows):
                 contract(target[samples], a, s[samples], layer.classes)
         if c + 1 == self._columns.shape[1]:
             self._layer = None
