@@ -214,19 +214,31 @@ def test_corrupt_records_are_named(tmp_path, capsys):
     assert f"{output}, line 1" in capsys.readouterr().err
 
 
+@pytest.fixture
+def interruptible():
+    """What starts in the background of a shell script ignores SIGINT, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL", "SIGINT side by side"])
 def test_killed_run_keeps_its_records_and_leaves_no_process(tmp_path, name):
     output = tmp_path / "records.jsonl"
     name, _, beside = name.partition(" ")
     command = [sys.executable, "-m", "benchmarks", "run", *SMALL, "--output", str(output)]
     command += ["--workers", "2"] if beside else []
-    run = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: output.exists() and children(run.pid))
-    workers = children(run.pid)
-    run.send_signal(getattr(signal, name))
-    _, errors = run.communicate(timeout=30)
+    ) as run:
+        try:
+            wait_for(lambda: output.exists() and children(run.pid))
+            workers = children(run.pid)
+            run.send_signal(getattr(signal, name))
+            _, errors = run.communicate(timeout=30)
+        finally:
+            run.kill()
     wait_for(lambda: not any(alive(pid) for pid in workers))
     assert RecordStore(output).read()
     if name == "SIGKILL":
