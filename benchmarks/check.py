@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks import arguments as types
 from benchmarks.environment import command_line, environment
 from benchmarks.grid import PROBLEM
 from benchmarks.process import ROOT
+from benchmarks.progress import progress_bar
 from benchmarks.regressions import (
     Change,
     Versions,
@@ -91,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     with (
         library_folder(options.base) as base,
         library_folder(options.head) as head,
-        tqdm(total=2 * len(points), unit="figure", dynamic_ncols=True) as bar,
+        progress_bar(2 * len(points), "figure") as bar,
     ):
         for change in Versions(base, head, rules, bar.set_description_str).compare(points):
             changes.append(change)

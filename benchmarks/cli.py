@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from benchmarks import arguments as types
 from benchmarks import check
@@ -25,6 +24,7 @@ from benchmarks.own_problem import OwnProblem, ProblemError, find_problem
 from benchmarks.problems import PROBLEMS
 from benchmarks.process import PEER_PYTHON, ROOT
 from benchmarks.profiles import PROFILES, Profile
+from benchmarks.progress import progress_bar
 from benchmarks.records import RecordError, RecordStore, merge
 from benchmarks.regressions import CommitError
 from benchmarks.runner import Runner, failures, num_cells
@@ -228,7 +228,7 @@ def _run(options: argparse.Namespace) -> int:
     store = RecordStore(output)
     if options.dry_run:
         return _show(comparisons, profile, store)
-    with tqdm(total=num_cells(comparisons), unit="cell", dynamic_ncols=True) as bar:
+    with progress_bar(num_cells(comparisons), "cell") as bar:
 
         def progress(what: str, finished: int) -> None:
             if what:
