@@ -50,13 +50,17 @@ RETURNING = {
 """Settings of glibc's allocator with which it gives back what tensors freed. By default it keeps
 more or less of it, by chance."""
 
+YIELDING = {"OMP_WAIT_POLICY": "passive"}
+"""Setting with which threads that wait for others of their process sleep. By default they spin, on
+cores that workers at their side need: training on the digits took a minute instead of a second."""
+
 
 def open_worker(
     comparison: Comparison,
     method: str,
     memory_limit: int | None,
     peer_python: Path,
-    returning: bool = False,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> WorkerProcess:
     """Start a worker in the environment of its method.
 
@@ -65,12 +69,11 @@ def open_worker(
         method: Name of the method.
         memory_limit: Bytes of data that it may allocate; None for no limit.
         peer_python: The interpreter of peers.
-        returning: Whether its allocator gives back what is freed, for figures of memory.
+        settings: Environment variables to be set.
 
     Returns:
         The worker, or what stands for one whose environment does not exist.
     """
-    settings = RETURNING if returning else {}
     if not METHODS[method].is_peer:
         return WorkerProcess(comparison, method, memory_limit, settings=settings)
     if not peer_python.exists():

@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.comparison import Comparison
 from benchmarks.critical import Limits, critical_batch_size
 from benchmarks.journal import Answer, Cell, Conditions, Journal, answer_of
-from benchmarks.process import WorkerProcess, open_worker
+from benchmarks.process import RETURNING, YIELDING, WorkerProcess, open_worker
 from benchmarks.records import Quantity, Record, RecordStore, Status
 from benchmarks.tasks import Computed
 
@@ -165,7 +166,7 @@ class Runner:
         if known is not None:
             return answer_of(known)
         self._tell(probed, method, Quantity.PROBE)
-        with self._worker(probed, method, limits.budget) as worker:
+        with self._worker(probed, method, limits.budget, self._at_the_side) as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("probe", self.timeout)
@@ -272,7 +273,7 @@ class Runner:
 
     def _memory(self, comparison: Comparison, method: str, further: bool = False) -> Answer:
         """Peak memory in a process of its own, and other figures of it from further runs."""
-        with self._worker(comparison, method, returning=True) as worker:
+        with self._worker(comparison, method, settings=RETURNING | self._at_the_side) as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("memory", self.timeout)
@@ -291,12 +292,17 @@ class Runner:
             self._references[cell.key] = answer_of(known)
             return
         self._tell(comparison, "reference", cell.quantity)
-        with self._worker(comparison, "gram") as worker:
+        with self._worker(comparison, "gram", settings=self._at_the_side) as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("reference", self.timeout)
         self._references[cell.key] = answer
         self._journal.add({cell: answer})
+
+    @property
+    def _at_the_side(self) -> dict[str, str]:
+        """Settings of workers that are not timed, and may have others at their side."""
+        return YIELDING if self.workers > 1 else {}
 
     @contextlib.contextmanager
     def _worker(
@@ -304,14 +310,14 @@ class Runner:
         comparison: Comparison,
         method: str,
         budget: int | None = None,
-        returning: bool = False,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[WorkerProcess]:
         """A process, known as long as it is open."""
         limit = self.memory_limit if budget is None else budget
         with self._lock:
             if self._journal.is_closed:
                 raise KeyboardInterrupt
-            opened = open_worker(comparison, method, limit, self.peer_python, returning)
+            opened = open_worker(comparison, method, limit, self.peer_python, settings)
             self._open.add(opened)
         try:
             with opened as worker:

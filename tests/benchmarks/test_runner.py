@@ -10,6 +10,7 @@ import pytest
 from benchmarks import runner as runner_module
 from benchmarks.comparison import Comparison
 from benchmarks.critical import Limits
+from benchmarks.process import RETURNING, YIELDING
 from benchmarks.profiles import PROFILES
 from benchmarks.records import Quantity, RecordStore, Status
 from benchmarks.runner import Runner, failures, num_cells
@@ -17,6 +18,7 @@ from benchmarks.suites import SUITES
 from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
 
 COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram", "gradient"), 8, Task(), repeats=3)
+SEARCH = replace(COMPARISON, suite="critical", batch_size=None, limits=Limits(10_000, 500, 0.0))
 PLACE = {"commit": "abc", "machine": {"cpu": "x"}, "versions": {}}
 
 
@@ -26,9 +28,10 @@ class ScriptedWorker:
     log: list
     references: list
     script: dict
+    settings: dict
 
-    def __init__(self, comparison, method, memory_limit, peer_python, returning):
-        self.method, self.closed = method, False
+    def __init__(self, comparison, method, memory_limit, peer_python, settings):
+        self.method, self.closed, self.environment = method, False, settings
         self.batch_size, self.memory_limit = comparison.batch_size, memory_limit
 
     def __enter__(self):
@@ -43,6 +46,7 @@ class ScriptedWorker:
     def ask(self, command, timeout, **arguments):
         assert not self.closed
         self.log.append((self.method, command))
+        self.settings.setdefault(command, []).append(self.environment)
         if command == "accuracy":
             self.references.append((self.method, arguments["reference"]))
         answer = self.script.get((self.method, command), {})
@@ -70,7 +74,7 @@ def make(tmp_path, monkeypatch):
             pass
 
         Worker.log, Worker.script = [], script or {}
-        ScriptedWorker.references = []
+        ScriptedWorker.references, ScriptedWorker.settings = [], {}
         monkeypatch.setattr(runner_module, "open_worker", Worker)
         store = RecordStore(tmp_path / "records.jsonl")
         told = []
@@ -114,6 +118,24 @@ def test_order_of_measurements(make):
     }
     assert sum(finished for _, finished in told) == num_cells([COMPARISON]) == 6
     assert [m for m, c in log if c == "closed"].count("gram") == 5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_environment_of_workers(make, workers):
+    """What is timed runs as users run it; at the side of others, threads that wait yield."""
+    runner, _, _ = make(workers=workers)
+    runner.run([COMPARISON, SEARCH])
+    yielding = YIELDING if workers > 1 else {}
+    expected = {
+        "reference": yielding,
+        "accuracy": {},
+        "time": {},
+        "memory": RETURNING | yielding,
+        "probe": yielding,
+    }
+    for command, settings in expected.items():
+        used = ScriptedWorker.settings[command]
+        assert used == [settings] * len(used), command
 
 
 def test_memory_of_what_is_slow_is_measured_once(make):
@@ -273,9 +295,6 @@ def test_skipped_peers_are_tried_again_once_they_can_run(make, tmp_path):
     again.run([comparison])
     assert {r.method for r in again.made} == {"original"}
     assert {r.status for r in again.made} == {Status.OK}
-
-
-SEARCH = replace(COMPARISON, suite="critical", batch_size=None, limits=Limits(10_000, 500, 0.0))
 
 
 def bytes_100_per_sample(size, limit):

@@ -6,7 +6,7 @@ from torch import nn
 
 from benchmarks.comparison import Comparison
 from benchmarks.problems import PROBLEMS
-from benchmarks.process import open_worker
+from benchmarks.process import RETURNING, open_worker
 from benchmarks.tasks import Computed, Task
 from benchmarks.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
 
@@ -98,7 +98,7 @@ def test_agrees_with_resident_memory(name):
     """What it misses, and buffers of libraries, are less than a tenth of the peak."""
     task = Task(Computed.GRAM)
     comparison = Comparison("engine", name, ("gram",), SIZES[name], task, 1, threads=2)
-    with open_worker(comparison, "gram", None, None, returning=True) as worker:
+    with open_worker(comparison, "gram", None, None, RETURNING) as worker:
         assert worker.start(60)["status"] == "ok"
         (resident,) = worker.ask("memory", 120)["samples"]
         tensors = worker.ask("footprint", 120)["details"]["tensors"]
