@@ -52,7 +52,7 @@ more or less of it, by chance."""
 
 YIELDING = {"OMP_WAIT_POLICY": "passive"}
 """Setting with which threads that wait for others of their process sleep. By default they spin, on
-cores that workers at their side need: training on the digits took a minute instead of a second."""
+cores that workers at their side need, which at times makes those many times slower."""
 
 
 def open_worker(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,7 +21,7 @@ class _Terminal:
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
-        except BrokenPipeError:
+        except OSError:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stderr.fileno())
             os.close(nowhere)
@@ -28,13 +29,9 @@ class _Terminal:
     def flush(self) -> None:
         """Everything is shown already."""
 
-    def isatty(self) -> bool:
-        """Whether somebody looks on."""
-        return sys.stderr.isatty()
-
-    def fileno(self) -> int:
-        """For the width of the terminal."""
-        return sys.stderr.fileno()
+    def __getattr__(self, name: str) -> Any:
+        """What tqdm asks a stream for: its encoding, its width."""
+        return getattr(sys.stderr, name)
 
 
 def progress_bar(total: int, unit: str) -> tqdm:
