@@ -1,8 +1,9 @@
 """A deterministic count of the bytes that tensors hold, and a budget for it.
 
 The same run gives the same figure on any machine and at any time, which resident memory does not.
-What it misses are temporaries inside of operators (a convolution's windows, say) and arrays of
-numpy.
+It is the peak of what torch's allocator hands out, but for temporaries inside of operators (a
+convolution's windows, say), which depend on the instructions of the processor. Arrays of numpy and
+buffers of libraries are missed, too.
 """
 
 from __future__ import annotations
