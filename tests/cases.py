@@ -331,6 +331,74 @@ class CrossAttention(nn.Module):
         return self.head(self.attention(x, y, y, need_weights=False)[0].mean(1))
 
 
+class SeparateProjections(nn.Module):
+    """Attention of one layer for each of queries, keys and values, as most encoders write it.
+
+    Its output does not depend on the bias of the keys, whose derivatives are rounding errors.
+    """
+
+    def __init__(self, mask: str):
+        super().__init__()
+        self.mask = mask
+        self.query, self.key, self.value = (nn.Linear(4, 4) for _ in range(3))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):  # [n, t, i]
+        q, k, v = (
+            layer(x).unflatten(2, (2, 2)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        scores = q @ k.transpose(2, 3) / 2**0.5
+        length = x.shape[1]
+        allowed = torch.ones(length, length, dtype=torch.bool)
+        if self.mask == "causal":
+            allowed = allowed.tril()
+        elif self.mask == "padded":  # a last token that does not count, in some samples
+            used = torch.ones(x.shape[:2], dtype=torch.bool)
+            used[:, -1] = x[:, 0, 0] > 0
+            allowed = used[:, None, None, :]
+        weights = scores.masked_fill(~allowed, -torch.inf).softmax(3)
+        return self.head(torch.tanh((weights @ v).transpose(1, 2).flatten(2)).mean(1))
+
+
+class ScaleInvariant(nn.Module):
+    """Layers whose output does not change with the norm of a weight, nor all of it with a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 3)
+        self.single = nn.utils.parametrizations.weight_norm(nn.Linear(1, 3))
+        self.classes = nn.Parameter(torch.randn(3, 3))
+
+    def forward(self, x):
+        h = F.rms_norm(self.first(x), (3,))
+        h = torch.tanh(self.single(h[:, :1]) + h)
+        return 4 * F.normalize(h, dim=1) @ F.normalize(self.classes, dim=1).T
+
+
+class Bags(nn.Module):
+    """Sums, means and maxima of token vectors, with padding, and bags of several lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.sums = nn.EmbeddingBag(6, 2, mode="sum", padding_idx=1)
+        self.means = nn.EmbeddingBag(6, 2, mode="mean", padding_idx=-1)
+        self.largest = nn.EmbeddingBag(6, 2, mode="max")
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):  # [n, t]
+        tokens = (x.abs() * 3).long() % 6
+        sizes = 1 + torch.arange(len(x)) % 3
+        kept = torch.arange(x.shape[1]) < sizes[:, None]
+        starts = sizes.cumsum(0) - sizes
+        bags = [
+            self.sums(tokens, per_sample_weights=x),
+            self.means(tokens),
+            self.largest(tokens[kept], starts),
+        ]
+        return self.head(torch.tanh(torch.cat(bags, dim=1)))
+
+
 class Scalar(nn.Module):
     """One output per sample without an axis of its own, shape [N]."""
 
@@ -400,6 +468,26 @@ def norms() -> nn.Module:
         nn.Flatten(),
         nn.LayerNorm(20),
         nn.Linear(20, 3),
+    )
+
+
+def norms_behind_biases() -> nn.Module:
+    """Norms that take away what a bias before them adds."""
+    return nn.Sequential(
+        nn.Conv1d(3, 4, 3),
+        nn.GroupNorm(4, 4),
+        nn.Tanh(),
+        nn.Conv1d(4, 4, 1),
+        nn.InstanceNorm1d(4),
+        nn.Tanh(),
+        nn.Conv1d(4, 4, 2, groups=2),
+        nn.GroupNorm(1, 4, affine=False),
+        nn.Flatten(),
+        nn.Linear(16, 4),
+        nn.LayerNorm(4),
+        nn.Linear(4, 4),
+        nn.RMSNorm(4),
+        nn.Linear(4, 3),
     )
 
 
@@ -559,4 +647,10 @@ CASES = [
     Case("forty samples", mlp, (40, 5)),
     Case("attention", Attention, (3, 4, 4)),
     Case("lstm", Recurrent, (3, 4, 3)),
+    Case("separate projections", lambda: SeparateProjections("none"), (3, 4, 4)),
+    Case("separate projections, causal", lambda: SeparateProjections("causal"), (3, 4, 4)),
+    Case("separate projections, padded", lambda: SeparateProjections("padded"), (4, 4, 4)),
+    Case("norms behind biases", norms_behind_biases, (4, 3, 7)),
+    Case("scale-invariant", ScaleInvariant, (5, 4)),
+    Case("bags", Bags, (5, 4), generic=("largest.weight",)),
 ]

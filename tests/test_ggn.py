@@ -129,6 +129,32 @@ def test_scipy(problem):
     assert_close(torch.from_numpy(operator @ identity.numpy()), dense)
 
 
+VARIANTS = {
+    "exact": {},
+    "one sample": {"subset": [0]},
+    "Monte-Carlo": {"approximation": vivit.MonteCarlo(samples=2, seed=1)},
+}
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())
+def test_all_products_agree(problem, options):
+    """Jacobian-vector products against the columns of V, which come from backward passes."""
+    _, _, (model, loss_func, x, y, _) = problem
+    ggn = vivit.GGN(model, loss_func, (x, y), **options)
+    factor, gram = ggn.factor_operator(), ggn.gram_operator()
+    columns = factor @ torch.eye(ggn.num_columns, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    v = torch.randn(len(columns), dtype=torch.float64, generator=generator)
+    u = torch.randn(ggn.num_columns, dtype=torch.float64, generator=generator)
+    assert_close(factor.T @ v, columns.T @ v)
+    assert_close(ggn @ v, columns @ (columns.T @ v), columns.square().sum())
+    assert_close(gram @ u, columns.T @ (columns @ u))
+    assert_close(ggn.gram(), columns.T @ columns)
+    if min(columns.shape) > 1:
+        (value,) = ggn.eigh(k=1, method=vivit.Lanczos(1e-8)).values
+        assert_close(value, torch.linalg.matrix_norm(columns, ord=2).square())
+
+
 @pytest.mark.parametrize("groups", ["layer", "parameter", "two halves"])
 def test_blocks(problem, groups):
     ggn, dense, (model, loss_func, x, y, names) = problem

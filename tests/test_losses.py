@@ -1,5 +1,6 @@
 """Loss Hessians against autograd, for every option of every loss."""
 
+from functools import partial
 from itertools import pairwise
 
 import oracle
@@ -8,7 +9,9 @@ import torch
 from torch import nn
 
 from vivit import InputError, UnsupportedError
+from vivit.errors import is_out_of_memory
 from vivit.losses import loss_hessian
+from vivit.losses.convex import ConvexHessian
 
 N, K = 4, 3
 WEIGHT = torch.tensor([0.5, 2.0, 0.0], dtype=torch.float64)
@@ -74,7 +77,14 @@ LOSSES = {
     "poisson": (nn.PoissonNLLLoss(reduction="sum"), normal(N, K), normal(N, K, seed=1).abs()),
     "coupled outputs": (LogCosh(), normal(N, K), normal(N, K, seed=1)),
     "function": (summed_exponentials, normal(N, K), normal(N, K, seed=1)),
-    "linear": (lambda f, y: (f * y).mean(), normal(N, K), normal(N, K, seed=1)),
+    "huber, saturated": (nn.HuberLoss(delta=1e-3), normal(N, K), normal(N, K, seed=1)),
+    "constant": (lambda f, y: 0 * f.sum(), normal(N, K), normal(N, K, seed=1)),
+    "functional": (nn.functional.cross_entropy, normal(N, K), classes(N)),
+    "functional, options": (
+        partial(nn.functional.cross_entropy, weight=WEIGHT, ignore_index=0, reduction="sum"),
+        normal(N, K),
+        classes(N),
+    ),
 }
 
 
@@ -221,6 +231,10 @@ def not_convex(f, y):
     return (f.square() - 1).square().sum()
 
 
+def hinge(f, y):
+    return (1 - f * y.sign()).clamp(min=0).sum()
+
+
 def once_differentiable(f, y):
     return Once.apply(f)
 
@@ -237,8 +251,127 @@ class Once(torch.autograd.Function):
         return 2 * g * ctx.saved_tensors[0]
 
 
+class OutOfMemory(torch.autograd.Function):
+    """Has no room for second derivatives."""
+
+    @staticmethod
+    def forward(ctx, f):
+        ctx.save_for_backward(f)
+        return f.square().sum()
+
+    @staticmethod
+    def backward(ctx, g):
+        return OutOfMemoryTwice.apply(ctx.saved_tensors[0], g)
+
+
+class OutOfMemoryTwice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, f, g):
+        return 2 * f * g
+
+    @staticmethod
+    def backward(ctx, s):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+
+def test_running_out_of_memory_is_told_as_that():
+    """Not as a loss that cannot be differentiated."""
+    with pytest.raises(RuntimeError, match=r"^DefaultCPUAllocator: can't allocate") as caught:
+        loss_hessian(lambda f, y: OutOfMemory.apply(f), F, F)
+    assert is_out_of_memory(caught.value)
+
+
+OPTIONS = {
+    "plain": {},
+    "weights": {"weight": WEIGHT},
+    "ignored": {"ignore_index": 0},
+    "sum": {"reduction": "sum"},
+    "all": {"weight": WEIGHT, "ignore_index": 2, "reduction": "sum"},
+}
+FUNCTIONAL = {
+    "cross_entropy": (CE, OPTIONS | {"smoothing": {"label_smoothing": 0.1}}),
+    "nll_loss": (nn.NLLLoss, OPTIONS),
+    "mse_loss": (MSE, {"plain": {}, "sum": {"reduction": "sum"}}),
+    "binary_cross_entropy_with_logits": (
+        BCE,
+        {"plain": {}, "weights": {"pos_weight": WEIGHT, "reduction": "sum"}},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [(name, key) for name, (_, rows) in FUNCTIONAL.items() for key in rows]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_functional_names_are_known_losses(name, options, nested):
+    """They have a closed form, in which the same options count."""
+    kind, rows = FUNCTIONAL[name]
+    module, loss_func = kind(**rows[options]), getattr(nn.functional, name)
+    if rows[options] or nested:
+        loss_func = partial(loss_func, **rows[options])
+    if nested:
+        loss_func = partial(partial(loss_func))
+    y = classes(N) if kind in (CE, nn.NLLLoss) else normal(N, K).sigmoid()
+    f = normal(N, K).log_softmax(1)
+    expected, actual = loss_hessian(module, f, y), loss_hessian(loss_func, f, y)
+    assert type(actual) is type(expected)
+    assert not isinstance(actual, ConvexHessian)
+    assert torch.equal(actual.factor(), expected.factor())
+    assert actual.normalizer == expected.normalizer
+
+
+def test_other_functions_and_options_stay_what_they_are():
+    """A partial function tells its reduction; what a module cannot have is left to autograd."""
+    summed = partial(nn.functional.huber_loss, reduction="sum")
+    assert loss_hessian(summed, F, F + 0.1).normalizer is None
+    weighted = partial(nn.functional.mse_loss, weight=torch.ones(N, K, dtype=torch.float64))
+    assert_close(
+        outer(loss_hessian(weighted, F, F + 1).factor()),
+        outer(loss_hessian(MSE(), F, F + 1).factor()),
+    )
+
+
+@pytest.mark.parametrize("shape", [(N, K), (N, K, 2)])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_log_likelihood_is_cross_entropy(options, shape):
+    """On log-probabilities; by the logits, through the Jacobian of the log-softmax."""
+    z, y = normal(*shape), classes(N, *shape[2:])
+    dense = oracle.loss_hessian(CE(**options), z, y)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda flat: flat.reshape(shape).log_softmax(1).flatten(), z.flatten()
+    )
+    hessian = loss_hessian(nn.NLLLoss(**options), z.log_softmax(1), y)
+    columns = torch.block_diag(*hessian.factor().flatten(2).transpose(1, 2))
+    assert_close(jacobian.T @ columns @ columns.T @ jacobian, dense)
+    assert hessian.normalizer == loss_hessian(CE(**options), z, y).normalizer
+
+
 F, Y = normal(N, K), classes(N)
 REFUSED = {
+    "absolute error": (nn.L1Loss(), F, F + 1, UnsupportedError, "'L1Loss' is linear.*MSELoss"),
+    "hinge": (hinge, F, F, UnsupportedError, "'hinge' is linear.* or made of linear pieces"),
+    "divergence": (
+        nn.KLDivLoss(reduction="batchmean"),
+        F.log_softmax(1),
+        F.softmax(1),
+        UnsupportedError,
+        "'KLDivLoss' is linear in the model output.*part of the loss, not of the model",
+    ),
+    "linear": (lambda f, y: (f * y).mean(), F, F, UnsupportedError, "GGN would be zero"),
+    "logits in place of log-probabilities": (
+        nn.NLLLoss(),
+        F,
+        Y,
+        InputError,
+        r"sums of exp\(output\) over the classes go from .* in place of 1. Let the model end",
+    ),
+    "probabilities in place of classes": (
+        nn.NLLLoss(),
+        F.log_softmax(1),
+        F.softmax(1),
+        InputError,
+        "NLLLoss needs class indices as targets, got dtype torch.float64",
+    ),
     "not convex": (not_convex, F, F, InputError, "not convex in the model output: for sample 0"),
     "coupled pair": (coupled_pair, F, F, UnsupportedError, "couples the samples"),
     "coupled, cancelling": (cancelling, F, F, UnsupportedError, "couples the samples"),

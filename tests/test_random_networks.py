@@ -90,6 +90,8 @@ NOT_FOR_CURVLINOPS = {
     "cross-attention": FUSED,
     "transformer": FUSED,
     "weight norm": FUSED,
+    "scale-invariant": FUSED,
+    "bags": FUSED,
     "outside layers": "curvlinops does not take unused parameters",
     "tokens": "forward-mode derivatives move the padding vector, gradients do not",
 }

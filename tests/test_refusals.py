@@ -471,8 +471,10 @@ def test_parameters_that_a_custom_function_hides():
             return self[1](Hiding.apply(x.clone().requires_grad_(), self[0]))
 
     model = Model(nn.Linear(5, 5), nn.Linear(5, 3))
-    with pytest.warns(UserWarning, match=r"'0.weight', '0.bias'.*HidingBackward.*may hide them"):
+    with pytest.warns(UserWarning, match=r"0.weight, 0.bias.*HidingBackward.*may hide them"):
         ggn(model)
+    with pytest.raises(InputError, match=r"No selected parameter influences.*HidingBackward"):
+        ggn(model, params=["0*"])
     ggn(model, params=["1*"])  # warnings are errors
 
 

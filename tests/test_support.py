@@ -7,6 +7,7 @@ from torch import nn
 
 import vivit
 from vivit.losses import SUPPORTED
+from vivit.losses.known import LogLikelihood
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "support.md"
 N, T, F = 3, 4, 6
@@ -137,11 +138,19 @@ def page() -> str:
             nn.CrossEntropyLoss: "classes or probabilities, class weights, `ignore_index`, label "
             "smoothing, extra dimensions; rank C - 1 at each position",
             nn.MSELoss: "outputs of any shape; a multiple of the identity",
+            LogLikelihood: "classes, class weights, `ignore_index`, extra dimensions, on "
+            "normalised log-probabilities; what cross-entropy gives",
             nn.BCEWithLogitsLoss: "outputs of any shape, `weight`, `pos_weight`; diagonal",
         }
-        lines.append(f"| `{loss.__name__}`, mean or sum ({maker.__name__}) | {options[loss]} |")
+        name = "NLLLoss" if loss is LogLikelihood else loss.__name__
+        lines.append(f"| `{name}`, mean or sum ({maker.__name__}) | {options[loss]} |")
     lines += [
         "| any callable `(output, target) -> scalar`, convex in the output | by autograd |",
+        "",
+        "These losses are known under their functional names, too (`cross_entropy`, `mse_loss`,",
+        "`binary_cross_entropy_with_logits`, `nll_loss`), and as `functools.partial` of them.",
+        "Refused: losses that are linear in the output, as `L1Loss` or `KLDivLoss` on",
+        "log-probabilities, whose GGN is zero.",
         "",
     ]
     return "\n".join(lines)

@@ -12,14 +12,19 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vivit.backprop.autograd import Linearization
-from vivit.backprop.checks import Versions, refuse_contexts
+from vivit.backprop.checks import (
+    Versions,
+    check_reached,
+    refuse_contexts,
+    refuse_shards,
+)
 from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, loss_gradient
 from vivit.devices import traits
 from vivit.errors import InputError
 from vivit.gram import gradient_grams, group_matrices
-from vivit.losses import LossHessian, check_loss, loss_hessian
-from vivit.losses.convex import ConvexHessian, check_union_of_batches
+from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
+from vivit.losses.convex import ConvexHessian, check_reduction
 from vivit.memory import available_bytes, check_fits
 from vivit.options import Approximation, Subset, resolve_subset
 from vivit.parameters import group_parameters
@@ -71,12 +76,13 @@ class Curvature:
             memory: Bytes to get by with beyond the forward pass; None for what is available.
         """
         refuse_contexts()
+        refuse_shards(model, parameters)
         for name, size in (("workspace", workspace), ("memory", memory)):
             if size is not None and (not isinstance(size, int) or size < 1):
                 raise InputError(f"{name} must be a number of bytes, at least 1, got {size}.")
         self._matrices: dict[str, GroupMatrix] | None = None
         check_loss(loss_func)
-        self._model, self._loss_func = model, loss_func
+        self._model, self._loss_func = model, known_loss(loss_func)
         self.parameters, self.groups, self.approximation = parameters, groups, approximation
         self._memory = memory
         default = traits(self.like.device).workspace_within(self.available)
@@ -104,6 +110,8 @@ class Curvature:
         state = RandomState.current(self._model)
         layers: list[set[tuple[str | None, ...]]] = []
         generic: set[str] = set()
+        unchecked: list[tuple[Tensor, Any]] = []
+        unused, hidden_by = frozenset(self.parameters), None
         pending: list[Linearization] = []  # a single batch finds its layers when it needs them
         for x, y in data:
             linearization = self._linearize(x, state)
@@ -112,8 +120,6 @@ class Curvature:
             self.columns = self._columns_of(hessian)
             index, start = len(self.batches), self.num_samples
             self.batches.append(Batch(index, x, y, len(output), start, state, hessian.normalizer))
-            if index and isinstance(hessian, ConvexHessian):
-                check_union_of_batches(self._loss_func, output, y)
             self._sizes.append(linearization.sizes)
             pending.append(linearization)
             if len(pending) > 1 or layers:
@@ -121,7 +127,15 @@ class Curvature:
                 generic |= {name for x in pending for name in x.layout.generic}
                 pending.clear()
             self._versions.watch(x for x in tree_leaves((x, y)) if isinstance(x, Tensor))
+            if isinstance(hessian, ConvexHessian):
+                unchecked.append((output, y))
+            if index:
+                self._check_reduction(unchecked, alone=False)
+            unused = unused & linearization.unused
+            hidden_by = hidden_by or linearization.custom_function
             state = linearization.random_state_after
+        self._check_reduction(unchecked, alone=True)
+        check_reached(self.parameters, unused, hidden_by)
         if not layers:
             return linearization, hessian
         common = {key for key in layers[0] if all(key in keys for keys in layers)}
@@ -129,6 +143,12 @@ class Curvature:
         self._generic = frozenset(generic | {name for key in odd for name in key if name})
         self._sizes = [sizes.with_generic(sorted(self._generic)) for sizes in self._sizes]
         return linearization, hessian
+
+    def _check_reduction(self, unchecked: list[tuple[Tensor, Any]], alone: bool) -> None:
+        """Check outputs and targets of batches, once each."""
+        while unchecked:
+            output, y = unchecked.pop()
+            check_reduction(self._loss_func, output, y, alone=alone)
 
     def _columns_of(self, hessian: LossHessian) -> int:
         columns = self.approximation.num_columns(hessian)

@@ -1,5 +1,24 @@
 """Exceptions of the library: one base, each also the fitting built-in."""
 
+import torch
+
+ALLOCATION_FAILED = ("can't allocate memory", "std::bad_alloc", "ALLOC_FAILED", "out of memory")
+"""What torch and its libraries say when an allocation fails, where they have no type for it."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of torch's or any other, is about memory that ran out.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        True if whoever looks for another reason of a failure should let it pass.
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(x in str(error) for x in ALLOCATION_FAILED)
+
 
 class VivitError(Exception):
     """Base of every exception that the library raises itself."""

@@ -26,10 +26,14 @@ from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.passes import Passes
 from vivit.backprop.pushforward import Pushforward, same_output
 from vivit.backprop.random_state import RandomState
-from vivit.backprop.sample_order import sample_orders, take_samples
+from vivit.backprop.sample_order import Take, sample_orders, ways_to_take
+from vivit.errors import UnsupportedError, is_out_of_memory
 from vivit.layers.layer import AffineLayer
 from vivit.layers.uses import SampleOrder
 from vivit.plan import BatchSizes
+
+TESTED_SAMPLES = 4
+"""Samples on which ways to Jacobian-vector products are tested."""
 
 
 class Linearization:
@@ -101,12 +105,22 @@ class Linearization:
     def _find_uses(self, misread: frozenset[Node] = frozenset()) -> ParameterUses:
         root = self._passes.output.grad_fn
         if root is None:  # a parameter is the output itself, or there is none
-            others = list(self.parameters if self._passes.output.requires_grad else ())
+            others = [name for name, p in self.parameters.items() if p is self._passes.output]
             return ParameterUses([], {}, others)
         affine = {name: p for name, p in self.parameters.items() if name not in self._generic}
         with self._passes.differentiating():  # it reads what checkpointed parts have saved
             uses = find_uses(root, affine, misread)
         return replace(uses, others=[*uses.others, *self._generic])
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """Parameters that do not reach the output, as autograd sees it."""
+        return frozenset(self.parameters) - self._parameter_uses.names
+
+    @property
+    def custom_function(self) -> str | None:
+        """An autograd function of the user's own in the graph, which may hide parameters."""
+        return self._parameter_uses.custom_function
 
     @property
     def sizes(self) -> BatchSizes:
@@ -149,13 +163,22 @@ class Linearization:
         self.check_fresh()
         if self._passes.is_random:
             return None
+        for take in ways_to_take(self._x, len(self.output)):
+            some = self._of_inputs(take, samples)
+            if some is not None:
+                return some
+        return None
+
+    def _of_inputs(self, take: Take, samples: Tensor) -> Linearization | None:
+        """The model on the inputs of some samples, if they are taken in the right way."""
         try:
-            x = take_samples(self._x, samples, len(self.output))
             with checked_indices(self.output.device):
                 some = Linearization(
-                    self._model, x, self.parameters, self._random_state, self._generic
+                    self._model, take(samples), self.parameters, self._random_state, self._generic
                 )
-        except Exception:  # a model may need its batch size, and say so in any way
+        except Exception as error:  # a model may need its batch size, and say so in any way
+            if is_out_of_memory(error):
+                raise
             return None
         return some if same_output(some.output, self.output[samples]) else None
 
@@ -285,14 +308,24 @@ class Linearization:
     def pushforward(self, v: dict[str, Tensor]) -> Tensor:
         """Jacobian-vector product ``J_n v``.
 
+        By differentiating `pullback` where every operation can be differentiated twice, else in
+        forward mode.
+
         Args:
             v: Tensors of the parameters' shapes; zero for those that are left out.
 
         Returns:
             Shape ``[N, *out]``.
+
+        Raises:
+            UnsupportedError: An operation has neither a second derivative nor a forward mode.
         """
         self.check_fresh()
-        return self._push(v)
+        if self._twice_refused is None:
+            return self._push.by_two_backward_passes(v)
+        if self.has_forward_mode:
+            return self._push.in_forward_mode(v)[1]
+        raise UnsupportedError(self._twice_refused)
 
     def pushforward_of_pulled(self, v: dict[str, Tensor]) -> Tensor:
         """`pushforward` of what `pullback` gave, in forward mode where that is possible.
@@ -308,19 +341,24 @@ class Linearization:
             Shape ``[N, *out]``.
         """
         self.check_fresh()
-        return self._push.in_forward_mode(v)[1] if self.has_forward_mode else self._push(v)
+        return self._push.in_forward_mode(v)[1] if self.has_forward_mode else self.pushforward(v)
 
     @cached_property
     def has_forward_mode(self) -> bool:
-        """Whether the forward mode works, and does what `pushforward` does.
+        """Whether the forward mode works, and is the adjoint of `pullback`."""
+        return self._tested.forward_mode_fits()
 
-        Few samples are enough to tell which operations have one, and how they behave.
-        """
-        if not self._push.may_have_forward_mode:
-            return False
-        few = torch.arange(min(2, len(self.output)), device=self.output.device)
-        some = self.of_samples(few)
-        return (some or self)._push.agrees_in_forward_mode()
+    @cached_property
+    def _twice_refused(self) -> str | None:
+        """Why `pullback` cannot be differentiated, if so: what is refused once always is."""
+        return self._tested.refusal()
+
+    @cached_property
+    def _tested(self) -> Pushforward:
+        """Few samples are enough to tell which operations can be differentiated, and how."""
+        few = torch.arange(min(TESTED_SAMPLES, len(self.output)), device=self.output.device)
+        some = self.of_samples(few) if len(few) < len(self.output) else None
+        return (some or self)._push
 
     def _embed(self, column: Tensor) -> Tensor:
         """A column of the samples to which this is restricted, as one of all samples."""

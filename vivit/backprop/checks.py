@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from vivit.errors import InputError, StaleError, UnsupportedError
+
+SHARDING_WRAPPERS = ("FullyShardedDataParallel", "DeepSpeedEngine", "TensorParallel")
+"""Classes of modules that leave each process a part of the parameters."""
+
+SHOWN = 5
+"""Names that a message lists."""
 
 
 def refuse_batch_statistics(model: nn.Module) -> None:
@@ -34,12 +41,75 @@ def refuse_renormalized_embeddings(model: nn.Module) -> None:
             )
 
 
+def refuse_shards(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    """Refuse models of which each process holds a part: what is here is not all of them.
+
+    Args:
+        model: The model.
+        parameters: Those that count.
+
+    Raises:
+        UnsupportedError: It is sharded.
+    """
+    for name, module in model.named_modules():
+        if type(module).__name__ in SHARDING_WRAPPERS:
+            raise _sharded(f"{type(module).__name__} {name!r}")
+    for name, p in parameters.items():
+        if type(p.data).__name__ == "DTensor" or hasattr(p, "ds_id"):
+            raise _sharded(f"parameter {name!r}")
+
+
+def _sharded(what: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"The model is sharded over processes ({what}): autograd sees pieces of its parameters, "
+        "and the curvature would be zero or that of a piece. Use the model before it is wrapped, "
+        "or gather its parameters into a plain copy."
+    )
+
+
+def check_reached(
+    parameters: Iterable[str], unused: frozenset[str], custom_function: str | None
+) -> None:
+    """Parameters that do not reach the output have no curvature, which is seldom meant.
+
+    Args:
+        parameters: Names of those that count.
+        unused: Those that autograd did not find behind the output of any batch.
+        custom_function: Name of an autograd function of the user's own in the graph, which may
+            hide parameters.
+
+    Raises:
+        InputError: None reaches it.
+    """
+    names = [name for name in parameters if name in unused]
+    if not names:
+        return
+    some = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
+    hidden = (
+        f"The model has a custom autograd function ({custom_function}) that may hide them: if so, "
+        "replace it by plain tensor operations."
+        if custom_function
+        else "Look for torch.no_grad, detach, .data, numpy or .item() in its forward pass, and "
+        "for adapters that are disabled or merged."
+    )
+    if len(names) == len(list(parameters)):
+        raise InputError(
+            "No selected parameter influences the model output as autograd sees it, so that all "
+            f"curvature would be zero: {some}. {hidden}"
+        )
+    warnings.warn(
+        f"These parameters do not influence the model output as autograd sees it, and count as "
+        f"unused, without curvature: {some}. {hidden}",
+        stacklevel=2,
+    )
+
+
 def once_differentiable(reason: str) -> UnsupportedError:
     """The error for a Jacobian-vector product that autograd cannot form."""
     return UnsupportedError(
-        "Products with the GGN need second derivatives of every operation, but one can be "
-        f"differentiated only once: {reason} The Gram matrix, eigenvalues and eigenvectors do "
-        "not need them."
+        "Products with the GGN need second derivatives of every operation, or its forward mode, "
+        f"but one can be differentiated only once: {reason} The Gram matrix, eigenvalues and "
+        "eigenvectors do not need them."
     )
 
 

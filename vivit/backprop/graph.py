@@ -13,7 +13,6 @@ generic one, so an operation that this file does not know can make the library s
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -83,11 +82,19 @@ class ParameterUses:
         parts: The parts of each parameter that has several. Parameters share those on a tensor
             that is made of both.
         others: Names of the parameters that are used in another way.
+        custom_function: Name of an autograd function of the user's own, if there is one.
     """
 
     operations: list[Operation]
     parts: dict[str, list[Part]]
     others: list[str]
+    custom_function: str | None = None
+
+    @property
+    def names(self) -> set[str]:
+        """All parameters that reach the output."""
+        plain = {name for operation in self.operations for name in operation.parameters}
+        return plain | {*self.parts, *self.others}
 
     @property
     def all_operations(self) -> list[Operation]:
@@ -110,9 +117,11 @@ def find_uses(
         Their uses.
 
     Raises:
-        UnsupportedError: Part of the graph is hidden by reentrant activation checkpointing.
+        UnsupportedError: Part of the graph is hidden by reentrant activation checkpointing, or
+            computes in a lower precision than that of the parameters.
     """
     consumers = _consumers(root)
+    _refuse_low_precision(consumers, parameters)
     position = {node: i for i, (node, _) in enumerate(consumers)}
     names = {id(p): name for name, p in parameters.items()}
     search = _Search(root, consumers, misread)
@@ -133,13 +142,11 @@ def find_uses(
             plain[name] = reached[0].roles
         else:
             places[name] = reached
-    unused = set(parameters) - {*plain, *places, *others}
-    _warn_if_hidden([name for name in parameters if name in unused], consumers)
     operations = _operations(plain)
     served = [name for operation in operations for name in operation.parameters]
     if sorted(served) != sorted(plain):
         raise AssertionError(f"parameters {sorted(plain)} are served as {sorted(served)}")
-    return ParameterUses(operations, _parts(places), others)
+    return ParameterUses(operations, _parts(places), others, _custom_function(consumers))
 
 
 def _consumers(root: Node) -> Consumers:
@@ -163,17 +170,44 @@ def _consumers(root: Node) -> Consumers:
     return dict(consumers)
 
 
-def _warn_if_hidden(unused: list[str], consumers: Consumers) -> None:
-    """Parameters that seem to be unused may be so to autograd alone."""
+def _refuse_low_precision(consumers: Consumers, parameters: dict[str, Tensor]) -> None:
+    """Refuse a lower precision between a parameter and the output, as mixed precision has it."""
+    if not parameters:
+        return
+    dtype = next(iter(parameters.values())).dtype
+    low = {node for node, _ in consumers if _eps(node) > torch.finfo(dtype).eps}
+    names = {id(p): name for name, p in parameters.items()} if low else {}
+    uses: dict[Node, list[Node]] = defaultdict(list)
+    for (node, _), users in consumers.items():
+        uses[node] += [user for user, _ in users]
+    for start in list(uses) if low else ():
+        name = names.get(id(getattr(start, "variable", None)))
+        todo, seen = [start] if name else [], {start}
+        while todo:
+            node = todo.pop()
+            if node in low:
+                raise UnsupportedError(
+                    f"The model computes in a lower precision than {dtype}, that of its "
+                    f"parameters, between {name!r} and the output (at {node.name()}): the "
+                    "curvature would be as inaccurate as that, by up to a percent for bfloat16. "
+                    "Run all of it in one precision: model.float(), no torch.autocast inside of "
+                    "forward, no cast to a lower one."
+                )
+            fresh = [user for user in uses[node] if user not in seen]
+            seen.update(fresh)
+            todo += fresh
+
+
+def _eps(node: Node) -> float:
+    """Precision of what a node computes; zero if that is not floating-point."""
+    dtypes = [tensor.dtype for tensor in node._input_metadata]
+    return max((torch.finfo(x).eps for x in dtypes if x.is_floating_point), default=0.0)
+
+
+def _custom_function(consumers: Consumers) -> str | None:
+    """A function of the user's own, which may hide parameters from autograd."""
     nodes: list[object] = [node for node, _ in consumers]
-    custom = [type(node).__name__ for node in nodes if isinstance(node, BackwardCFunction)]
-    if unused and custom:
-        warnings.warn(
-            f"Parameters {unused} do not influence the model output as autograd sees it, and "
-            f"count as unused. The model has a custom autograd function ({custom[0]}) that may "
-            "hide them: if so, replace it by plain tensor operations.",
-            stacklevel=2,
-        )
+    return next((type(x).__name__ for x in nodes if isinstance(x, BackwardCFunction)), None)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
+from vivit.backprop.bags import unfused_bags
 from vivit.backprop.forward import (
     full_precision,
     twice_differentiable,
@@ -20,6 +21,7 @@ from vivit.backprop.forward import (
 )
 from vivit.backprop.graph import last_of, zeros_at
 from vivit.backprop.random_state import RandomState
+from vivit.errors import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -67,6 +69,7 @@ class Passes:
             self._random_state.restored() as after,
             untouched(self._model) as changed_buffers,
             unfused_recurrence(self._model),
+            unfused_bags(self._model),
             full_precision(self._device),
             twice_differentiable(),
         ):
@@ -173,9 +176,9 @@ class Passes:
                     allow_unused=True,
                     is_grads_batched=True,
                 )
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # what is wrong in any case shows again, one by one
+        except RuntimeError as error:  # what is wrong in any case shows again, one by one
+            if is_out_of_memory(error):
+                raise
             return False
         for i, batched in enumerate(arrived):
             for r, receive in enumerate(receivers):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +14,13 @@ from vivit.backprop.checks import once_differentiable
 from vivit.backprop.graph import has_padding
 from vivit.backprop.passes import Passes
 from vivit.backprop.sample_order import PROBE_SEED
+from vivit.errors import UnsupportedError, is_out_of_memory
+
+MOST_NOISE = 1e-3
+"""Share of rounding errors in a derivative up to which it can be used for a test."""
+
+NOISE_MARGIN = 10
+"""How far products may be off, in units of the rounding errors that were seen."""
 
 
 def same_output(output: Tensor, expected: Tensor) -> bool:
@@ -22,8 +31,31 @@ def same_output(output: Tensor, expected: Tensor) -> bool:
     return bool((output - expected).abs().max() <= tolerance)
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """A cotangent ``u``, and ``v`` along ``J^T u`` with ``<u, J v>`` equal to its length.
+
+    Attributes:
+        u: Shape ``[N, *out]``.
+        v: For those parameters whose derivative is more than rounding errors; scaled such that
+            each contributes one to the product, however small its derivative is.
+        tolerance: Of the product.
+    """
+
+    u: Tensor
+    v: dict[str, Tensor]
+    tolerance: float
+
+    def fits(self, pushed: Tensor) -> bool:
+        """Whether a Jacobian-vector product with `v` is adjoint to the pullback of `u`."""
+        return bool(((self.u * pushed).sum() - len(self.v)).abs() <= self.tolerance)
+
+
 class Pushforward:
-    """Maps tangents of parameters to tangents of the output: the adjoint of the pullback."""
+    """Maps tangents of parameters to tangents of the output: the adjoint of the pullback.
+
+    There are two ways. Where both work, they agree.
+    """
 
     def __init__(
         self, passes: Passes, model: nn.Module, x: Any, parameters: dict[str, Tensor]
@@ -40,7 +72,7 @@ class Pushforward:
         self._parameters = parameters
         self._transposed: tuple[Tensor, dict[str, Tensor]] | None = None
 
-    def __call__(self, v: dict[str, Tensor]) -> Tensor:
+    def by_two_backward_passes(self, v: dict[str, Tensor]) -> Tensor:
         """Jacobian-vector product ``J_n v``, by differentiating the pullback, which is linear.
 
         Args:
@@ -50,20 +82,25 @@ class Pushforward:
             Shape ``[N, *out]``.
 
         Raises:
-            UnsupportedError: An operation cannot be differentiated twice.
+            UnsupportedError: An operation says that it cannot be differentiated twice. Some do
+                not say so: see `refusal`.
         """
         if self._transposed is None:
             self._transposed = self._differentiable_pullback()
-            self._check_adjoint()
         u, pulled = self._transposed
         names = [name for name in v if name in pulled]
         if not names:
             return self._zeros()
         outputs, directions = [pulled[name] for name in names], [v[name] for name in names]
-        with self._passes.differentiating():
-            (result,) = torch.autograd.grad(
-                outputs, u, directions, retain_graph=True, allow_unused=True
-            )
+        try:
+            with self._passes.differentiating():
+                (result,) = torch.autograd.grad(
+                    outputs, u, directions, retain_graph=True, allow_unused=True
+                )
+        except RuntimeError as error:
+            if any(word in str(error) for word in ("derivative", "differentiate")):
+                raise once_differentiable(str(error)) from error
+            raise
         return self._zeros() if result is None else result
 
     def in_forward_mode(self, v: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -75,7 +112,7 @@ class Pushforward:
             v: Tensors of the parameters' shapes; zero for those that are left out.
 
         Returns:
-            The output, and what a call gives; any error, if an operation has no forward mode.
+            The output, and ``J_n v``; any error, if an operation has no forward mode.
         """
 
         def forward(values: dict[str, Tensor]) -> Tensor:
@@ -86,24 +123,38 @@ class Pushforward:
             output, tangent, *_ = self._passes.run(lambda: jvp(forward, (values,), (v,)))
         return output, tangent
 
-    @property
-    def may_have_forward_mode(self) -> bool:
-        """Whether the graph has nothing that the forward mode would treat differently."""
-        root = self._passes.output.grad_fn
-        return root is not None and not has_padding(root)
+    def refusal(self) -> str | None:
+        """Why `by_two_backward_passes` cannot be used; None if it can.
 
-    def agrees_in_forward_mode(self) -> bool:
-        """Whether the forward mode works, and gives what a call gives."""
-        v = self._probing_vector()[1]
-        expected = self(v)
-        self._transposed = None  # it is of no use for products in forward mode
+        An operation whose backward pass autograd cannot differentiate drops out of ``J v``, in
+        some cases without an error.
+        """
+        probe = self._probe
         try:
-            output, tangent = self.in_forward_mode(v)
-        except Exception:  # operations without a forward mode say so in any way
+            pushed = self.by_two_backward_passes(probe.v)
+        except UnsupportedError as error:
+            return str(error)
+        if probe.fits(pushed):
+            return None
+        return str(
+            once_differentiable("its backward pass is constant or not linear for autograd.")
+        )
+
+    def forward_mode_fits(self) -> bool:
+        """Whether the forward mode works, and gives the adjoint of the pullback."""
+        root = self._passes.output.grad_fn
+        if root is None or has_padding(root):
             return False
-        error = (tangent - expected).norm()
-        small = error <= torch.finfo(expected.dtype).eps ** 0.5 * expected.norm()
-        return same_output(output, self._passes.output.detach()) and bool(small)
+        probe = self._probe
+        if not probe.v:  # nothing but rounding errors, which tell nothing
+            return False
+        try:
+            output, tangent = self.in_forward_mode(probe.v)
+        except Exception as error:  # operations without a forward mode say so in any way
+            if is_out_of_memory(error):
+                raise
+            return False
+        return same_output(output, self._passes.output.detach()) and probe.fits(tangent)
 
     def _zeros(self) -> Tensor:
         return torch.zeros_like(self._passes.output.detach())
@@ -124,34 +175,28 @@ class Pushforward:
         named = zip(self._parameters, grads, strict=True)
         return u, {name: g for name, g in named if g is not None and g.requires_grad}
 
-    def _check_adjoint(self) -> None:
-        """Verify that a call is the adjoint of the pullback.
+    @cached_property
+    def _probe(self) -> _Probe:
+        """What products are tested with.
 
-        An operation whose backward pass autograd cannot differentiate drops out of ``J v``, in
-        some cases without an error.
-        """
-        u, v = self._probing_vector()
-        try:
-            pushed = self(v)
-        except RuntimeError as error:
-            if any(word in str(error) for word in ("derivative", "differentiate")):
-                raise once_differentiable(str(error)) from error
-            raise
-        tolerance = torch.finfo(u.dtype).eps ** 0.5 * len(v)
-        if not ((u * pushed).sum() - len(v)).abs() <= tolerance:
-            raise once_differentiable("its backward pass is constant or not linear for autograd.")
-
-    def _probing_vector(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """A random ``u``, and ``v`` along ``J^T u`` with ``<u, J v>`` equal to its length.
-
-        ``v`` is scaled such that every parameter contributes one to the product, also if its
-        derivative is small.
+        A derivative may be zero in exact arithmetic, as that of the bias of attention's keys, and
+        rounding errors in ours. These change with the scale of ``u``, in all ways but by powers of
+        two, and so show themselves.
         """
         output = self._passes.output.detach()
         generator = torch.Generator().manual_seed(PROBE_SEED)
         u = torch.randn(output.shape, generator=generator).to(output)
-        derivatives = self._passes.pull(u, list(self._parameters.values()))
-        pulled = dict(zip(self._parameters, derivatives, strict=True))
-        squares = {name: x.double().square().sum() for name, x in pulled.items()}
-        v = {n: (pulled[n] / x).to(u.dtype) for n, x in squares.items() if x > 0 and x.isfinite()}
-        return u, v
+        inputs = list(self._parameters.values())
+        v, tolerance = {}, 0.0
+        pulled = zip(self._passes.pull(u, inputs), self._passes.pull(u / 3, inputs), strict=True)
+        for name, (x, third) in zip(self._parameters, pulled, strict=True):
+            size, noise = _norm(x), _norm(x - 3 * third)
+            if 0 < size**2 < float("inf") and noise <= MOST_NOISE * size:
+                v[name] = x / size / size
+                tolerance += torch.finfo(u.dtype).eps ** 0.5 + NOISE_MARGIN * noise / size
+        return _Probe(u, v, tolerance)
+
+
+def _norm(x: Tensor) -> float:
+    """In double precision, in which squares of small numbers are none."""
+    return float(torch.linalg.vector_norm(x, dtype=torch.float64))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from vivit.backprop.graph import Operation
 from vivit.errors import InputError, UnsupportedError
@@ -37,6 +37,9 @@ Visit = Callable[[Tensor, list[GradientEdge], Receive], None]
 
 Forward = Callable[[Any], Tensor]
 """Maps inputs to the model output."""
+
+Take = Callable[[Tensor], Any]
+"""Maps indices of samples to inputs of these samples."""
 
 
 def sample_orders(
@@ -140,23 +143,16 @@ def _refuse_mixing(operation: Operation, output: Tensor, forward: Forward, x: An
     """Tell a model that mixes samples from one with an unusual layout of its tensors.
 
     One after the other, samples are kept while all others are replaced by the next kept one: their
-    outputs may not change.
+    outputs may not change. Where the samples are among the inputs is not known, so the model is
+    refused only if they do so however the inputs are read, and if all of these can be exchanged:
+    a table that all samples share, or a graph of which they are the nodes, is none of a sample.
     """
-    for kept in torch.arange(len(output)).chunk(min(len(output), MIXING_TESTS)):
-        _check_unmixed(kept, operation, output, forward, x)
-
-
-def _check_unmixed(
-    kept: Tensor, operation: Operation, output: Tensor, forward: Forward, x: Any
-) -> None:
-    """Refuse a model whose output for the kept samples depends on the others."""
-    index = kept[torch.arange(len(output)) % len(kept)]
-    index[kept] = kept
-
-    kept = kept.to(output.device)
-    before, after = output[kept], forward(take_samples(x, index, len(output))).detach()[kept]
-    tolerance = 1e3 * torch.finfo(before.dtype).eps * before.abs().max()
-    if (before - after).abs().max() > tolerance:
+    samples = len(output)
+    tensors = [leaf for leaf in tree_leaves(x) if isinstance(leaf, Tensor) and leaf.ndim]
+    readings = ways_to_take(x, samples)
+    if not readings or not (_is_container(x, samples) or all(len(t) == samples for t in tensors)):
+        return
+    if not any(_keeps_apart(take, output, forward, i > 0) for i, take in enumerate(readings)):
         raise UnsupportedError(
             "The model mixes samples: the output for one sample depends on others in the "
             f"batch, somewhere after {operation.parameters[0]!r}. Per-sample Jacobians do not "
@@ -166,14 +162,74 @@ def _check_unmixed(
         )
 
 
-def take_samples(x: Any, index: Tensor, num_samples: int) -> Any:
-    """Inputs of some samples, in that order: all tensors with samples along the first axis."""
+def _keeps_apart(take: Take, output: Tensor, forward: Forward, must_matter: bool) -> bool:
+    """Whether samples that are taken in a certain way do not change the outputs of others.
 
-    def take(leaf: Any) -> Any:
-        batched = isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == num_samples
-        return leaf[index.to(leaf.device)] if batched else leaf
+    Args:
+        take: Makes inputs of which only some samples are kept.
+        output: The model output.
+        forward: The model.
+        must_matter: Whether they have to change their own.
 
-    return tree_map(take, x)
+    Returns:
+        True if they do not.
+    """
+    matters = not must_matter
+    for kept in torch.arange(len(output)).chunk(min(len(output), MIXING_TESTS)):
+        index = kept[torch.arange(len(output)) % len(kept)]
+        index[kept] = kept
+        after = forward(take(index)).detach()
+        same = kept.to(output.device)
+        tolerance = 1e3 * torch.finfo(output.dtype).eps * output[same].abs().max()
+        if (output[same] - after[same]).abs().max() > tolerance:
+            return False
+        matters = matters or bool((output - after).abs().max() > tolerance)
+    return matters
+
+
+def ways_to_take(x: Any, num_samples: int) -> list[Take]:
+    """How the inputs of some samples may be picked, as lengths allow; the likeliest first.
+
+    All tensors with one row per sample, or only one of them (others may have as many rows by
+    chance), or the elements of a list or tuple with one for each.
+
+    Args:
+        x: Inputs.
+        num_samples: As the output has.
+
+    Returns:
+        Functions that map indices of samples to their inputs, in that order.
+    """
+    leaves, structure = tree_flatten(x)
+    batched = [i for i, leaf in enumerate(leaves) if _has_rows(leaf, num_samples)]
+
+    def rows_of(chosen: list[int]) -> Take:
+        def take(index: Tensor) -> Any:
+            picked = list(leaves)
+            for i in chosen:
+                picked[i] = leaves[i][index.to(leaves[i].device)]
+            return tree_unflatten(picked, structure)
+
+        return take
+
+    ways = [rows_of(batched)] if batched else []
+    if len(batched) > 1:
+        ways += [rows_of([i]) for i in batched]
+    if _is_container(x, num_samples):
+        ways.append(lambda index: type(x)([x[i] for i in index.tolist()]))
+    return ways
+
+
+def _has_rows(leaf: Any, count: int) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == count
+
+
+def _is_container(x: Any, count: int) -> bool:
+    """Whether inputs are one per sample: as many as there are samples, and all of a kind."""
+    if type(x) not in (list, tuple) or len(x) != count:
+        return False
+    kinds = {(e.dtype, e.ndim) if isinstance(e, Tensor) else type(e) for e in x}
+    return len(kinds) == 1
 
 
 def _per_sample(x: Tensor, like: Tensor) -> Tensor:

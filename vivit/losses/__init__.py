@@ -7,6 +7,7 @@ symmetric factor ``H_n = S_n S_n^T`` with as few columns as its rank, as a rando
 """
 
 from vivit.losses.base import LossHessian
+from vivit.losses.known import known_loss
 from vivit.losses.registry import SUPPORTED, check_loss, loss_hessian
 
-__all__ = ["SUPPORTED", "LossHessian", "check_loss", "loss_hessian"]
+__all__ = ["SUPPORTED", "LossHessian", "check_loss", "known_loss", "loss_hessian"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from vivit.errors import InputError, UnsupportedError
+from vivit.errors import InputError, UnsupportedError, is_out_of_memory
 from vivit.losses.base import random_normal
+from vivit.losses.known import name_of, reduction_of
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """Maps the model output and the targets to a scalar."""
@@ -73,8 +75,8 @@ def convex_loss(loss_func: LossFunction, output: Tensor, target: Tensor) -> Conv
     """The Hessian of a loss that is a sum or mean over samples of convex functions.
 
     Args:
-        loss_func: Maps output and target to a scalar; an attribute ``reduction`` that is
-            ``"sum"`` says that it is a sum, else it counts as a mean over the samples.
+        loss_func: Maps output and target to a scalar; a `reduction_of` ``"sum"`` says that it is
+            a sum, else it counts as a mean over the samples.
         output: Model output, shape ``[N, *out]``.
         target: As the loss takes it.
 
@@ -83,19 +85,16 @@ def convex_loss(loss_func: LossFunction, output: Tensor, target: Tensor) -> Conv
 
     Raises:
         InputError: The loss is not a scalar, not finite or not convex.
-        UnsupportedError: The loss cannot be differentiated twice, or couples samples.
+        UnsupportedError: The loss cannot be differentiated twice, has no curvature anywhere, or
+            couples samples.
     """
-    name = getattr(loss_func, "__name__", type(loss_func).__name__)
+    name = name_of(loss_func)
     with torch.enable_grad():
         f = output.detach().requires_grad_()
-        loss = loss_func(f, target)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise InputError(
-                f"The loss {name!r} must return a scalar, got "
-                f"{list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__}."
-            )
-        blocks = _blocks(name, loss, f, lambda other: loss_func(other, target))
-    normalizer = None if getattr(loss_func, "reduction", "mean") == "sum" else float(len(output))
+        blocks = _blocks(name, loss_func, f, target)
+        if not blocks.any():
+            _refuse_vanishing(name, loss_func, f, target)
+    normalizer = None if reduction_of(loss_func) == "sum" else float(len(output))
     hessian = ConvexHessian(blocks, tuple(output.shape), normalizer)
     hessian.factor()  # refuses a loss that is not convex
     return hessian
@@ -118,24 +117,67 @@ def _couples_samples(row: Callable[[Tensor], Tensor], gradient: Tensor) -> bool:
     return False
 
 
-def _blocks(name: str, loss: Tensor, f: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+def _refuse_vanishing(name: str, loss_func: LossFunction, f: Tensor, target: Tensor) -> None:
+    """Refuse a loss that has no curvature anywhere, though it has a slope.
+
+    One that is merely flat here, such as a Huber loss far from its targets, is curved elsewhere:
+    at random outputs, or near the targets.
+    """
+    if not _gradient(loss_func, f, target).any():
+        return
+    generator = torch.Generator().manual_seed(0)
+    centres = [torch.zeros_like(f), f.detach()]
+    if isinstance(target, Tensor) and target.shape == f.shape and target.is_floating_point():
+        centres.append(target.to(f))
+    for centre in centres:
+        for scale in (1.0, 1e-2, 1e-4):
+            noise = torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f.device)
+            other = (centre + scale * noise).requires_grad_()
+            (gradient,) = torch.autograd.grad(loss_func(other, target), other, create_graph=True)
+            if not gradient.requires_grad:
+                continue
+            weights = torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f.device)
+            inner = (gradient * weights).sum()
+            (row,) = torch.autograd.grad(inner, other, allow_unused=True)
+            if row is not None and row.any():
+                return
+    raise UnsupportedError(
+        f"The loss {name!r} is linear in the model output, or made of linear pieces: its second "
+        "derivative is zero at this output and wherever else it was tried, its gradient is not. "
+        "The GGN would be zero. Use a curved loss, such as MSELoss or HuberLoss in place of "
+        "L1Loss; or let what turns logits into log-probabilities be part of the loss, not of the "
+        "model, as in CrossEntropyLoss."
+    )
+
+
+def _blocks(name: str, loss_func: LossFunction, f: Tensor, target: Tensor) -> Tensor:
     """Hessian of each sample, one backward pass per output; samples must not be coupled."""
     n, size = len(f), f[0].numel()
+    loss = loss_func(f, target)
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise InputError(
+            f"The loss {name!r} must return a scalar, got "
+            f"{list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__}."
+        )
     try:
         (gradient,) = torch.autograd.grad(loss, f, create_graph=True)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise UnsupportedError(f"The loss {name!r} cannot be differentiated: {error}") from error
     if not gradient.requires_grad:
-        other = (2 * f.detach() + 1).requires_grad_()
-        if not torch.equal(torch.autograd.grad(of(other), other)[0], gradient):
+        near = f.detach() + torch.finfo(f.dtype).eps ** 0.5 * (1 + f.detach().abs())
+        if not torch.equal(_gradient(loss_func, near, target), gradient):
             raise UnsupportedError(f"The loss {name!r} cannot be differentiated twice.")
-        return f.new_zeros(n, size, size)  # it is linear
+        return f.new_zeros(n, size, size)  # it is linear around here
     gradient = gradient.reshape(n, size)
 
     def row(entries: Tensor) -> Tensor:
         try:
             (h,) = torch.autograd.grad(entries.sum(), f, retain_graph=True, allow_unused=True)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise UnsupportedError(
                 f"The loss {name!r} cannot be differentiated twice: {error}"
             ) from error
@@ -153,30 +195,70 @@ def _blocks(name: str, loss: Tensor, f: Tensor, of: Callable[[Tensor], Tensor]) 
     return torch.stack([row(gradient[:, i]).reshape(n, size) for i in range(size)], dim=1)
 
 
-def check_union_of_batches(loss_func: LossFunction, output: Tensor, target: Tensor) -> None:
-    """Refuse a loss of several batches that is not what its name for a reduction says.
+def check_reduction(
+    loss_func: LossFunction, output: Tensor, target: Tensor, *, alone: bool
+) -> None:
+    """Make sure that a loss is the mean over samples that it is taken for, or the sum.
+
+    The gradients of two halves of the batch must be rows of that of the whole, but for the share
+    of the half.
 
     Args:
         loss_func: A loss without a closed form.
-        output: Output of one of the batches.
+        output: Output of a batch.
         target: Its targets.
+        alone: Whether this is the only batch, so that all but per-sample derivatives is right for
+            any loss.
 
     Raises:
-        UnsupportedError: The loss of the batch is not the mean (or sum) of those of its parts.
+        UnsupportedError: The loss is a sum that does not say so, or a mean that says so; or
+            neither, and there are several batches.
     """
     n, half = len(output), len(output) // 2
-    if not half:
-        return
     parts = [slice(0, half), slice(half, n)]
-    losses = [float(loss_func(output[part], target[part])) for part in parts]
-    is_sum = getattr(loss_func, "reduction", "mean") == "sum"
-    shares = [1.0, 1.0] if is_sum else [half / n, (n - half) / n]
-    expected = sum(share * loss for share, loss in zip(shares, losses, strict=True))
-    difference = abs(float(loss_func(output, target)) - expected)
-    if not difference <= 1e-4 * max(abs(expected), *map(abs, losses)):
-        name = getattr(loss_func, "__name__", type(loss_func).__name__)
-        raise UnsupportedError(
-            f"The loss {name!r} of a batch is not the {'sum' if is_sum else 'mean'} of those of "
-            "its samples, so that the loss of several batches is not known. Give it an attribute "
-            "reduction = 'sum' if it is a sum, or all samples as one batch."
+    if not half or not target.ndim or len(target) != n:
+        return
+    try:
+        whole = _gradient(loss_func, output, target)
+        halves = [_gradient(loss_func, output[part], target[part]) for part in parts]
+    except Exception as error:  # a loss that was made for its batch size may say so in any way
+        if is_out_of_memory(error):
+            raise
+        return
+    scale = max(float(x.abs().max()) for x in (whole, *halves))
+    if not 0 < scale < float("inf"):
+        return  # nothing to tell by: all is constant, or half of the targets do not count
+
+    def fits(shares: list[float]) -> bool:
+        expected = torch.cat([share * x for share, x in zip(shares, halves, strict=True)])
+        return bool((whole - expected).abs().max() <= 1e-4 * scale)
+
+    name, is_sum = name_of(loss_func), reduction_of(loss_func) == "sum"
+    as_sum, as_mean = fits([1.0, 1.0]), fits([half / n, (n - half) / n])
+    if as_sum if is_sum else as_mean:
+        return
+    said, other, of_other = ("sum", "mean", as_mean) if is_sum else ("mean", "sum", as_sum)
+    if alone and not of_other:
+        warnings.warn(
+            f"The loss {name!r} of a batch is neither the mean nor the sum of those of its "
+            f"samples. It counts as a {said}: the GGN of this one batch is right, but derivatives "
+            "of single samples (gammas, lambdas) carry the factor of a mean over samples.",
+            stacklevel=2,
         )
+        return
+    hint = (
+        f"It is a {other}: give it an attribute reduction = {other!r}."
+        if of_other
+        else "Give all samples as one batch."
+    )
+    raise UnsupportedError(
+        f"The loss {name!r} of a batch is not the {said} of those of its samples, as which it "
+        f"counts, so that the derivatives of single samples and the loss of several batches are "
+        f"not known. {hint}"
+    )
+
+
+def _gradient(loss_func: LossFunction, output: Tensor, target: Tensor) -> Tensor:
+    with torch.enable_grad():
+        f = output.detach().requires_grad_()
+        return torch.autograd.grad(loss_func(f, target), f)[0]

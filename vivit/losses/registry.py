@@ -12,21 +12,24 @@ from vivit.losses.base import LossHessian
 from vivit.losses.convex import convex_loss
 from vivit.losses.cross_entropy import cross_entropy
 from vivit.losses.diagonal import binary_cross_entropy, square_loss
+from vivit.losses.known import LogLikelihood, known_loss, log_likelihood, reduction_of
 
 SUPPORTED: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], LossHessian]] = {
     nn.CrossEntropyLoss: cross_entropy,
     nn.MSELoss: square_loss,
     nn.BCEWithLogitsLoss: binary_cross_entropy,
+    LogLikelihood: log_likelihood,
 }
-"""Losses with a Hessian in closed form; any other goes through `convex_loss`."""
+"""Losses with a Hessian in closed form, as `known_loss` names them; any other goes through
+`convex_loss`."""
 
 
 def loss_hessian(loss_func: Any, output: Tensor, target: Any) -> LossHessian:
     """The Hessian of a loss by the model output.
 
     Args:
-        loss_func: A loss of `SUPPORTED` (not a subclass, which may compute something else), or any
-            callable that maps output and target to a scalar.
+        loss_func: A loss of `SUPPORTED` (not a subclass, which may compute something else) or
+            another name of one, or any callable that maps output and target to a scalar.
         output: Model output, shape ``[N, *out]``.
         target: Targets, as the loss takes them.
 
@@ -37,7 +40,7 @@ def loss_hessian(loss_func: Any, output: Tensor, target: Any) -> LossHessian:
         UnsupportedError: The loss has no Hessian that could be used.
         InputError: The targets do not fit the output.
     """
-    output = output.detach()
+    output, loss_func = output.detach(), known_loss(loss_func)
     if isinstance(target, Tensor) and target.device != output.device:
         raise InputError(
             f"The targets are on {target.device}, the output on {output.device}. Move them to the "
@@ -60,8 +63,9 @@ def check_loss(loss_func: Any) -> None:
         raise InputError(
             f"loss_func must map output and target to a scalar, got {type(loss_func).__name__}."
         )
-    if getattr(loss_func, "reduction", "mean") not in ("mean", "sum", "batchmean"):
+    reduction = reduction_of(loss_func)
+    if reduction not in ("mean", "sum", "batchmean"):
         raise UnsupportedError(
-            f"The loss has reduction={loss_func.reduction!r}, but the GGN needs a scalar loss. "
+            f"The loss has reduction={reduction!r}, but the GGN needs a scalar loss. "
             "Use reduction='mean' or reduction='sum'."
         )

@@ -1,0 +1,246 @@
+"""Jacobian-vector products: which operations they can pass, and what is refused every time."""
+
+from copy import deepcopy
+
+import oracle
+import pytest
+import torch
+from cases import CASES, SeparateProjections
+from torch import nn
+
+import vivit
+from vivit import InputError, Lanczos, MonteCarlo, UnsupportedError
+from vivit.backprop.bags import embedding_bag
+
+CE = nn.CrossEntropyLoss()
+NAMED = {case.name: case for case in CASES}
+
+
+class Once(torch.autograd.Function):
+    """Says that it can be differentiated once only."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 1 * g
+
+
+class Detached(torch.autograd.Function):
+    """A square whose backward pass forgets that it depends on the input: silently wrong."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * ctx.saved_tensors[0].detach() * g.detach()
+
+
+class WithForwardMode(torch.autograd.Function):
+    """Twice its input, which has no second derivative, but a forward mode."""
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g
+
+    @staticmethod
+    def jvp(ctx, t):
+        return 2 * t
+
+
+class WrongForwardMode(WithForwardMode):
+    """And one whose forward mode is that of another function."""
+
+    @staticmethod
+    def jvp(ctx, t):
+        return 3 * t
+
+
+def network(activation):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(5, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(activation(self.first(x)))
+
+    torch.manual_seed(0)
+    return Model().double()
+
+
+X = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)).double()
+Y = torch.tensor([0, 1, 2, 0, 1, 2])
+
+PRODUCTS = {
+    "product": lambda ggn: ggn @ torch.ones(len(ggn.flatten(ggn.gradient()))).double(),
+    "scipy": lambda ggn: ggn.to_scipy() @ torch.ones(ggn.shape[0]).double().numpy(),
+    "factor": lambda ggn: ggn.factor_operator().T @ torch.ones(ggn.shape[0]).double(),
+    "gram": lambda ggn: ggn.gram_operator() @ torch.ones(ggn.num_columns).double(),
+    "lanczos": lambda ggn: ggn.eigh(k=1, method=Lanczos()),
+}
+VARIANTS = {
+    "exact": {},
+    "subset": {"subset": [1, 2]},
+    "Monte-Carlo": {"approximation": MonteCarlo(samples=2)},
+    "batches": {"data": [(X[:3], Y[:3]), (X[3:], Y[3:])]},
+}
+REFUSED = {
+    "once": Once.apply,
+    "detached": Detached.apply,
+    "wrong forward mode": WrongForwardMode.apply,
+}
+PASSED = {
+    "hardsigmoid": nn.functional.hardsigmoid,
+    "forward mode only": WithForwardMode.apply,
+}
+
+
+def make(activation, data=(X, Y), **options):
+    return vivit.GGN(network(activation), CE, data, **options)
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS.keys())
+@pytest.mark.parametrize("activation", REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_refused_once_is_refused_every_time(activation, product, options):
+    ggn = make(activation, **options)
+    for _ in range(3):
+        with pytest.raises(UnsupportedError, match="second derivatives of every operation, or"):
+            product(ggn)
+    assert ggn.eigvalsh().isfinite().all()
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("activation", PASSED.values(), ids=PASSED.keys())
+def test_forward_mode_serves_where_there_is_no_second_derivative(activation, options):
+    ggn = make(activation, **options)
+    columns = ggn.factor_operator() @ torch.eye(ggn.num_columns).double()
+    v = torch.randn(len(columns), generator=torch.Generator().manual_seed(0)).double()
+    for _ in range(2):
+        product = ggn @ v
+        assert torch.allclose(product, columns @ (columns.T @ v), rtol=1e-10, atol=1e-12)
+    gammas = ggn.directional_derivatives(k=2).gammas
+    vectors = torch.cat([x.flatten(1) for x in ggn.eigh(k=2).vectors.values()], dim=1)
+    rows = torch.stack(
+        [
+            oracle.gradient(network(activation), CE, X[n : n + 1], Y[n : n + 1], ggn._shapes)
+            for n in range(len(X))
+        ]
+    )
+    assert torch.allclose((rows @ vectors.T).abs(), gammas.abs(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+@pytest.mark.parametrize(
+    "name", ["separate projections", "norms behind biases", "scale-invariant"]
+)
+def test_rounding_errors_are_no_derivatives(name, scale, dtype):
+    """The bias of a key has none, whatever the size of what is computed for it."""
+    model, loss_func, x, y = NAMED[name].make(dtype)
+    ggn = vivit.GGN(model, loss_func, (scale * x, y))
+    columns = ggn.factor_operator() @ torch.eye(ggn.num_columns, dtype=dtype)
+    v = torch.ones(len(columns), dtype=dtype)
+    exact = columns.double() @ (columns.T.double() @ v.double())
+    for product in (ggn @ v, ggn @ v):
+        error = (product - exact).norm() / (columns.double().square().sum() * v.norm())
+        assert error <= 1e3 * torch.finfo(dtype).eps
+
+
+def test_a_long_sequence_in_single_precision():
+    torch.manual_seed(0)
+    model, x = SeparateProjections("causal"), torch.randn(8, 100, 4)
+    ggn = vivit.GGN(model, CE, (x, torch.arange(8) % 3))
+    v = torch.ones(ggn.shape[0])
+    exact = vivit.GGN(deepcopy(model).double(), CE, (x.double(), torch.arange(8) % 3)) @ v.double()
+    assert (ggn @ v - exact).norm() <= 1e-4 * exact.norm()
+
+
+class OutOfMemory(torch.autograd.Function):
+    """Runs out of memory in forward mode."""
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g
+
+    @staticmethod
+    def jvp(ctx, t):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+
+def of_few_samples(x):
+    if len(x) < len(X):
+        raise torch.OutOfMemoryError("out of memory")
+    return x
+
+
+@pytest.mark.parametrize("activation", [OutOfMemory.apply, of_few_samples])
+def test_running_out_of_memory_is_no_reason_to_try_another_way(activation):
+    with pytest.raises(RuntimeError, match=r"allocate memory|out of memory"):
+        make(activation) @ torch.ones(39).double()
+
+
+def test_frequencies_of_an_embedding_bag():
+    model = nn.EmbeddingBag(6, 3, mode="sum", scale_grad_by_freq=True)
+    with pytest.raises(UnsupportedError, match="embedding bag has scale_grad_by_freq=True"):
+        vivit.GGN(model, CE, (Y[:, None], Y))
+
+
+FORMS = ["matrix", "offsets", "with the last"]
+
+
+@pytest.mark.parametrize("padding", [None, 2, -2])
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [("sum", "weights"), *((mode, form) for mode in ("sum", "mean", "max") for form in FORMS)],
+)
+def test_embedding_bags_are_those_of_torch(mode, padding, form):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(6, 3, generator=generator).double()
+    entries = torch.randint(6, (8,), generator=generator)
+    options = {"mode": mode, "padding_idx": padding}
+    if form == "matrix":
+        arguments = (entries.reshape(4, 2), weight)
+    elif form == "with the last":
+        arguments = entries, weight, torch.tensor([0, 3, 3, 6, 8])
+        options["include_last_offset"] = True
+    else:
+        arguments = entries, weight, torch.tensor([0, 3, 3, 6])
+    if form == "weights":
+        options["per_sample_weights"] = torch.randn(8, generator=generator).double()
+    weight.requires_grad_()
+    results = [f(*arguments, **options) for f in (embedding_bag, nn.functional.embedding_bag)]
+    u = torch.randn(results[0].shape, generator=generator).double()
+    grads = [torch.autograd.grad(result, weight, u)[0] for result in results]
+    assert torch.allclose(*results, rtol=1e-12)
+    assert torch.allclose(*grads, rtol=1e-12)
+
+
+def test_an_input_that_is_no_product_is_refused_before():
+    with pytest.raises(InputError, match="needs shape"):
+        make(torch.tanh) @ torch.ones(2)
