@@ -183,6 +183,22 @@ def test_layers_that_backpack_takes_for_others_are_refused_in_passing(layer):
         run(EigvalshComputation(), model, CE(), *data, [{"params": [model[0].weight]}])
 
 
+def test_mixed_precision_is_refused(small):
+    model, loss_func, x, y = small
+    computation = EigvalshComputation()
+    groups = [{"params": list(model.parameters())}]
+    model, loss_func = extend(model.float()), extend(loss_func)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = loss_func(model(x.float()), y)
+    with (
+        backpack(
+            computation.get_extension(), extension_hook=computation.get_extension_hook(groups)
+        ),
+        pytest.raises(vivit.UnsupportedError, match=r"bfloat16.*without torch.autocast"),
+    ):
+        loss.backward()
+
+
 def test_average_pooling_needs_the_default_dtype():
     layers = [nn.Conv1d(1, 3, 2), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(6, 3)]
     x, y = torch.rand(6, 1, 5, dtype=torch.float64), torch.arange(6) % 3

@@ -222,10 +222,19 @@ class CotangentExtension(SqrtGGN):
         """What a module leaves.
 
         Raises:
-            UnsupportedError: The cotangents are those of another tensor than its output.
+            UnsupportedError: The cotangents are those of another tensor than its output, or the
+                module ran in another precision than that of its parameters.
         """
         assert self._loss is not None
         output: Tensor = module.output  # type: ignore[assignment]
+        for parameter in module.parameters(recurse=False):
+            if not parameter.dtype == output.dtype == s.dtype:
+                raise UnsupportedError(
+                    f"{shown(module)} gave an output of {output.dtype} and got cotangents of "
+                    f"{s.dtype}, but its parameters are {parameter.dtype}: the curvature would be "
+                    "as inaccurate as the lower precision. Run forward and backward passes "
+                    "without torch.autocast."
+                )
         expected = [len(self._loss.factor), *output.shape[1:]]
         if list(s.shape[1:]) != expected:
             raise UnsupportedError(
