@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vivit.backprop.autograd import Linearization
+from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.errors import InputError
 from vivit.losses import LossHessian
@@ -29,6 +30,7 @@ class Batch:
         start: Number of samples in the batches before.
         random_state: Of the generators before its forward pass.
         normalizer: What the mean loss of the batch is divided by; None for a sum.
+        ways: What is known of the ways to its Jacobian-vector products.
     """
 
     index: int
@@ -38,6 +40,7 @@ class Batch:
     start: int
     random_state: RandomState
     normalizer: float | None
+    ways: Ways
 
 
 Carrying = tuple[Linearization, Tensor, Tensor | None]

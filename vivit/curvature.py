@@ -18,6 +18,7 @@ from vivit.backprop.checks import (
     refuse_contexts,
     refuse_shards,
 )
+from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, loss_gradient
 from vivit.devices import traits
@@ -114,12 +115,14 @@ class Curvature:
         unused, hidden_by = frozenset(self.parameters), None
         pending: list[Linearization] = []  # a single batch finds its layers when it needs them
         for x, y in data:
-            linearization = self._linearize(x, state)
+            ways = Ways()
+            linearization = self._linearize(x, state, ways)
             output = linearization.output
             hessian = loss_hessian(self._loss_func, output, y)
             self.columns = self._columns_of(hessian)
             index, start = len(self.batches), self.num_samples
-            self.batches.append(Batch(index, x, y, len(output), start, state, hessian.normalizer))
+            batch = Batch(index, x, y, len(output), start, state, hessian.normalizer, ways)
+            self.batches.append(batch)
             self._sizes.append(linearization.sizes)
             pending.append(linearization)
             if len(pending) > 1 or layers:
@@ -181,7 +184,7 @@ class Curvature:
             return
         self._versions.check()
         for batch in self.batches:
-            linearization = self._linearize(batch.x, batch.random_state)
+            linearization = self._linearize(batch.x, batch.random_state, batch.ways)
             hessian = loss_hessian(self._loss_func, linearization.output, batch.y)
             yield self._curvature(batch.index, linearization, hessian)
             del linearization
@@ -467,8 +470,8 @@ class Curvature:
         """A tensor of the parameters' device and dtype."""
         return next(iter(self.parameters.values())).detach()
 
-    def _linearize(self, x: Any, state: RandomState) -> Linearization:
-        return Linearization(self._model, x, self.parameters, state, self._generic)
+    def _linearize(self, x: Any, state: RandomState, ways: Ways) -> Linearization:
+        return Linearization(self._model, x, self.parameters, state, self._generic, ways)
 
     def _curvature(
         self, index: int, linearization: Linearization, hessian: LossHessian

@@ -24,7 +24,7 @@ from vivit.backprop.forward import checked_indices
 from vivit.backprop.graph import Operation, ParameterUses, find_uses, zeros_at
 from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.passes import Passes
-from vivit.backprop.pushforward import Pushforward, same_output
+from vivit.backprop.pushforward import Pushforward, Ways, same_output
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.sample_order import Take, sample_orders, ways_to_take
 from vivit.errors import UnsupportedError, is_out_of_memory
@@ -54,6 +54,7 @@ class Linearization:
         parameters: dict[str, Tensor],
         random_state: RandomState,
         generic: frozenset[str] = frozenset(),
+        ways: Ways | None = None,
     ) -> None:
         """Run the forward pass and find how the parameters are used.
 
@@ -63,6 +64,7 @@ class Linearization:
             parameters: The selected parameters of ``model``, by name.
             random_state: Of the generators before the forward pass.
             generic: Names of parameters that are to be served by the generic rule in any case.
+            ways: What another pass over this batch has found, and where to note it.
 
         Raises:
             InputError: The output is not a finite tensor, or has no samples.
@@ -73,7 +75,7 @@ class Linearization:
         refuse_gradient_hooks(parameters)
         refuse_contexts()
         self._model, self._x, self._random_state = model, x, random_state
-        self._generic = generic
+        self._generic, self._ways = generic, ways or Ways()
         self._samples: Tensor | None = None
         device = next(iter(parameters.values())).device
         self._passes = Passes(model, x, random_state, device)
@@ -321,11 +323,13 @@ class Linearization:
             UnsupportedError: An operation has neither a second derivative nor a forward mode.
         """
         self.check_fresh()
-        if self._twice_refused is None:
+        if self._ways.refusal is None:  # what is refused once is refused always
+            self._ways.refusal = self._tested.refusal()
+        if not self._ways.refusal:
             return self._push.by_two_backward_passes(v)
         if self.has_forward_mode:
             return self._push.in_forward_mode(v)[1]
-        raise UnsupportedError(self._twice_refused)
+        raise UnsupportedError(self._ways.refusal)
 
     def pushforward_of_pulled(self, v: dict[str, Tensor]) -> Tensor:
         """`pushforward` of what `pullback` gave, in forward mode where that is possible.
@@ -343,15 +347,12 @@ class Linearization:
         self.check_fresh()
         return self._push.in_forward_mode(v)[1] if self.has_forward_mode else self.pushforward(v)
 
-    @cached_property
+    @property
     def has_forward_mode(self) -> bool:
         """Whether the forward mode works, and is the adjoint of `pullback`."""
-        return self._tested.forward_mode_fits()
-
-    @cached_property
-    def _twice_refused(self) -> str | None:
-        """Why `pullback` cannot be differentiated, if so: what is refused once always is."""
-        return self._tested.refusal()
+        if self._ways.forward_mode is None:
+            self._ways.forward_mode = self._tested.forward_mode_fits()
+        return self._ways.forward_mode
 
     @cached_property
     def _tested(self) -> Pushforward:

@@ -31,6 +31,20 @@ def same_output(output: Tensor, expected: Tensor) -> bool:
     return bool((output - expected).abs().max() <= tolerance)
 
 
+@dataclass
+class Ways:
+    """What tests found of the ways to Jacobian-vector products, for all passes over a batch.
+
+    Attributes:
+        refusal: Why `Pushforward.by_two_backward_passes` cannot be used, empty if it can; None
+            before the test.
+        forward_mode: Whether the forward mode fits; None before the test.
+    """
+
+    refusal: str | None = None
+    forward_mode: bool | None = None
+
+
 @dataclass(frozen=True)
 class _Probe:
     """A cotangent ``u``, and ``v`` along ``J^T u`` with ``<u, J v>`` equal to its length.
@@ -123,8 +137,8 @@ class Pushforward:
             output, tangent, *_ = self._passes.run(lambda: jvp(forward, (values,), (v,)))
         return output, tangent
 
-    def refusal(self) -> str | None:
-        """Why `by_two_backward_passes` cannot be used; None if it can.
+    def refusal(self) -> str:
+        """Why `by_two_backward_passes` cannot be used; empty if it can.
 
         An operation whose backward pass autograd cannot differentiate drops out of ``J v``, in
         some cases without an error.
@@ -135,7 +149,7 @@ class Pushforward:
         except UnsupportedError as error:
             return str(error)
         if probe.fits(pushed):
-            return None
+            return ""
         return str(
             once_differentiable("its backward pass is constant or not linear for autograd.")
         )
