@@ -160,7 +160,7 @@ def largest_residual(
     """The largest residual of up to three eigenpairs, by curvlinops' matrix-free GGN.
 
     Args:
-        instance: The problem.
+        instance: The problem, in whose precision the residual is taken.
         values: Eigenvalues, ascending, shape ``[K]``.
         vectors: Unit eigenvectors, shape ``[K, D]``.
         names: Parameters of the block; None for all.
@@ -169,15 +169,20 @@ def largest_residual(
         ``||G e - lambda e|| / lambda_max``, the largest of the first, middle and last pair.
     """
     operator = matrix_free_ggn(instance, names)
-    residuals = [
-        float((operator @ vectors[k] - values[k] * vectors[k]).norm() / values[-1])
-        for k in _spread(len(values))
-    ]
+    like = next(instance.model.parameters())
+    values = values.to(like)
+    residuals = []
+    for k in _spread(len(values)):
+        vector = vectors[k].to(like)
+        residuals.append(float((operator @ vector - values[k] * vector).norm() / values[-1]))
     return largest(residuals)
 
 
 def residual_of_pairs(outcome: Outcome, instance: Instance, task: Task) -> float:
     """The largest residual of the eigenpairs of all blocks, without approximation.
+
+    In double precision, whatever that of the pairs is: of confident predictions, curvlinops'
+    products cancel in single precision, and their error would be taken for that of the pairs.
 
     Args:
         outcome: What a run gave.
@@ -187,7 +192,7 @@ def residual_of_pairs(outcome: Outcome, instance: Instance, task: Task) -> float
     Returns:
         As `largest_residual`.
     """
-    carrying = instance.first(task.num_samples(len(instance.inputs)))
+    carrying = instance.first(task.num_samples(len(instance.inputs))).double()
     values = outcome.values.split(outcome.blocks or len(outcome.values))
     groups = blocks(instance.model, task.grouping)
     pairs = zip(values, outcome.vectors or (), groups, strict=True)
