@@ -57,4 +57,5 @@ def matrix_free_ggn(instance: Instance, names: Iterable[str] | None = None) -> G
         [parameters[name] for name in (parameters if names is None else names)],
         [(instance.inputs, instance.targets)],
         check_deterministic=False,
+        batch_size_fn=lambda _: instance.num_samples,  # inputs may be no tensor
     )

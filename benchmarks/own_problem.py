@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from benchmarks.measure import is_out_of_memory
 from benchmarks.problems import PROBLEMS, Instance, Problem
@@ -19,8 +20,11 @@ from benchmarks.problems import PROBLEMS, Instance, Problem
 SEPARATOR = ".py:"
 CONTRACT = (
     "a function (batch_size, device, dtype, seed) that returns (model, loss_func, X, y), with a "
-    "mean as reduction of the loss"
+    "mean as reduction of the loss, and X a tensor, or dicts, lists and tuples of tensors"
 )
+
+SETTINGS = (type(None), bool, int, float, str)
+"""What may be in inputs beside tensors: it is passed on as it is."""
 
 
 class ProblemError(ValueError):
@@ -136,17 +140,21 @@ class OwnProblem:
             ProblemError: They are not, or `make` fails.
         """
         single, double = (self.make(2, device, t, seed) for t in (torch.float32, torch.float64))
-        pairs = {
-            "X": (single.inputs, double.inputs),
-            "y": (single.targets, double.targets),
-            **{
-                name: (p, q)
-                for (name, p), q in zip(
-                    single.model.named_parameters(), double.model.parameters(), strict=True
-                )
-            },
-        }
-        for name, (one, other) in pairs.items():
+        first, second = (
+            {
+                **_tensors("X", made.inputs),
+                "y": made.targets,
+                **{f"parameter {name}": p for name, p in made.model.named_parameters()},
+            }
+            for made in (single, double)
+        )
+        if [*first] != [*second]:
+            raise ProblemError(
+                f"{self.name} has to give the same tensors in float64 as in float32, but gives "
+                f"{', '.join(second)} instead of {', '.join(first)}."
+            )
+        for name, one in first.items():
+            other = second[name]
             if one.shape != other.shape or not torch.allclose(one.double(), other.double(), 1e-4):
                 raise ProblemError(
                     f"{self.name} gives another {name} in float64 than in float32, so nothing can "
@@ -176,24 +184,41 @@ class OwnProblem:
         return function
 
     def _checked(self, made: Any, batch_size: int, dtype: torch.dtype) -> Instance:
-        kinds = (nn.Module, nn.Module, Tensor, Tensor)
+        kinds = (nn.Module, nn.Module, object, Tensor)
         got = made if isinstance(made, tuple) else (made,)
-        if len(got) != len(kinds) or not all(map(isinstance, got, kinds)):
+        is_complete = len(got) == len(kinds) and all(map(isinstance, got, kinds))
+        if not is_complete or not any(x.ndim for x in _tensors("X", got[2]).values()):
             found = ", ".join(type(x).__name__ for x in got)
             raise ProblemError(f"{self.name} returned ({found}). Expected {CONTRACT}.")
         model, loss_func, inputs, targets = got
-        if not len(inputs) == len(targets) == batch_size:
-            raise ProblemError(
-                f"{self.name} was asked for {batch_size} samples, but X has {len(inputs)} and y "
-                f"{len(targets)}."
-            )
-        wrong = sorted({str(p.dtype) for p in model.parameters() if p.dtype != dtype})
+        for name, x in tree_flatten_with_path(inputs)[0]:
+            if not isinstance(x, (Tensor, *SETTINGS)):
+                raise ProblemError(
+                    f"{self.name} returned an X{keystr(name)} of type {type(x).__name__}. "
+                    f"Expected {CONTRACT}."
+                )
+        sizes = {name: len(x) for name, x in _tensors("X", inputs).items() if x.ndim}
+        sizes["y"] = len(targets) if targets.ndim else 0
+        wrong = [f"{name} has {size}" for name, size in sizes.items() if size != batch_size]
         if wrong:
             raise ProblemError(
+                f"{self.name} was asked for {batch_size} samples, but {', '.join(wrong)}: samples "
+                "lie along the first axis of each tensor; what they share belongs into the model, "
+                "as a buffer."
+            )
+        others = sorted({str(p.dtype) for p in model.parameters() if p.dtype != dtype})
+        if others:
+            raise ProblemError(
                 f"{self.name} was asked for parameters of {dtype}, but some are of "
-                f"{', '.join(wrong)}: move the model by .to(device, dtype)."
+                f"{', '.join(others)}: move the model by .to(device, dtype)."
             )
         return Instance(model.eval(), loss_func, inputs, targets)
+
+
+def _tensors(name: str, nest: Any) -> dict[str, Tensor]:
+    """By where they are, such as ``X['ids']``."""
+    leaves, _ = tree_flatten_with_path(nest)
+    return {f"{name}{keystr(at)}": x for at, x in leaves if isinstance(x, Tensor)}
 
 
 def find_problem(name: str) -> Problem | OwnProblem:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from benchmarks import networks
 from benchmarks.datasets import Batch, first_images
@@ -25,14 +26,14 @@ class Instance:
     Attributes:
         model: In evaluation mode, on the device and of the dtype asked for.
         loss_func: A mean over the samples.
-        inputs: Shape ``[N, *in]``.
+        inputs: Shape ``[N, *in]``; or dictionaries, lists and tuples of such tensors, nested.
         targets: Class indices, shape ``[N]``; for a square loss, values of shape ``[N, C]``.
         memory: Bytes that a method which plans ahead may count on; None for what there is.
     """
 
     model: nn.Module
     loss_func: nn.Module
-    inputs: Tensor
+    inputs: Any
     targets: Tensor
     memory: int | None = None
 
@@ -40,6 +41,16 @@ class Instance:
     def num_parameters(self) -> int:
         """``D``, the number of parameters."""
         return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def num_samples(self) -> int:
+        """``N``."""
+        return len(self.targets)
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the dtype and device that all is computed in; inputs may be tokens."""
+        return next(self.model.parameters())
 
     def first(self, count: int) -> Instance:
         """The same problem on its first samples only.
@@ -50,12 +61,26 @@ class Instance:
         Returns:
             An instance that shares the model.
         """
-        return replace(self, inputs=self.inputs[:count], targets=self.targets[:count])
+        return self.samples(slice(count))
+
+    def samples(self, chosen: slice) -> Instance:
+        """The same problem on some of its samples only.
+
+        Args:
+            chosen: Which.
+
+        Returns:
+            An instance that shares the model.
+        """
+        inputs = tree_map_only(Tensor, lambda x: x[chosen] if x.ndim else x, self.inputs)
+        return replace(self, inputs=inputs, targets=self.targets[chosen])
 
     def double(self) -> Instance:
         """A copy in double precision."""
         model = copy.deepcopy(self.model).double()
-        inputs, targets = (_in_precision(x, torch.float64) for x in (self.inputs, self.targets))
+        inputs, targets = tree_map_only(
+            Tensor, lambda x: _in_precision(x, torch.float64), (self.inputs, self.targets)
+        )
         return replace(self, model=model, inputs=inputs, targets=targets)
 
 

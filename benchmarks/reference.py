@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,7 +42,7 @@ def make_reference(instance: Instance, task: Task) -> tuple[Reference, dict[str,
     Raises:
         ArithmeticError: A check failed.
     """
-    carrying = instance.first(task.num_samples(len(instance.inputs)))
+    carrying = instance.first(task.num_samples(instance.num_samples))
     if task.computed is Computed.NEWTON_STEP:
         step, residual = reference_step(carrying)
         return Reference.single(sketch(step)), {"residual": residual, "projections": True}
@@ -138,10 +137,8 @@ def reference_derivatives(instance: Instance, k: int) -> tuple[Tensor, float]:
     _require(largest_residual(instance, pairs.values, vectors), "eigenpairs")
     parameters = list(instance.model.parameters())
     errors = []
-    for n in _spread(len(instance.inputs)):
-        one = replace(
-            instance, inputs=instance.inputs[n : n + 1], targets=instance.targets[n : n + 1]
-        )
+    for n in _spread(instance.num_samples):
+        one = instance.samples(slice(n, n + 1))
         loss = one.loss_func(one.model(one.inputs), one.targets)
         slopes = vectors @ torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
         operator = matrix_free_ggn(one)
@@ -169,7 +166,7 @@ def largest_residual(
         ``||G e - lambda e|| / lambda_max``, the largest of the first, middle and last pair.
     """
     operator = matrix_free_ggn(instance, names)
-    like = next(instance.model.parameters())
+    like = instance.like
     values = values.to(like)
     residuals = []
     for k in _spread(len(values)):
@@ -192,7 +189,7 @@ def residual_of_pairs(outcome: Outcome, instance: Instance, task: Task) -> float
     Returns:
         As `largest_residual`.
     """
-    carrying = instance.first(task.num_samples(len(instance.inputs))).double()
+    carrying = instance.first(task.num_samples(instance.num_samples)).double()
     values = outcome.values.split(outcome.blocks or len(outcome.values))
     groups = blocks(instance.model, task.grouping)
     pairs = zip(values, outcome.vectors or (), groups, strict=True)

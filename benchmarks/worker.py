@@ -249,8 +249,8 @@ class Worker:
         return self._problem.make(batch_size, self._device, dtype, self._seed, self._data_root)
 
 
-def _tensors_of(instance: Instance) -> list[torch.Tensor]:
-    """What is there before a method runs."""
+def _tensors_of(instance: Instance) -> list[Any]:
+    """What is there before a method runs: tensors, and nests of them."""
     model = instance.model
     return [*model.parameters(), *model.buffers(), instance.inputs, instance.targets]
 

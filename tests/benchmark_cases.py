@@ -54,3 +54,42 @@ def regression_problem(dtype=torch.float64):
     model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)).to(dtype)
     x, y = (torch.randn(4, size, generator=generator, dtype=dtype) for size in (3, 2))
     return Instance(model, nn.MSELoss(), x, y)
+
+
+NESTED = """
+import torch
+from torch import nn
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.second(self.first(x["left"] + x["right"][0]).tanh() * x["mask"])
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.last = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        words, scale = x
+        return self.last(self.words(words).mean(dim=1) * scale)
+
+def make(batch_size, device, dtype, seed, in_dict):
+    generator = torch.Generator().manual_seed(seed)
+    rand = lambda size: torch.rand(batch_size, size, generator=generator).to(device, dtype)
+    y = torch.randint(3, (batch_size,), generator=generator).to(device)
+    words = torch.randint(7, (batch_size, 5), generator=generator).to(device)
+    named = {"left": rand(3), "right": [rand(3)], "mask": rand(4) > 0.1}
+    model, X = (Named(), named) if in_dict else (Pair(), (words, rand(1)))
+    return model.to(device, dtype), nn.CrossEntropyLoss(), X, y
+
+def in_dict(*arguments):
+    return make(*arguments, True)
+
+def in_tuple(*arguments):
+    return make(*arguments, False)
+"""
+"""Functions of a user's file: a dictionary and a tuple as inputs."""

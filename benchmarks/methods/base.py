@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 
+from torch import Tensor
+
 from benchmarks.accuracy import Check, Outcome, Reference, check
 from benchmarks.problems import Instance
 from benchmarks.tasks import Computed, Grouping, Task
@@ -84,6 +86,23 @@ def refuse_others(
         raise NotApplicableError(
             f"{method.name} is measured for {choices} of the exact GGN of all samples{of}, not "
             f"for: {task.title}."
+        )
+
+
+def refuse_nested_inputs(method: Method, instance: Instance) -> None:
+    """Refuse inputs other than a tensor, which BackPACK's modules do not take.
+
+    Args:
+        method: Who refuses.
+        instance: The problem.
+
+    Raises:
+        NotApplicableError: They are something else.
+    """
+    if not isinstance(instance.inputs, Tensor):
+        raise NotApplicableError(
+            f"{method.name} runs inside BackPACK, whose modules take a single tensor, not a "
+            f"{type(instance.inputs).__name__}."
         )
 
 

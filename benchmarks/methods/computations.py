@@ -15,7 +15,12 @@ from torch import nn
 from benchmarks.accuracy import Check, Outcome, Reference, check_draws
 from benchmarks.conventions import above_cutoff, blocks, flat_vectors
 from benchmarks.methods.backpack_form import backpack_form
-from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
+from benchmarks.methods.base import (
+    Method,
+    NotApplicableError,
+    refuse_combinations,
+    refuse_nested_inputs,
+)
 from benchmarks.problems import Instance
 from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Subset, Task
 
@@ -47,6 +52,7 @@ class Computations(Method):
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Extend model and loss by BackPACK."""
         refuse_combinations(self, task)
+        refuse_nested_inputs(self, instance)
         if task.computed in (Computed.GRAM, Computed.DENSITY, Computed.PRECONDITIONED):
             raise NotApplicableError(f"The computations give no {task.title}.")
         package = self.package()
@@ -57,7 +63,7 @@ class Computations(Method):
         details = self.details(notes)
 
         def run() -> Outcome:
-            computation = _computation(package, task, len(instance.inputs))
+            computation = _computation(package, task, instance.num_samples)
             groups = _groups(model, task)
             loss = loss_func(model(instance.inputs), instance.targets)
             hook = computation.get_extension_hook(groups)

@@ -154,7 +154,7 @@ def _options(vivit: Any, instance: Instance, task: Task) -> dict[str, Any]:
     if task.approximation is Approximation.MONTE_CARLO:
         options["approximation"] = vivit.MonteCarlo(samples=1, seed=0)
     if task.subset is Subset.EIGHTH:
-        options["subset"] = range(task.num_samples(len(instance.inputs)))
+        options["subset"] = range(task.num_samples(instance.num_samples))
     if instance.memory is not None:
         options["memory"] = instance.memory
     return options

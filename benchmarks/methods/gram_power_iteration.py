@@ -33,7 +33,7 @@ class GramPowerIteration(Method):
 
         def run() -> Outcome:
             ggn = GGN(instance.model, instance.loss_func, (instance.inputs, instance.targets))
-            start = torch.Generator(device=instance.inputs.device).manual_seed(0)
+            start = torch.Generator(device=instance.like.device).manual_seed(0)
             gram = ggn.gram()
             values, vectors, iterations = power_iteration(gram, k, start, gram, Rule())
             directions = (ggn.factor_operator() @ (vectors.T / values.sqrt())).T

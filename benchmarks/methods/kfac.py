@@ -61,6 +61,7 @@ class Kfac(Method):
             parameters,
             [(instance.inputs, instance.targets)],
             check_deterministic=False,
+            batch_size_fn=lambda _: instance.num_samples,  # inputs may be no tensor
             fisher_type=FisherType.TYPE2,
             kfac_approx=self._kind,
         )

@@ -38,10 +38,10 @@ class MatrixMemory(Method):
             )
         one = instance.first(1)
         per_sample = GGN(one.model, one.loss_func, (one.inputs, one.targets)).num_columns
-        size, number = per_sample * len(instance.inputs), 1 + copies[task.computed]
+        size, number = per_sample * instance.num_samples, 1 + copies[task.computed]
 
         def run() -> Outcome:
-            like = instance.inputs
+            like = instance.like
             held = [torch.ones(size, size, dtype=like.dtype, device=like.device)]
             while len(held) < number:
                 held.append(held[0].clone())

@@ -40,7 +40,7 @@ class MatrixProduct(Method):
         size = plan.num_columns
         count, rest = divmod(max(round(plan.flops / (2 * size**2)), 1), INNER)
         inner = [INNER] * count + [rest] * (rest > 0)
-        factor = _factor(size, instance.inputs)
+        factor = _factor(size, instance.like)
         product = torch.empty(size, size, dtype=factor.dtype, device=factor.device)
 
         def run() -> Outcome:
@@ -56,7 +56,7 @@ class MatrixProduct(Method):
     ) -> Check:
         """The first row of the last product, relative to its norm in float64."""
         size = len(outcome.values)
-        factor = _factor(size, instance.inputs)[:, : outcome.details["last"]].double()
+        factor = _factor(size, instance.like)[:, : outcome.details["last"]].double()
         exact = factor @ factor[0]
         error = relative_error(outcome.values, exact)
         return Check(error, self.tolerance, "the same in float64")

@@ -11,7 +11,7 @@ from backpack.extensions import SqrtGGNExact
 from torch import Tensor, nn
 
 from benchmarks.accuracy import Outcome
-from benchmarks.methods.base import Method, refuse_others
+from benchmarks.methods.base import Method, refuse_nested_inputs, refuse_others
 from benchmarks.problems import Instance
 from benchmarks.tasks import Computed, Task
 
@@ -28,6 +28,7 @@ class NaiveGram(Method):
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Extend model and loss by BackPACK."""
         refuse_others(self, task, (Computed.EIGENVALUES, Computed.GRAM))
+        refuse_nested_inputs(self, instance)
         model, loss_func = extend(instance.model), extend(instance.loss_func)
 
         def run() -> Outcome:

@@ -73,10 +73,10 @@ class PowerIteration(Method):
 
         k = task.k or 0  # a number, since pairs are asked for
         data = (instance.inputs, instance.targets)
-        like = next(instance.model.parameters())  # inputs may be whole numbers
+        like = instance.like
 
         def run() -> Outcome:
-            start = torch.Generator(device=instance.inputs.device).manual_seed(0)
+            start = torch.Generator(device=like.device).manual_seed(0)
             found = [
                 power_iteration(
                     GGN(instance.model, instance.loss_func, data, params=names),

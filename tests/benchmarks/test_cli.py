@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmark_cases import NESTED
 
 from benchmarks import cli
 from benchmarks.comparison import Comparison
@@ -158,6 +159,21 @@ def test_a_problem_of_ones_own(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(OWN.replace("X, X[", "X[1:], X["))
     assert cli.main(run) == 2
     assert "was asked for 2 samples, but X has 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("function", ["in_dict", "in_tuple"])
+def test_inputs_may_be_nested(tmp_path, function):
+    """What runs inside BackPACK refuses them in words."""
+    (tmp_path / "mine.py").write_text(NESTED)
+    output = tmp_path / "records.jsonl"
+    run = ["run", *SMALL, "--problem", f"{tmp_path}/mine.py:{function}", "--batch-size", "16"]
+    chosen = ["--method", "gram", "--method", "naive_gram", "--repeats", "1"]
+    assert cli.main([*run, *chosen, "--output", str(output)]) == 0
+    records = RecordStore(output).read()
+    assert {r.status for r in records if r.method != "naive_gram"} == {Status.OK}
+    refused = [r for r in records if r.method == "naive_gram"]
+    assert {r.status for r in refused} == {Status.SKIPPED}
+    assert all("BackPACK, whose modules take a single tensor" in r.reason for r in refused)
 
 
 def test_a_dry_run_measures_nothing(tmp_path, capsys):

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from benchmark_cases import NESTED
 
 from benchmarks.own_problem import OwnProblem, ProblemError, find_problem
 from benchmarks.problems import PROBLEMS
+from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
+from benchmarks.worker import Worker
 
 GOOD = """
 import torch
@@ -51,13 +54,36 @@ def test_an_instance(write):
         ("def make(n): ...", "mine.py:make failed with TypeError.*Expected a function"),
         (GOOD.replace("X, y\n", "X\n"), r"returned \(Linear, CrossEntropyLoss, Tensor\)"),
         (GOOD.replace(", X, y\n", ", 1, y\n"), r"returned \(Linear, CrossEntropyLoss, int, Te"),
-        (GOOD.replace("(batch_size, 3", "(2, 3"), "asked for 5 samples, but X has 2 and y 5"),
+        (
+            GOOD.replace(", X, y\n", ", {'a': 1}, y\n"),
+            r"returned \(Linear, CrossEntropyLoss, dict",
+        ),
+        (GOOD.replace("(batch_size, 3", "(2, 3"), "asked for 5 samples, but X has 2: samples lie"),
+        (
+            GOOD.replace(", X, y\n", ", {'a': X, 'b': (X[1:],)}, y[0]\n"),
+            r"asked for 5 samples, but X\['b'\]\[0\] has 4, y has 0: .* as a buffer",
+        ),
+        (
+            GOOD.replace(", X, y\n", ", {'a': X, 'b': {1, 2}}, y\n"),
+            r"returned an X\['b'\] of type set. Expected a function .* dicts, lists and tuples",
+        ),
         (
             GOOD.replace("nn.Linear(3, 4).to(device, dtype)", "nn.Linear(3, 4)"),
             "asked for parameters of torch.float64, but some are of torch.float32",
         ),
     ],
-    ids=["name", "import", "signature", "three", "no tensor", "size", "dtype"],
+    ids=[
+        "name",
+        "import",
+        "signature",
+        "three",
+        "int",
+        "no tensor",
+        "size",
+        "nested",
+        "set",
+        "dtype",
+    ],
 )
 def test_errors_say_what_is_expected(write, text, message):
     with pytest.raises(ProblemError, match=message):
@@ -69,6 +95,66 @@ def test_both_precisions_are_compared(write):
     drawn = GOOD.replace("generator=generator).to(device, dtype)", "dtype=dtype)")
     with pytest.raises(ProblemError, match=r"gives another X in float64 .*draw .* in float32"):
         write(drawn).check("cpu", 0)
+
+
+def test_all_tensors_of_both_precisions_are_compared(write):
+    nest = GOOD.replace(", X, y\n", ", {'a': X, 'b': [X[:, 0], None, 1.5]}, y\n")
+    write(nest).check("cpu", 0)
+    with pytest.raises(ProblemError, match=r"gives another X\['b'\]\[0\] in float64"):
+        write(nest.replace("X[:, 0]", "torch.rand(batch_size, dtype=dtype)")).check("cpu", 0)
+    with pytest.raises(ProblemError, match=r"same tensors .* gives X\['c'\], .* of X\['a'\]"):
+        write(nest.replace("'a'", "'a' if dtype is torch.float32 else 'c'")).check("cpu", 0)
+
+
+def test_some_samples_of_nested_inputs(write):
+    problem = write(GOOD.replace(", X, y\n", ", {'a': X, 'b': (y, 'mean', y.sum())}, y\n"))
+    instance = problem.make(5, "cpu", torch.float32, 0)
+    assert instance.num_samples == 5
+    few = instance.first(2)
+    assert few.inputs["a"].shape == (2, 3)
+    assert few.inputs["b"][1:] == ("mean", instance.targets.sum())
+    assert torch.equal(few.inputs["b"][0], few.targets)
+    assert torch.equal(instance.samples(slice(3, 4)).inputs["a"], instance.inputs["a"][3:4])
+    double = instance.double()
+    assert [x.dtype for x in (double.inputs["a"], double.inputs["b"][0], double.like)] == [
+        torch.float64,
+        torch.int64,
+        torch.float64,
+    ]
+
+
+METHODS_AND_TASKS = [
+    ("gram", Task()),
+    ("gram", Task(subset=Subset.EIGHTH)),
+    ("gram", Task.leading(2, subset=Subset.EIGHTH)),
+    ("gram", Task(approximation=Approximation.MONTE_CARLO)),
+    ("gram", Task(grouping=Grouping.LAYER)),
+    ("gram", Task(Computed.NEWTON_STEP)),
+    ("gram", Task(Computed.DERIVATIVES, 2)),
+    ("lanczos", Task.leading(2)),
+    ("power_iteration", Task.leading(2)),
+    ("gram_power_iteration", Task.leading(2)),
+    ("gradient", Task()),
+    ("matrix_product", Task(Computed.GRAM)),
+    ("matrix_memory", Task()),
+    ("kfac_expand", Task(Computed.PRECONDITIONED)),
+]
+
+
+@pytest.mark.parametrize("function", ["in_dict", "in_tuple"])
+@pytest.mark.parametrize(
+    ("method", "task"), METHODS_AND_TASKS, ids=[f"{m} {t.title}" for m, t in METHODS_AND_TASKS]
+)
+def test_methods_take_nested_inputs(write, function, method, task):
+    spec = write(NESTED, function).spec
+    threads = torch.get_num_threads()
+    worker = Worker(spec, method, 16, task.parameters, "cpu", threads, 0, budget=2**26)
+    reference = {"samples": [], "details": {}}
+    if task.computed is not Computed.PRECONDITIONED:
+        reference = worker.reference()
+    worker.accuracy(reference["samples"], reference["details"])
+    assert worker.tensors()["samples"][0] > 0
+    assert worker.probe()["samples"][0] > 0
 
 
 def test_modules_are_loaded_as_others_are(write):
