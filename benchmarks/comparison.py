@@ -29,7 +29,7 @@ class Comparison:
         seed: For weights, data and random starts.
         limits: Of the search for the critical batch size; None if the batch size is given.
         source: ``path/to/file.py:function`` of a user's own problem; None for one of ours.
-        digest: Of the content of its file, when it was selected.
+        digest: Of the content of its file and of those it imports, when it was selected.
         data_root: Where data sets are, if they are to be used instead of synthetic data.
     """
 

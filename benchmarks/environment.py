@@ -1,8 +1,7 @@
-"""Where a measurement was made: commit, machine and versions."""
+"""Where a measurement was made: code, machine and versions."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shlex
@@ -14,7 +13,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.sources import fingerprint
+
 ROOT = Path(__file__).resolve().parent.parent
+
+CODE = ("vivit", "benchmarks", "constraints.txt")
+"""What a measurement depends on, beside machine, versions and its parameters."""
 
 PACKAGES = (
     "vivit",
@@ -34,18 +38,23 @@ def environment(command: str) -> dict[str, Any]:
         command: The command that makes the records.
 
     Returns:
-        Commit, machine, versions and command, as plain JSON types.
+        Code, machine and versions, on which measurements depend; and for people, commit, whether
+        the code differs from it, and command. All are plain JSON types.
     """
-    commit = git("rev-parse", "HEAD")
-    changes = _changes() if commit else None
     return {
-        "commit": commit,
-        "dirty": bool(changes),
-        "changes": changes,
+        "code": code(),
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--", *CODE)),
         "machine": machine(),
         "versions": {"python": platform.python_version(), **_versions()},
         "command": command,
     }
+
+
+def code() -> str:
+    """A hash of library, harness and pins: of nothing else in this folder, and of no commit."""
+    files = [file for part in CODE for file in _files(ROOT / part)]
+    return fingerprint(files, ROOT)
 
 
 def machine() -> dict[str, Any]:
@@ -82,16 +91,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _changes() -> str | None:
-    """A hash of what differs from the commit, results aside; None if nothing does."""
-    code = ("--", ".", ":(exclude,top)bench_results")
-    status = git("status", "--porcelain", *code)
-    if not status:
-        return None
-    untracked = (git("ls-files", "--others", "--exclude-standard", *code) or "").splitlines()
-    contents = [hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in untracked]
-    text = f"{status}\n{git('diff', 'HEAD', *code)}\n{contents}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _files(place: Path) -> list[Path]:
+    files = [place] if place.is_file() else place.rglob("*.py")
+    return [file for file in files if file.is_file()]  # an editor's lock is a broken link
 
 
 def git(*arguments: str) -> str | None:

@@ -12,7 +12,14 @@ from typing import Any
 
 from benchmarks.comparison import Comparison
 from benchmarks.methods import METHODS
-from benchmarks.records import Quantity, Record, RecordStore, Status, cell_key
+from benchmarks.records import (
+    Quantity,
+    Record,
+    RecordStore,
+    Status,
+    cell_key,
+    identity,
+)
 
 FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
 """Outcomes that a second run does not try again; an error may have been mended."""
@@ -73,11 +80,11 @@ class Journal:
         conditions: Conditions,
         finished: Callable[[int], None],
     ) -> None:
-        """Read what an earlier run on the same commit and machine has left.
+        """Read what an earlier run of the same code on this machine has left.
 
         Args:
             store: The file.
-            environment: Commit, machine and versions.
+            environment: Code, machine and versions.
             conditions: Under which this run measures.
             finished: Told how many cells were finished.
         """
@@ -176,10 +183,10 @@ class Journal:
         return record.status in FINAL
 
     def _is_from_here(self, record: Record) -> bool:
-        return all(
-            record.environment.get(what) == self._environment.get(what)
-            for what in ("commit", "changes", "machine", "versions")
-        )
+        then, here = record.environment, self._environment
+        if "code" not in then:
+            here = {name: value for name, value in here.items() if name != "code"}
+        return identity(then) == identity(here)
 
 
 def answer_of(record: Record) -> Answer:

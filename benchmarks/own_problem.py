@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from benchmarks.measure import is_out_of_memory
 from benchmarks.problems import PROBLEMS, Instance, Problem
+from benchmarks.sources import fingerprint, with_local_modules
 
 SEPARATOR = ".py:"
 CONTRACT = (
@@ -78,8 +78,8 @@ class OwnProblem:
 
     @property
     def digest(self) -> str:
-        """Of the file's content: another one is another problem."""
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
+        """Of the file and the modules of its folder that it imports; with another, it is new."""
+        return fingerprint(with_local_modules(self.file), self.file.parent)
 
     def kind_of_data(self, root: Path | None) -> str:
         """The user knows.
@@ -168,6 +168,8 @@ class OwnProblem:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # where dataclasses look
+        if str(self.file.parent) not in sys.path:  # behind all else, so that it replaces nothing
+            sys.path.append(str(self.file.parent))
         try:
             spec.loader.exec_module(module)
         except Exception as error:

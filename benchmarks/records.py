@@ -1,7 +1,7 @@
 """Records of measurements: one JSON object per line, appended as they are made.
 
 A record is self-contained: what was measured with which parameters, the raw samples, the outcome,
-and on which commit, machine and versions. Reports read records and nothing else.
+and by which code, on which machine and with which versions. Reports read records and nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -79,7 +79,7 @@ class Record:
         unit: Unit of the samples.
         reason: Why the status is not ok.
         details: Facts about the result: number of parameters D, of columns, iterations, ....
-        environment: Commit, machine and versions.
+        environment: Code, machine and versions; see `identity`.
         time: When the measurement ended, ISO 8601 with time zone.
         schema: Version of these fields.
     """
@@ -131,6 +131,20 @@ class Record:
             raise ValueError(f"expected schema {SCHEMA}, got {values['schema']}")
         quantity, status = Quantity(values.pop("quantity")), Status(values.pop("status"))
         return cls(quantity=quantity, status=status, **values)
+
+
+def identity(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an environment decides whether measurements would be the same again.
+
+    Args:
+        environment: Of a record.
+
+    Returns:
+        Machine, versions and the hash of the code; of older records, which have none, commit and
+        changes instead. What is not recorded is None.
+    """
+    code = ("code",) if "code" in environment else ("commit", "dirty", "changes")
+    return {name: environment.get(name) for name in (*code, "machine", "versions")}
 
 
 def cell_key(

@@ -51,7 +51,7 @@ class Runner:
 
     Attributes:
         store: Where records go, and where those of an earlier run are found.
-        environment: Commit, machine and versions.
+        environment: Code, machine and versions.
         timeout: Seconds that a single step may take.
         patience: Seconds after which a method is not timed again, once it has three samples.
         memory_limit: Bytes that a worker may allocate; None for no limit.
@@ -74,7 +74,7 @@ class Runner:
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def __post_init__(self) -> None:
-        """Find what an earlier run on this commit and machine has left."""
+        """Find what an earlier run of this code on this machine has left."""
         conditions = Conditions(self.timeout, self.memory_limit, self.workers, self.peer_python)
         finished = partial(self.progress, "")
         self._journal = Journal(self.store, self.environment, conditions, finished)

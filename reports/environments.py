@@ -1,4 +1,4 @@
-"""Where measurements come from: commit, machine and versions.
+"""Where measurements come from: code, machine and versions.
 
 Numbers of different environments must not be divided by each other, so an environment is part of
 the identity of a measurement. The command is not: two commands on one machine are comparable.
@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from benchmarks.records import Record
+from benchmarks.records import Record, identity
 
 SHORT_COMMIT = 10
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One distinct commit, machine and set of versions.
+    """One distinct state of the code, machine and set of versions.
 
     Attributes:
         label: Its name in the report.
-        commit: The commit, abbreviated; empty if not recorded.
-        dirty: Whether the working tree had changes.
+        commit: The commit, abbreviated; all, if several have the same code; empty if none is
+            recorded.
+        dirty: Whether the code had changes.
         machine: Description of the machine, as recorded.
         versions: Versions of the software, as recorded.
         commands: The commands that made the records.
@@ -51,10 +52,9 @@ def fingerprint(record: Record) -> str:
         record: The record.
 
     Returns:
-        The environment without its command, as canonical JSON.
+        What identifies the environment, as canonical JSON.
     """
-    identity = {name: value for name, value in record.environment.items() if name != "command"}
-    return json.dumps(identity, sort_keys=True)
+    return json.dumps(identity(record.environment), sort_keys=True)
 
 
 def parse_time(text: str) -> datetime | None:
@@ -99,11 +99,12 @@ def _first_time(records: Iterable[Record]) -> float:
 def _describe(label: str, records: list[Record]) -> Environment:
     facts = records[0].environment
     times = sorted(time for record in records if (time := parse_time(record.time)))
+    commits = {str(record.environment.get("commit") or "") for record in records}
     commands = {str(record.environment.get("command") or "") for record in records}
     return Environment(
         label=label,
-        commit=str(facts.get("commit") or "")[:SHORT_COMMIT],
-        dirty=bool(facts.get("dirty")),
+        commit=", ".join(sorted(commit[:SHORT_COMMIT] for commit in commits - {""})),
+        dirty=any(record.environment.get("dirty") for record in records),
         machine=_mapping(facts.get("machine")),
         versions=_mapping(facts.get("versions")),
         commands=tuple(sorted(commands - {""})),

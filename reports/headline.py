@@ -20,7 +20,7 @@ CAPTION = (
     "“2.00x faster” means that the other method takes twice as long as vivit (medians of the "
     "repeats), “2.00x less” that vivit needs half of its memory (medians of the peaks), “30.0 "
     "gradients” that vivit takes as long as thirty mini-batch gradients. Each ratio compares "
-    "equal problems, parameters, machines, commits and versions."
+    "equal problems, parameters, machines, code and versions."
 )
 
 

@@ -270,6 +270,27 @@ def test_records_of_another_place_do_not_count(make, change):
     assert len(other.made) == 7
 
 
+@pytest.mark.parametrize(
+    ("earlier", "now", "count"),
+    [
+        ({"code": "1"}, {"code": "1", "commit": "def", "dirty": True}, 0),
+        ({"code": "1"}, {"code": "2"}, 7),
+        ({"code": "1"}, {"code": "1", "machine": {"cpu": "y"}}, 7),
+        ({"code": "1"}, {"code": "1", "versions": {"t": "2"}}, 7),
+        ({"dirty": False, "changes": None}, {"code": "1", "dirty": False}, 0),
+        ({"dirty": False, "changes": None}, {"code": "1", "dirty": True}, 7),
+        ({"dirty": True, "changes": "edited"}, {"code": "1", "dirty": True}, 7),
+        ({"dirty": False, "changes": None}, {"code": "1", "dirty": False, "commit": "def"}, 7),
+    ],
+)
+def test_the_same_code_is_the_same_place(make, earlier, now, count):
+    """Whatever the commit; records that know no code are compared by the commit."""
+    make(place={**PLACE, **earlier})[0].run([COMPARISON])
+    other, _, _ = make(place={**PLACE, **now})
+    other.run([COMPARISON])
+    assert len(other.made) == count
+
+
 def test_errors_are_tried_again_other_failures_are_not(make):
     script = {
         ("gram", "accuracy"): {"status": "error", "reason": "bug"},

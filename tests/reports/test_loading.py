@@ -43,6 +43,18 @@ def test_environments_and_parameters_stay_apart(make, tabulate, change):
     assert len(tabulate(make(), make(**change))) == 2
 
 
+def test_commits_of_the_same_code_are_one_environment(make, tabulate):
+    first, second, third = records = [make(commit=name) for name in ("def", "abc", "ghi")]
+    for record, code in ((first, "1"), (second, "1"), (third, "2")):
+        record.environment.update(code=code, dirty=record is second)
+    assert len(tabulate(*records)) == 2
+    found = [*environments.distinct(records).values()]
+    assert [(e.commit, e.dirty, e.records) for e in found] == [
+        ("abc, def", True, 2),
+        ("ghi", False, 1),
+    ]
+
+
 def test_value_is_the_median(make, tabulate):
     frame = tabulate(make(samples=[1.0, 2.0, 9.0]), make("gram", "memory", [1.0, 5.0, 4.0]))
     assert dict(zip(frame["quantity"], frame["value"], strict=True)) == {"time": 2, "memory": 4}
