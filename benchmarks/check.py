@@ -46,11 +46,13 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
         "--problem",
         action="append",
         choices=PROBLEM.values,
+        metavar="NAME",
         help="only this problem of the grid; may be repeated",
     )
     check.add_argument(
         "--threshold",
-        type=float,
+        type=types.threshold,
+        metavar="RATIO",
         default=rules.threshold,
         help="ratio of the times of head and base from which on it is a regression, if the whole "
         f"interval of confidence lies above; default: {rules.threshold:g}",
@@ -59,15 +61,17 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
         "--processes",
         type=types.positive,
         default=rules.processes,
+        metavar="N",
         help=f"pairs of processes, one after the other; default: {rules.processes}",
     )
     check.add_argument(
         "--samples",
         type=types.positive,
         default=rules.samples,
+        metavar="N",
         help=f"pairs of samples of each pair of processes; default: {rules.samples}",
     )
-    check.add_argument("--output", type=Path, help="file for the figures, as JSON")
+    check.add_argument("--output", type=Path, metavar="FILE", help="file for the figures, as JSON")
     check.set_defaults(run=run)
 
 

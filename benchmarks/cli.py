@@ -13,13 +13,14 @@ import torch
 
 from benchmarks import arguments as types
 from benchmarks import check
-from benchmarks.cluster import Cluster, JobsError, collect, shard_files, submit
+from benchmarks.cluster import Cluster, JobsError, SettingError, collect, shard_files, submit
 from benchmarks.comparison import Comparison, Selection
 from benchmarks.critical import BudgetMode
 from benchmarks.datasets import DataError
 from benchmarks.environment import command_line, environment, machine
 from benchmarks.estimate import Estimate
 from benchmarks.methods import METHODS
+from benchmarks.names import Parser
 from benchmarks.own_problem import OwnProblem, ProblemError, find_problem
 from benchmarks.problems import PROBLEMS
 from benchmarks.process import PEER_PYTHON, ROOT
@@ -39,7 +40,15 @@ PUBLISHED = ROOT / "bench_results" / "published"
 MEMORY_FRACTION = 0.6
 """Share of the machine's memory beyond which a worker's allocations fail."""
 
-WRONG = (RecordError, ProblemError, DataError, CommitError, RulesError, ImportError)
+WRONG = (
+    RecordError,
+    ProblemError,
+    DataError,
+    CommitError,
+    RulesError,
+    SettingError,
+    ImportError,
+)
 """What users can mend."""
 
 KINDS: dict[str, Mapping[str, Any]] = {
@@ -78,18 +87,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser = Parser("python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("list", help="show what can be measured")
     show.add_argument("kind", nargs="?", choices=KINDS, help="by default all")
     show.set_defaults(run=_list)
-    run = commands.add_parser("run", help="measure; goes on where an earlier run stopped")
+    run = commands.add_parser(
+        "run",
+        usage="%(prog)s [options]",
+        description="Measure. Names are shown by: python -m benchmarks list",
+        help="measure; goes on where an earlier run stopped",
+    )
     _add_selection(run)
     run.add_argument(
         "--shard",
         type=types.shard,
         default=(1, 1),
-        help="only a part of the grid, such as 2/8, to spread it over machines; see merge",
+        metavar="I/N",
+        help="only a part of the grid, such as 2/8; see merge",
     )
     run.add_argument("--dry-run", action="store_true", help="show the cells and what they take")
     run.set_defaults(run=_run)
@@ -125,60 +140,78 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_selection(run: argparse.ArgumentParser) -> None:
     """What to measure, and how."""
-    run.add_argument("--profile", choices=PROFILES, default="quick", help="default: quick")
+    run.add_argument(
+        "--profile", choices=PROFILES, default="quick", metavar="NAME", help="default: quick"
+    )
     for what, choices in (("suite", SUITES), ("method", METHODS)):
         run.add_argument(
             f"--{what}",
             action="append",
             choices=choices,
+            metavar="NAME",
             help=f"only this {what} of the profile; may be repeated",
         )
     run.add_argument(
         "--problem",
         action="append",
         type=types.problem,
-        help="only this problem of the profile; may be repeated. path/to/file.py:function is a "
-        "problem of your own, which takes the place of those of the profile",
+        metavar="NAME",
+        help="only this problem; may be repeated; or one of your own: "
+        "path/to/file.py:function, in place of the profile's",
     )
-    run.add_argument("--batch-size", type=types.positive, help="default: those of the profile")
-    run.add_argument("--device", type=types.device, default="cpu", help="cpu (default) or cuda")
     run.add_argument(
-        "--threads", type=types.positive, help="of torch; default: the profile's, or all cores"
+        "--batch-size", type=types.positive, metavar="N", help="default: those of the profile"
     )
-    run.add_argument("--repeats", type=types.positive, help="timed runs; default: the profile's")
+    run.add_argument(
+        "--device", type=types.device, default="cpu", metavar="NAME", help="cpu (default) or cuda"
+    )
+    run.add_argument(
+        "--threads",
+        type=types.positive,
+        metavar="N",
+        help="of torch; default: the profile's, or all cores",
+    )
+    run.add_argument(
+        "--repeats", type=types.positive, metavar="N", help="timed runs; default: the profile's"
+    )
     run.add_argument(
         "--budget",
         type=types.size_in_bytes,
-        help="of searches for critical batch sizes, such as 4GiB; default: the profile's",
+        metavar="SIZE",
+        help="of searches for critical batch sizes, such as 4GiB",
     )
     run.add_argument(
         "--budget-mode",
-        type=BudgetMode,
+        type=types.choice(BudgetMode),
         metavar="MODE",
-        help="process: the system enforces the budget (default); simulated: a count of the bytes "
-        "that tensors hold, the same on any machine",
+        help="process: enforced by the system (default); simulated: by a count of the bytes of "
+        "tensors",
     )
     run.add_argument(
         "--data-root",
         type=Path,
-        help="folder of CIFAR and Fashion-MNIST, as torchvision has them; default: synthetic data",
+        metavar="DIR",
+        help="with torchvision's CIFAR or Fashion-MNIST, to be used",
     )
     run.add_argument(
         "--workers",
         type=types.positive,
         default=1,
-        help="processes side by side for memory and searches, never for times; default: 1",
+        metavar="N",
+        help="side by side for memory and searches; default: 1",
     )
     run.add_argument(
         "--peer-python",
         type=Path,
         default=PEER_PYTHON,
-        help="interpreter with the original package; default: that of tox's environment peer",
+        metavar="FILE",
+        help="with the original package; default: tox's peer",
     )
     run.add_argument(
         "--output",
         type=Path,
-        help=f"file of records to append to; default: {DEFAULT_FOLDER}/PROFILE.jsonl",
+        metavar="FILE",
+        help=f"of records; default: {DEFAULT_FOLDER}/PROFILE.jsonl",
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.names import unknown
 from benchmarks.process import ROOT
 from benchmarks.records import merge
 
@@ -21,6 +22,10 @@ INSTALL = (
     "Submitting needs the extra cluster: python -m pip install -c constraints.txt "
     '-e ".[bench,cluster]"'
 )
+
+
+class SettingError(ValueError):
+    """A setting that submitit does not take."""
 
 
 class JobsError(RuntimeError):
@@ -65,6 +70,7 @@ def submit(arguments: Sequence[str], shards: int, output: Path, cluster: Cluster
 
     Raises:
         ImportError: submitit is not installed.
+        SettingError: It does not know a setting.
     """
     try:
         import submitit
@@ -73,7 +79,15 @@ def submit(arguments: Sequence[str], shards: int, output: Path, cluster: Cluster
     folder = output.parent / f"{output.stem}_jobs"
     folder.mkdir(parents=True, exist_ok=True)
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster.kind)
-    executor.update_parameters(**cluster.parameters)
+    try:
+        executor.update_parameters(**cluster.parameters)
+    except (NameError, AssertionError) as error:
+        shared = submitit.AutoExecutor._typed_parameters()
+        of_slurm = (f"slurm_{name}" for name in submitit.SlurmExecutor._valid_parameters())
+        known = [*shared, *of_slurm]
+        wrong = [name for name in cluster.settings if name not in known]
+        said = [unknown("setting", name, known) for name in wrong] or [str(error)]
+        raise SettingError(" ".join(said)) from error
     commands = [
         [*arguments, "--shard", f"{i}/{shards}", "--output", str(file)]
         for i, file in enumerate(shard_files(output, shards), start=1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 
+from benchmarks.names import Choice
 from benchmarks.records import Status
 
 FIRST, GROWTH = 16, 4
@@ -32,7 +32,7 @@ Probe = Callable[[int, int], Answer]
 and ``samples`` with its peak memory in bytes, or a ``reason``."""
 
 
-class BudgetMode(str, Enum):
+class BudgetMode(Choice):
     """What keeps a process within its budget."""
 
     PROCESS = "process"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from benchmarks.names import did_you_mean
 from benchmarks.registry import Registry
 from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
 
@@ -154,7 +155,10 @@ class Grid:
         """
         selection = os.environ.get(SELECTION, "some")
         if selection not in ("some", "all"):
-            raise ValueError(f"Expected {SELECTION} to be 'some' or 'all', got {selection!r}.")
+            guess = did_you_mean(selection, ("some", "all"))
+            raise ValueError(
+                f"Expected {SELECTION} to be 'some' or 'all', got {selection!r}{guess}"
+            )
         return self.possible if selection == "all" else self.some
 
     def methods(self, point: Point) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from benchmarks.measure import is_out_of_memory
+from benchmarks.names import did_you_mean
 from benchmarks.problems import PROBLEMS, Instance, Problem
 from benchmarks.sources import fingerprint, with_local_modules
 
@@ -179,8 +180,9 @@ class OwnProblem:
         function = getattr(module, self.function, None)
         if not callable(function):
             there = sorted(n for n, x in vars(module).items() if callable(x) and n[0] != "_")
+            guess = did_you_mean(self.function, there) or "."
             raise ProblemError(
-                f"{self.file.name} has no function {self.function!r}, only: "
+                f"{self.file.name} has no function {self.function!r}{guess} There is: "
                 f"{', '.join(there) or 'none'}. Expected {CONTRACT}."
             )
         return function

@@ -12,15 +12,16 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from enum import Enum
 from pathlib import Path
 from typing import Any
+
+from benchmarks.names import Choice
 
 SCHEMA = 1
 """Version of the fields below."""
 
 
-class Status(str, Enum):
+class Status(Choice):
     """Outcome of a measurement."""
 
     OK = "ok"
@@ -30,7 +31,7 @@ class Status(str, Enum):
     ERROR = "error"
 
 
-class Quantity(str, Enum):
+class Quantity(Choice):
     """What was measured; the unit follows from it."""
 
     TIME = "time"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
+from benchmarks.names import unknown
+
 
 class Named(Protocol):
     """Anything with a name."""
@@ -39,10 +41,9 @@ class Registry(Mapping[str, T], Generic[T]):
             self._entries[entry.name] = entry
 
     def __getitem__(self, name: str) -> T:
-        """The entry of that name; a KeyError lists the choices."""
+        """The entry of that name; a KeyError says what may be meant."""
         if name not in self._entries:
-            choices = ", ".join(self._entries)
-            raise KeyError(f"Unknown {self._kind} {name!r}. Choose from: {choices}.")
+            raise KeyError(unknown(self._kind, name, self._entries))
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:

@@ -23,6 +23,7 @@ from benchmarks.environment import git
 from benchmarks.grid import GRIDS, PROBLEM, Point
 from benchmarks.in_process import THREADS
 from benchmarks.journal import Answer
+from benchmarks.names import did_you_mean
 from benchmarks.process import ROOT, WorkerProcess
 from benchmarks.records import Status
 from benchmarks.tasks import Approximation
@@ -125,8 +126,10 @@ def commit_of(version: str) -> str:
     """
     found = git("rev-parse", "--verify", "--quiet", f"{version}^{{commit}}")
     if not found:
+        names = (git("for-each-ref", "--format=%(refname:short)") or "").split()
         raise CommitError(
             f"expected a commit, or a folder that contains {PACKAGE}/, got {version!r}"
+            f"{did_you_mean(version, names)}"
         )
     return found
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
+
+from benchmarks.names import Choice
 
 NEWTON_DAMPING = 1.0
 NEWTON_CUTOFF = 1e-4
@@ -15,7 +16,7 @@ documentation and in the published experiment on critical batch sizes."""
 SUBSET_DIVISOR = 8
 
 
-class Computed(str, Enum):
+class Computed(Choice):
     """The result."""
 
     EIGENVALUES = "eigenvalues"
@@ -33,7 +34,7 @@ class Computed(str, Enum):
         return self in (Computed.PAIRS, Computed.DERIVATIVES)
 
 
-class Approximation(str, Enum):
+class Approximation(Choice):
     """Of the loss Hessian."""
 
     EXACT = "exact"
@@ -41,7 +42,7 @@ class Approximation(str, Enum):
     """One sampled column per sample."""
 
 
-class Subset(str, Enum):
+class Subset(Choice):
     """The samples that carry curvature."""
 
     WHOLE = "whole"
@@ -49,7 +50,7 @@ class Subset(str, Enum):
     """The first ``N // 8``, at least one."""
 
 
-class Grouping(str, Enum):
+class Grouping(Choice):
     """The blocks of the GGN."""
 
     NETWORK = "network"

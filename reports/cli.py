@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmarks.names import Parser
 from benchmarks.records import RecordError
 from reports import (
     asv,
@@ -95,7 +96,7 @@ def _write_tables(tables: Iterable[Table], output: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m reports",
         description="Turn records of measurements into an HTML page, CSV tables and figures.",
     )

@@ -69,13 +69,29 @@ def test_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--problem", "mnist"], "invalid choice: 'mnist'"),
-        (["--device", "tpu"], "expected cpu or cuda, got 'tpu'"),
+        (["--problem", "mnist"], "Unknown problem 'mnist': did you mean fmnist_2c2d"),
+        (["--problem", "mine.py"], "Or give path/to/file.py:function."),
+        (["--profile", "Smoke"], "Unknown profile 'Smoke': did you mean smoke?"),
+        (["--suite", "eigenvalue"], "Unknown suite 'eigenvalue': did you mean eigenvalues?"),
+        (["--method", "grma"], "Unknown method 'grma': did you mean gram"),
+        (["--method", "x"], "Unknown method 'x'. Choose from: gram, drop_in"),
+        (["--method", "x"], "power_iteration_1.0e-05 to power_iteration_1.0e-01."),
+        (["--budgte", "1GiB"], "unrecognized arguments: --budgte 1GiB: did you mean --budget"),
+        (["--device", "tpu"], "got 'tpu': did you mean cpu?"),
+        (["--device", "cdua"], "got 'cdua': did you mean cuda?"),
+        (["--device", "cpu:x"], "expected cpu or cuda, or one of several such as cuda:1, got"),
+        (["--device", "cuda:99"], "CUDA devices on this machine, got 'cuda:99'"),
         (["--repeats", "0"], "expected a positive whole number, got '0'"),
         (["--threads", "two"], "expected a positive whole number, got 'two'"),
-        (["--budget", "4GB"], "expected a size such as 4GiB or 512MiB, got '4GB'"),
-        (["--budget", "0MiB"], "expected a size such as 4GiB or 512MiB, got '0MiB'"),
-        (["--budget-mode", "guessed"], "invalid BudgetMode value: 'guessed'"),
+        (["--threads", "-2"], "expected a positive whole number, got '-2'"),
+        (["--workers", "-.5"], "expected a positive whole number, got '-.5'"),
+        (["--batch-size", "\u00b2"], "expected a positive whole number, got '\u00b2'"),
+        (["--shard", "-1/2"], "expected i/n with i from 1 to n, such as 2/8, got '-1/2'"),
+        (["--budget", "-1GiB"], "expected a positive size such as 4GiB or 512MiB, got '-1GiB'"),
+        (["--budget", "9" * 400 + "XiB"], "expected a positive size such as 4GiB"),
+        (["--budget", "4GB"], "expected a positive size such as 4GiB or 512MiB, got '4GB'"),
+        (["--budget", "0MiB"], "expected a positive size such as 4GiB or 512MiB, got '0MiB'"),
+        (["--budget-mode", "simulate"], "Unknown budget mode 'simulate': did you mean simulated?"),
         (["--shard", "3/2"], "expected i/n with i from 1 to n, such as 2/8, got '3/2'"),
         (["--shard", "0/2"], "expected i/n with i from 1 to n, such as 2/8, got '0/2'"),
         (["--shard", "half"], "expected i/n with i from 1 to n, such as 2/8, got 'half'"),
@@ -86,6 +102,36 @@ def test_wrong_arguments(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["run", *arguments])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], "Unknown command 'rnu': did you mean run?"),
+        (["list", "method"], "Unknown kind 'method': did you mean methods?"),
+        (["submit", "--on", "slrum", "--shards", "1"], "Unknown on 'slrum': did you mean slurm?"),
+        (["submit", "--minutes", "-3", "--shards", "1"], "a positive whole number, got '-3'"),
+        (["check", "HEAD", "--problem", "digits"], "'digits': did you mean digits_"),
+        (["check", "HEAD", "--threshold", "-1.5"], "a ratio above 1 such as 1.1, got '-1.5'"),
+        (["check", "HEAD", "--threshold", "-inf"], "a ratio above 1 such as 1.1, got '-inf'"),
+        (["check", "HEAD", "--threshold", "nan"], "a ratio above 1 such as 1.1, got 'nan'"),
+        (["merge", "a", "b", "--ouptut"], "unrecognized arguments: --ouptut"),
+    ],
+)
+def test_wrong_arguments_of_other_commands(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "list", "run", "submit", "merge", "check"])
+def test_help_fits_a_screen(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*filter(None, [command]), "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize(

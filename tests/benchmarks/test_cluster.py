@@ -54,6 +54,20 @@ def test_wrong_arguments_end_before_any_job(tmp_path, capsys):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("timeout_mins=3", "Unknown setting 'timeout_mins': did you mean timeout_min"),
+        ("slurm_partitio=gpu", "Unknown setting 'slurm_partitio': did you mean slurm_partition"),
+        ("cpus_per_task=many", '"cpus_per_task" expected type'),
+    ],
+)
+def test_wrong_settings_are_told(tmp_path, capsys, setting, message):
+    command = ["submit", "--shards", "2", "--on", "local", "--output", str(tmp_path / "x.jsonl")]
+    assert cli.main([*command, "--set", setting, "--", *RUN]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_without_submitit(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "submitit", None)
     command = ["submit", "--shards", "2", "--output", str(tmp_path / "x.jsonl")]

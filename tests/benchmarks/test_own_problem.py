@@ -49,7 +49,8 @@ def test_an_instance(write):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD.replace("def make", "def other"), "has no function 'make', only: other"),
+        (GOOD.replace("def make", "def other"), "has no function 'make'. There is: other"),
+        (GOOD.replace("def make", "def maker"), r"'make': did you mean maker\? There is: maker"),
         ("import nonsense", "mine.py cannot be imported: ModuleNotFoundError"),
         ("def make(n): ...", "mine.py:make failed with TypeError.*Expected a function"),
         (GOOD.replace("X, y\n", "X\n"), r"returned \(Linear, CrossEntropyLoss, Tensor\)"),
@@ -74,6 +75,7 @@ def test_an_instance(write):
     ],
     ids=[
         "name",
+        "near name",
         "import",
         "signature",
         "three",

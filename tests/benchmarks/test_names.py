@@ -1,0 +1,73 @@
+"""What is said of names that nobody knows."""
+
+import pytest
+
+from benchmarks.critical import BudgetMode
+from benchmarks.grid import GRIDS, SELECTION
+from benchmarks.methods import METHODS
+from benchmarks.names import did_you_mean, unknown
+from benchmarks.problems import PROBLEMS
+from benchmarks.profiles import PROFILES
+from benchmarks.records import Quantity, Status
+from benchmarks.regressions import CommitError, commit_of
+from benchmarks.suites import SUITES
+from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("smok", ": did you mean smoke?"),
+        ("SMOKE", ": did you mean smoke?"),
+        ("wrn", ": did you mean cifar10_wrn16_4?"),
+        ("sm", ""),
+        ("nothing", ""),
+        ("", ""),
+    ],
+)
+def test_near_matches(name, expected):
+    assert did_you_mean(name, ["smoke", "quick", "cifar10_wrn16_4"]) == expected
+
+
+def test_few_names_are_told_and_many_alike_are_not():
+    few, many = ([f"tol_{i}e-05" for i in range(n)] for n in (7, 8))
+    assert unknown("x", "y", few).endswith(f"Choose from: {', '.join(few)}.")
+    assert unknown("x", "y", ["a", *many, "b"]).endswith("from: a, tol_0e-05 to tol_7e-05, b.")
+
+
+@pytest.mark.parametrize("registry", [METHODS, PROBLEMS, PROFILES, SUITES, GRIDS])
+def test_registries(registry):
+    name = next(iter(registry))
+    with pytest.raises(KeyError, match=f"Unknown [a-z]+ '{name}x': did you mean {name}"):
+        registry[f"{name}x"]
+
+
+@pytest.mark.parametrize(
+    "kind", [Approximation, BudgetMode, Computed, Grouping, Quantity, Status, Subset]
+)
+def test_values(kind):
+    first = next(iter(kind))
+    value = first.value
+    with pytest.raises(ValueError, match=f"Unknown [a-z ]+ '{value}x': did you mean {value}"):
+        kind(f"{value}x")
+    assert kind(value) is first
+
+
+def test_tasks():
+    with pytest.raises(ValueError, match="Unknown subset 'eigth': did you mean eighth"):
+        Task.from_parameters({"subset": "eigth"})
+    with pytest.raises(ValueError, match="Unknown grouping 'layers': did you mean layer"):
+        Task.from_parameters({"grouping": "layers"})
+
+
+def test_points_of_a_grid(monkeypatch):
+    monkeypatch.setenv(SELECTION, "som")
+    with pytest.raises(ValueError, match="'some' or 'all', got 'som': did you mean some"):
+        _ = GRIDS["leading"].selected
+
+
+def test_branches(monkeypatch):
+    answers = {"for-each-ref": "main\nother"}
+    monkeypatch.setattr("benchmarks.regressions.git", lambda *words: answers.get(words[0]))
+    with pytest.raises(CommitError, match="got 'mian': did you mean main"):
+        commit_of("mian")
