@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -33,9 +35,29 @@ def write(path: Path, content: bytes) -> None:
         raise
 
 
+FORMULA = re.compile(r"[=+\-@\t\n]")
+"""How text begins that a spreadsheet may take for a formula."""
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?", re.IGNORECASE)
+"""What is a number all the same."""
+
+
 def csv(frame: pd.DataFrame) -> bytes:
-    """A frame as CSV, without its index."""
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    """A frame as CSV, without its index; text that looks like a formula begins with a quote."""
+    inert = frame.set_axis([_inert(name) for name in frame.columns], axis=1)
+    for position, kind in enumerate(frame.dtypes):
+        if kind.kind == "O":  # text among others
+            cells = [_inert(cell) for cell in frame.iloc[:, position]]
+            inert.isetitem(position, pd.Series(cells, frame.index, object))
+    return inert.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _inert(cell: Any) -> Any:
+    """A cell that a spreadsheet shows as it is."""
+    if not isinstance(cell, str) or NUMBER.fullmatch(cell):
+        return cell
+    text = cell.replace("\r\n", "\n").replace("\r", "\n")  # a bare \r is not quoted: a new row
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def png(figure: Figure) -> bytes:
