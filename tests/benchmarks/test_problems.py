@@ -100,7 +100,10 @@ def test_registry():
     entry = PROBLEMS["digits_mlp"]
     with pytest.raises(ValueError, match="two problems called 'digits_mlp'"):
         Registry("problem", [entry, entry])
-    with pytest.raises(KeyError, match=r"Unknown problem 'mnist'\. Choose from: digits_mlp, "):
+    with pytest.raises(
+        KeyError,
+        match=r"Unknown problem 'mnist': did you mean fmnist_2c2d\? Choose from: digits_mlp, ",
+    ):
         PROBLEMS["mnist"]
     assert "mnist" not in PROBLEMS
     assert len(PROBLEMS) == len(list(PROBLEMS))

@@ -86,7 +86,7 @@ def test_torn_last_line_is_dropped(tmp_path):
             json.dumps({**json.loads(record().to_json()), "schema": SCHEMA + 1}),
             f"line 2: expected schema {SCHEMA}, got {SCHEMA + 1}",
         ),
-        (record().to_json().replace('"ok"', '"fine"'), "line 2: 'fine' is not a valid Status"),
+        (record().to_json().replace('"ok"', '"fine"'), "line 2: Unknown status 'fine'"),
     ],
     ids=["not JSON", "no object", "other fields", "other schema", "unknown status"],
 )
