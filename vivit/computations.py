@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from vivit.backprop.backpack import CotangentExtension, LossPass
+from vivit.devices import traits
 from vivit.errors import InputError
 from vivit.losses.cross_entropy import CrossEntropyHessian
 from vivit.options import Approximation, Exact, MonteCarlo, subset_index
@@ -32,6 +33,7 @@ from vivit.parameter_groups import (
     Wanted,
     check_groups,
 )
+from vivit.precision import is_double, is_orthonormal, orthonormalize
 from vivit.spectrum import GramPairs, split_vectors
 
 Subsampling = list[int] | None
@@ -140,7 +142,8 @@ class _Computation:
         lacking = self._num_values(loss) - len(pairs.values)
         values = torch.cat([pairs.values.new_zeros(lacking), pairs.values])
         places = torch.arange(len(values), device=values.device)
-        chosen = places[_as_index(state.group["criterion"](values))] - lacking
+        shown = values.to(loss.factor.dtype)
+        chosen = places[_as_index(state.group["criterion"](shown))] - lacking
         kept, exists = chosen.clamp(min=0), (chosen >= 0).to(values)
         values = values[chosen + lacking]
         if (values.abs() < warn_below).any():
@@ -226,7 +229,14 @@ class EighComputation(_Computation):
     def _compute(self, state: GroupState, loss: LossPass) -> tuple[Tensor, list[Tensor]]:
         """``(values [K], a tensor [K, *shape] per parameter)``, of unit norm over the group."""
         directions = self._directions(state, loss, self._warn_below)
-        return directions.values, list(_unit(_vectors(state, directions)).values())
+        vectors = _unit(_vectors(state, directions), loss.factor.dtype)
+        exact = is_double(directions.values.dtype) and state.is_double
+        if not is_double(loss.factor.dtype) and not (
+            exact and is_orthonormal(directions.values, loss.num_columns)
+        ):
+            size = traits(loss.factor.device).workspace
+            orthonormalize(vectors, directions.values, size)
+        return directions.values.to(loss.factor.dtype), list(vectors.values())
 
 
 class DirectionalDerivativesComputation(_Computation):
@@ -263,22 +273,24 @@ class DirectionalDerivativesComputation(_Computation):
 
     def _compute(self, state: GroupState, loss: LossPass) -> tuple[Tensor, Tensor]:
         """``(gammas [N_grad, K], lambdas [N_ggn, K])``, per sample and unscaled."""
-        return self._derivatives(state, loss, self._directions(state, loss, self._warn_below))
+        directions = self._directions(state, loss, self._warn_below)
+        gammas, lambdas = self._derivatives(state, loss, directions)
+        return gammas.to(loss.factor.dtype), lambdas.to(loss.factor.dtype)
 
     def _derivatives(
         self, state: GroupState, loss: LossPass, directions: GramPairs
     ) -> tuple[Tensor, Tensor]:
-        coefficients, values = directions.coefficients, directions.values
-        blocks = coefficients.unflatten(0, loss.factor.shape[:2])
-        lambdas = len(blocks) * values * blocks.square().sum(dim=1)
+        """In the precision of the directions."""
+        blocks = directions.derivatives.unflatten(0, loss.factor.shape[:2])
+        lambdas = len(blocks) * blocks.square().sum(dim=1)
         if loss.coordinates is not None:
-            inner = torch.einsum("nc,nck->nk", loss.coordinates, blocks)
-            gammas = values.clamp(min=0).sqrt() * inner
+            gammas = torch.einsum("nc,nck->nk", loss.coordinates.to(blocks), blocks)
             if self._subsampling_grad is not None:
                 gammas = gammas[subset_index(self._subsampling_grad, len(gammas))]
         else:
             assert state.gradients is not None
-            gammas = state.gradients.T @ coefficients * _reciprocal_roots(values)
+            coefficients = directions.coefficients * _reciprocal_roots(directions.values)
+            gammas = state.gradients.T.to(coefficients) @ coefficients
         return len(loss.output) * gammas, lambdas
 
 
@@ -293,7 +305,8 @@ class DirectionalDampedNewtonComputation(DirectionalDerivativesComputation):
         directions = self._directions(state, loss, self._warn_below)
         gammas, lambdas = self._derivatives(state, loss, directions)
         evecs = _in_order_of_backpack(loss, directions.coefficients)
-        delta = state.group["damping"](directions.values, evecs, gammas, lambdas)
+        given = directions.values, evecs, gammas, lambdas
+        delta = state.group["damping"](*(x.to(loss.factor.dtype) for x in given))
         step = -gammas.mean(dim=0) / (lambdas.mean(dim=0) + delta)
         if not step.isfinite().all():
             raise InputError(
@@ -301,10 +314,10 @@ class DirectionalDampedNewtonComputation(DirectionalDerivativesComputation):
                 "damping. Let the criterion leave it out, or the damping be positive."
             )
         if directions.vectors is not None:
-            flat = (directions.vectors @ step)[:, None]
+            flat = (directions.vectors @ step)[:, None].to(loss.factor.dtype)
             return [x[0] for x in split_vectors(flat, state.shapes).values()]
         weights = directions.coefficients @ (step * _reciprocal_roots(directions.values))
-        return [x[0] for x in state.combine(weights[:, None]).values()]
+        return [x[0].to(loss.factor.dtype) for x in state.combine(weights[:, None]).values()]
 
 
 def _reciprocal_roots(values: Tensor) -> Tensor:
@@ -319,12 +332,15 @@ def _vectors(state: GroupState, directions: GramPairs) -> dict[str, Tensor]:
     return state.combine(directions.coefficients)
 
 
-def _unit(vectors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _unit(vectors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """The same of unit norm; zeros stay."""
-    squares = sum(x.flatten(1).square().sum(dim=1) for x in vectors.values())
+    squares = sum(x.flatten(1).square().sum(dim=1).double() for x in vectors.values())
     assert isinstance(squares, Tensor)
     norms = torch.where(squares > 0, squares, 1.0).sqrt()
-    return {name: x / norms.reshape(-1, *[1] * (x.ndim - 1)) for name, x in vectors.items()}
+    return {
+        name: (x / norms.to(x).reshape(-1, *[1] * (x.ndim - 1))).to(dtype).contiguous()
+        for name, x in vectors.items()
+    }
 
 
 def _in_order_of_backpack(loss: LossPass, coefficients: Tensor) -> Tensor:

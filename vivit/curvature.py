@@ -23,13 +23,20 @@ from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, loss_gradient
 from vivit.devices import traits
 from vivit.errors import InputError
-from vivit.gram import gradient_grams, group_matrices
+from vivit.gram import KeptColumns, gradient_grams, group_matrices
 from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
 from vivit.losses.convex import ConvexHessian, check_reduction
 from vivit.memory import available_bytes, check_fits
 from vivit.options import Approximation, Subset, resolve_subset
 from vivit.parameters import group_parameters
 from vivit.plan import BatchSizes, Plan, make_plan
+from vivit.precision import (
+    is_affordable,
+    is_double,
+    is_orthonormal,
+    is_small,
+    orthonormalize,
+)
 from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix, split_vectors
 
 FEW_COLUMNS = 256
@@ -82,6 +89,8 @@ class Curvature:
             if size is not None and (not isinstance(size, int) or size < 1):
                 raise InputError(f"{name} must be a number of bytes, at least 1, got {size}.")
         self._matrices: dict[str, GroupMatrix] | None = None
+        self._columns: KeptColumns | None = None
+        self.has_double = False
         check_loss(loss_func)
         self._model, self._loss_func = model, known_loss(loss_func)
         self.parameters, self.groups, self.approximation = parameters, groups, approximation
@@ -189,11 +198,12 @@ class Curvature:
             yield self._curvature(batch.index, linearization, hessian)
             del linearization
 
-    def matrices(self, solver_copies: int = 0) -> dict[str, GroupMatrix]:
+    def matrices(self, solver_copies: int = 0, double: bool = False) -> dict[str, GroupMatrix]:
         """Matrices of all blocks; not those of parameters that have changed since.
 
         Args:
             solver_copies: Matrices that the eigensolver will hold beside its input.
+            double: Whether they must be in double precision; they may be in any case.
 
         Raises:
             InsufficientMemoryError: They would not fit.
@@ -202,9 +212,13 @@ class Curvature:
             self._versions.check()
         else:
             self._kept.linearization.check_fresh()
-        if self._matrices is None:
-            plan = self.plan(solver_copies)
+        if self._matrices is None or double > self.has_double:
+            self._matrices = None  # those in single precision, which are not needed any more
+            plan = self.plan(solver_copies, double)
             check_fits(plan, self.available, lambda: self._smaller_plans(solver_copies))
+            kept = None
+            if double and is_small(plan, self._workspace, self.available):
+                kept = KeptColumns([samples * self.columns for samples in self._runs])
             self._matrices = group_matrices(
                 self._carrying,
                 self._runs,
@@ -213,7 +227,10 @@ class Curvature:
                 self.columns,
                 self._workspace,
                 plan,
+                torch.float64 if double else None,
+                kept,
             )
+            self._columns, self.has_double = kept, double
         return self._matrices
 
     def _carrying(self) -> Iterator[Carrying]:
@@ -237,9 +254,32 @@ class Curvature:
         limits = (self._memory, available_bytes(self.like.device))
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def plan(self, solver_copies: int = 0) -> Plan:
+    def plan(self, solver_copies: int = 0, double: bool = False) -> Plan:
         """What the matrices of all blocks will cost."""
-        return self._plan(self._curvature_sizes, self.columns, self.groups, solver_copies)
+        sizes, element_size = self._curvature_sizes, 8 if double else None
+        return self._plan(sizes, self.columns, self.groups, solver_copies, element_size)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is a precision higher than the parameters'."""
+        return not is_double(self.like.dtype)
+
+    def may_be_double(self, solver_copies: int, small: bool) -> bool:
+        """Whether the matrices may be made in double precision.
+
+        Args:
+            solver_copies: Matrices that the eigensolver will hold beside its input.
+            small: Whether only if that is cheap; else if weak directions are worth it.
+
+        Returns:
+            Whether they are to be, or are already.
+        """
+        if self.has_double:
+            return True
+        plan = self.plan(solver_copies, double=True)
+        if not is_affordable(plan, self.available):
+            return False
+        return not small or is_small(plan, self._workspace, self.available)
 
     @property
     def _curvature_sizes(self) -> list[BatchSizes]:
@@ -277,6 +317,7 @@ class Curvature:
         columns: int,
         groups: Mapping[str, Iterable[str]],
         solver_copies: int,
+        element_size: int | None = None,
     ) -> Plan:
         entries = {
             group: {name: self.parameters[name].numel() for name in names}
@@ -286,16 +327,17 @@ class Curvature:
             sizes,
             columns,
             entries,
-            self.like.element_size(),
+            element_size or self.like.element_size(),
             self._workspace,
             solver_copies,
             self.available,
             several_columns=traits(self.like.device).several_columns,
         )
 
-    def gradient_gram(self, names: list[str]) -> Tensor:
+    def gradient_gram(self, names: list[str], dtype: torch.dtype) -> Tensor:
         """Inner products of columns and per-sample gradients, shape ``[N C, all samples]``."""
-        return gradient_grams(self.each, names, self.like, self._workspace)
+        like = self.like.new_empty(0, dtype=dtype)
+        return gradient_grams(self.each, names, like, self._workspace)
 
     def gradient_coordinates(self) -> Tensor | None:
         """``w`` with ``g_n = V_n w_n``, shape ``[N, C]``, where gradients lie in the span."""
@@ -423,15 +465,29 @@ class Curvature:
             names: Parameters of the block.
 
         Returns:
-            For each name a tensor of shape ``[K, *shape]``.
+            For each name a tensor of shape ``[K, *shape]``, orthonormal in the precision of the
+            parameters.
         """
+        dtype = self.like.dtype
         if pairs.vectors is not None:
-            return split_vectors(pairs.vectors, self._shapes(names))
-        result = self.spread(pairs.coefficients, names)
-        squares = [x.reshape(len(x), -1).square().sum(dim=1) for x in result.values() if x.numel()]
+            flat = pairs.vectors.to(dtype)
+            if self.is_single and pairs.vectors.dtype == dtype:
+                orthonormalize({"": flat.T}, pairs.values, self._workspace)
+            return split_vectors(flat, self._shapes(names))
+        result = self._spread(pairs.coefficients, names)
+        squares = [
+            x.reshape(len(x), -1).square().sum(dim=1, dtype=torch.float64)
+            for x in result.values()
+            if x.numel()
+        ]
         norms = torch.stack(squares).sum(dim=0).sqrt() if squares else pairs.values
         for x in result.values():
-            x /= norms.reshape(-1, *[1] * (x.ndim - 1))
+            x /= norms.to(dtype).reshape(-1, *[1] * (x.ndim - 1))
+        exact = self._columns is not None and pairs.values.dtype != dtype
+        if self.is_single and not (
+            exact and is_orthonormal(pairs.values, len(pairs.coefficients))
+        ):
+            orthonormalize(result, pairs.values, self._workspace)
         return result
 
     def combine(
@@ -448,11 +504,28 @@ class Curvature:
             A tensor of the parameter's shape for each name.
         """
         if pairs.vectors is not None:
-            result = split_vectors((pairs.vectors @ weights)[:, None], self._shapes(names))
+            flat = (pairs.vectors @ weights)[:, None].to(self.like.dtype)
+            result = split_vectors(flat, self._shapes(names))
         else:
             coefficients = pairs.coefficients @ (weights / pairs.values.sqrt())
-            result = self.spread(coefficients[:, None], names)
+            result = self._spread(coefficients[:, None], names)
         return {name: x[0] for name, x in result.items()}
+
+    def _spread(self, coefficients: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """``V coefficients`` from the columns, if they are kept, in double precision.
+
+        It is rounded at the end, one parameter after the other.
+        """
+        if self._columns is None or coefficients.dtype == self.like.dtype:
+            return self.spread(coefficients.to(self.like.dtype), names)
+        count, dtype, result = coefficients.shape[1], self.like.dtype, {}
+        for name in names:
+            flat = self._columns.combine(coefficients, name)
+            shape = count, *self.parameters[name].shape
+            result[name] = (
+                self.like.new_zeros(shape) if flat is None else flat.view(shape).to(dtype)
+            )
+        return result
 
     def _shapes(self, names: Iterable[str]) -> dict[str, torch.Size]:
         return {name: self.parameters[name].shape for name in names}

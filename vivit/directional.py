@@ -32,10 +32,14 @@ class DirectionalDerivatives:
     gammas: Tensor
     lambdas: Tensor
 
+    def to(self, dtype: torch.dtype) -> DirectionalDerivatives:
+        """In another precision."""
+        return DirectionalDerivatives(self.gammas.to(dtype), self.lambdas.to(dtype))
+
 
 @torch.no_grad()
 def curvatures(curvature: Curvature, pairs: GramPairs) -> Tensor:
-    """``lambda_nk = scale lambda_k ||e~_k[n, :]||^2``, since ``V_n^T e_k = sqrt(lambda_k) e~_k``.
+    """``lambda_nk = scale ||V_n^T e_k||^2``, where ``V_n^T e_k = sqrt(lambda_k) e~_k[n, :]``.
 
     Args:
         curvature: The loss curvature.
@@ -44,10 +48,10 @@ def curvatures(curvature: Curvature, pairs: GramPairs) -> Tensor:
     Returns:
         Shape ``[N, K]``, for the samples that carry curvature.
     """
-    blocks = pairs.coefficients.unflatten(0, (curvature.num_curvature_samples, -1))
+    blocks = pairs.derivatives.unflatten(0, (curvature.num_curvature_samples, -1))
     subset, total = curvature.num_curvature_samples, curvature.num_samples
     scale = subset if curvature.is_mean else subset / total  # undoes the mean and the subset's
-    return scale * pairs.values * blocks.square().sum(dim=1)
+    return scale * blocks.square().sum(dim=1)
 
 
 @torch.no_grad()
@@ -55,7 +59,7 @@ def slopes(curvature: Curvature, pairs: GramPairs, names: list[str]) -> Tensor:
     """``gamma_nk = g_n^T e_k``, by the cheapest of three ways.
 
     * With the exact factor, a sample's gradient is ``V_n w_n``, hence
-      ``gamma_nk = sqrt(lambda_k) <w_n, e~_k[n, :]>``: no backward pass at all.
+      ``gamma_nk = <w_n, V_n^T e_k>``: no backward pass at all.
     * Else through the inner products of gradients and columns, for about one backward pass per
       column of the factor,
     * or through one Jacobian-vector product per direction, if these are fewer.
@@ -66,16 +70,16 @@ def slopes(curvature: Curvature, pairs: GramPairs, names: list[str]) -> Tensor:
         names: Parameters of the block.
 
     Returns:
-        Shape ``[N, K]``, for all samples.
+        Shape ``[N, K]``, for all samples; in the precision of the pairs.
     """
     scale = curvature.num_samples if curvature.is_mean else 1
     coordinates = curvature.gradient_coordinates()
     if coordinates is not None:
-        blocks = pairs.coefficients.unflatten(0, coordinates.shape)
-        return scale * pairs.values.sqrt() * torch.einsum("nc,nck->nk", coordinates, blocks)
+        blocks = pairs.derivatives.unflatten(0, coordinates.shape)
+        return scale * torch.einsum("nc,nck->nk", coordinates.to(blocks), blocks)
     if len(pairs.values) <= curvature.columns:
-        return scale * _slopes_by_pushforward(curvature, pairs, names)
-    gram = curvature.gradient_gram(names)
+        return scale * _slopes_by_pushforward(curvature, pairs, names).to(pairs.values)
+    gram = curvature.gradient_gram(names, pairs.values.dtype)
     return scale * (gram.T @ (pairs.coefficients / pairs.values.sqrt()))
 
 

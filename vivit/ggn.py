@@ -40,6 +40,7 @@ from vivit.operators import (
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
 from vivit.plan import Plan
+from vivit.precision import has_weak, is_double
 from vivit.solvers import FullGram, Lanczos, Solver, cheapest_solver, is_few, leading_of_matrix
 from vivit.spectrum import (
     EIGENVALUE_COPIES,
@@ -47,6 +48,7 @@ from vivit.spectrum import (
     Criterion,
     GramPairs,
     check_choice,
+    rank_cutoff,
     select,
 )
 
@@ -209,7 +211,8 @@ class GGN:
         Returns:
             The kept pairs, ascending. Signs of vectors are arbitrary. Rounding errors weigh more,
             the smaller an eigenvalue is: those of a vector grow as the square root of the largest
-            over its own.
+            over its own. In single precision, vectors are orthonormal all the same, for what
+            follows from the columns of ``V`` is computed in double precision where that is needed.
 
         Raises:
             InputError: Both or an impossible ``k`` are given, or a criterion, tolerance or method
@@ -217,7 +220,8 @@ class GGN:
             ConvergenceError: Lanczos iteration did not find the pairs.
         """
         pairs = self._pairs(k, criterion, rank_tolerance, method)
-        return EigenPairs(pairs.values, self._curvature.vectors(pairs, self._shapes))
+        values = pairs.values.to(self._curvature.like.dtype)
+        return EigenPairs(values, self._curvature.vectors(pairs, self._shapes))
 
     def directional_derivatives(
         self,
@@ -238,7 +242,8 @@ class GGN:
             ``gammas``, shape ``[N, K]``, for all samples; ``lambdas``, shape ``[N, K]``, for those
             that carry curvature; unscaled: see `DirectionalDerivatives`.
         """
-        return self._derivatives(self._pairs(k, criterion, rank_tolerance, method))
+        pairs = self._pairs(k, criterion, rank_tolerance, method)
+        return self._derivatives(pairs).to(self._curvature.like.dtype)
 
     @torch.no_grad()
     def newton_step(
@@ -268,9 +273,9 @@ class GGN:
             InputError: The damping is negative, not finite or of the wrong shape.
         """
         pairs = self._pairs(k, criterion, rank_tolerance, method)
-        derivatives = self._derivatives(pairs)
-        delta = dampings(damping, pairs.values, derivatives)
-        curvature = self._curvature
+        derivatives, curvature = self._derivatives(pairs), self._curvature
+        dtype = curvature.like.dtype
+        delta = dampings(damping, pairs.values.to(dtype), derivatives.to(dtype))
         slope = derivatives.gammas.mean(0) if curvature.is_mean else derivatives.gammas.sum(0)
         step = -slope / (pairs.values + delta)
         return curvature.combine(pairs, step, self._shapes)
@@ -349,12 +354,42 @@ class GGN:
             start = None if some is None else operator @ some
             size, like = self.num_columns, curvature.like
             return solver.pairs(operator.__matmul__, size, k, rank_tolerance, like, start)
-        matrix = self._curvature.matrices(self._solver_copies(k))[self._group]
+        return self._pairs_of_matrix(k, criterion, rank_tolerance)
+
+    def _pairs_of_matrix(
+        self, k: int | None, criterion: Criterion | None, rank_tolerance: float | None
+    ) -> GramPairs:
+        """By a decomposition, which is repeated in double precision if weak pairs are kept.
+
+        So it is at once where all are kept, or where that costs little anyway.
+        """
+        curvature, few = self._curvature, not self._solver_copies(k)
+        may_gain = curvature.is_single and self.shape[0] > self.num_columns
+        chosen = k is not None or criterion is not None
+        double = may_gain and not few and self._may_be_double(small=chosen)
+        pairs = self._decomposed(k, rank_tolerance, double)
+        places = select(pairs.values.to(curvature.like.dtype), k, criterion)
+        kept = pairs.from_largest(places)
+        is_enough = is_double(pairs.values.dtype) or not has_weak(kept.values, pairs.values)
+        if not may_gain or is_enough or not self._may_be_double(small=False):
+            return kept
+        return self._decomposed(k, rank_tolerance, double=True).from_largest(places)
+
+    def _may_be_double(self, small: bool) -> bool:
+        return self._curvature.may_be_double(EIGENVECTOR_COPIES, small)
+
+    def _decomposed(self, k: int | None, rank_tolerance: float | None, double: bool) -> GramPairs:
+        """All pairs of the block's matrix, or only the ``k`` largest, if these are few."""
+        curvature = self._curvature
+        matrix = curvature.matrices(self._solver_copies(k), double)[self._group]
         if k is not None and matrix.gram is not None:
             leading = leading_of_matrix(matrix.gram, k, rank_tolerance)
             if leading is not None:
-                return leading
-        return select(matrix.pairs(rank_tolerance), k, criterion)
+                size, precision = self.num_columns, matrix.precision
+                cutoff = rank_cutoff(leading.values, rank_tolerance, size, precision)
+                return leading.keep(leading.values > cutoff)
+        may_gain = matrix.columns is not None and curvature.is_single
+        return matrix.pairs(rank_tolerance, curvature.available if may_gain else None)
 
     def _solver(self, k: int | None, method: Solver | None, largest: int) -> Solver:
         """The method that was asked for, or the cheapest."""

@@ -32,6 +32,8 @@ def group_matrices(
     columns: int,
     workspace: int,
     plan: Plan,
+    dtype: torch.dtype | None = None,
+    kept: KeptColumns | None = None,
 ) -> dict[str, GroupMatrix]:
     """Matrices of all groups.
 
@@ -44,11 +46,14 @@ def group_matrices(
         workspace: Bytes for the temporaries of one layer's evaluation.
         plan: Which parameters each sweep of backward passes serves (what is kept for them is free
             before the next), and how many columns a pass takes.
+        dtype: To work in, from the backward passes on; by default the parameters'.
+        kept: Gets what the layers keep.
 
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
-    like = next(iter(parameters.values())).detach()
+    own = next(iter(parameters.values())).detach()
+    like = own.new_empty(0, dtype=dtype or own.dtype)
     matrices: list[GroupAccumulator] = []
     for names in plan.sweeps:
         memory = Workspace(workspace, like)  # free during the backward passes of the next
@@ -60,13 +65,17 @@ def group_matrices(
             sizes = [total * columns for total in runs]
             shapes = {name: p.shape for name, p in parameters.items()}
             matrices = [
-                GroupAccumulator(members, shapes, sizes, like) for members in groups.values()
+                GroupAccumulator(members, shapes, sizes, like, own.dtype)
+                for members in groups.values()
             ]
         for key in [*stores[0]]:
             layer = [s.pop(key) for s in stores]  # its memory is free after this layer
             for matrix in matrices:
                 matrix.add(layer, names)
+            if kept is not None:
+                kept.add(layer)
             del layer
+        memory.release()  # what is kept refers to it
     return {group: matrix.finished() for group, matrix in zip(groups, matrices, strict=True)}
 
 
@@ -79,6 +88,7 @@ class GroupAccumulator:
         shapes: Mapping[str, torch.Size],
         sizes: list[int],
         like: Tensor,
+        precision: torch.dtype,
     ) -> None:
         """Begin with zeros.
 
@@ -87,7 +97,9 @@ class GroupAccumulator:
             shapes: Of all parameters.
             sizes: Number of columns of each run.
             like: A tensor of the dtype and device to use.
+            precision: That of the columns, which may be lower.
         """
+        self._precision = precision
         ends = list(itertools.accumulate(shapes[name].numel() for name in names))
         starts = [0, *ends[:-1]]
         self._places = {n: slice(*ends) for n, *ends in zip(names, starts, ends, strict=True)}
@@ -115,7 +127,7 @@ class GroupAccumulator:
         for i, rows in enumerate(self._blocks):
             for j, cols in enumerate(self._blocks[: i + 1]):
                 other = None if i == j else layer[j]
-                layer[i].add_gram(self._matrix[rows, cols], names, other)
+                add_gram(self._matrix[rows, cols], layer[i], names, other)
 
     def finished(self) -> GroupMatrix:
         """The whole matrix.
@@ -130,9 +142,56 @@ class GroupAccumulator:
             shown = self._matrix.diagonal()  # by the Cauchy-Schwarz inequality, all shows there
         if not shown.isfinite().all():
             raise InputError(NOT_FINITE)
-        return (
-            GroupMatrix(self._matrix, None) if self._is_small else GroupMatrix(None, self._matrix)
-        )
+        columns, gram = (self._matrix, None) if self._is_small else (None, self._matrix)
+        return GroupMatrix(columns, gram, self._precision)
+
+
+def add_gram(gram: Tensor, store: Store, names: set[str], other: Store | None = None) -> None:
+    """As the store's method, to a matrix that may have another precision than the columns."""
+    if gram.dtype == store.dtype:
+        store.add_gram(gram, names, other)
+        return
+    part = torch.zeros_like(gram, dtype=store.dtype)
+    store.add_gram(part, names, other)
+    gram += part
+
+
+class KeptColumns:
+    """The columns of all runs, in the form in which the layers keep them."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        """Begin with none.
+
+        Args:
+            sizes: Number of columns of each run.
+        """
+        self._rows = _slices(sizes)
+        self._layers: list[list[Store]] = []
+
+    def add(self, layer: list[Store]) -> None:
+        """Keep those of a layer, in all runs, without the graphs that they come from."""
+        for store in layer:
+            store.settle()
+        self._layers.append(layer)
+
+    def combine(self, coefficients: Tensor, parameter: str) -> Tensor | None:
+        """Linear combinations of the columns of a parameter.
+
+        Args:
+            coefficients: Shape ``[M, K]``.
+            parameter: Its name.
+
+        Returns:
+            Shape ``[K, p]``; None if all columns are zero.
+        """
+        for layer in self._layers:
+            if parameter in layer[0].parameters:
+                first, *others = zip(self._rows, layer, strict=True)
+                total = first[1].combine(coefficients[first[0]], parameter)
+                for rows, store in others:
+                    total += store.combine(coefficients[rows], parameter)
+                return total
+        return None
 
 
 @torch.no_grad()

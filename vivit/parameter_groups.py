@@ -13,11 +13,12 @@ from vivit.backprop.backpack import Captured, LossPass
 from vivit.backprop.modules import INSTEAD, cotangents_of, layers_of
 from vivit.devices import traits
 from vivit.errors import InputError, UnsupportedError
-from vivit.gram import GroupAccumulator
+from vivit.gram import GroupAccumulator, add_gram
 from vivit.layers.affine import Workspace
 from vivit.layers.layer import AffineLayer
 from vivit.layers.store import LayerStore, store_for
 from vivit.options import subset_index
+from vivit.precision import Budget, is_double
 
 Group = dict[str, Any]
 """What users give: ``params``, and further keys that a computation asks for."""
@@ -34,6 +35,7 @@ class GroupState:
         matrix: Sums up the matrix of the group.
         gradients: Inner products of columns and gradients, shape ``[M, N_grad]``, if asked for.
         stores: What is kept of the layers, with the names that count, if eigenvectors are needed.
+        is_double: Whether all that came by is in double precision.
     """
 
     group: Group
@@ -42,6 +44,7 @@ class GroupState:
     matrix: GroupAccumulator | None = None
     gradients: Tensor | None = None
     stores: list[tuple[set[str], LayerStore]] = field(default_factory=list)
+    is_double: bool = True
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
@@ -99,7 +102,8 @@ class GroupHook:
         self._states = [GroupState(g, ps, {*ps}) for g, ps in zip(groups, named, strict=True)]
         self._names = {name for state in self._states for name in state.parameters}
         self._loss: LossPass | None = None
-        self._workspace: Workspace | None = None
+        self._workspaces: dict[torch.dtype, Workspace] = {}
+        self._budget: Budget | None = None
 
     @torch.no_grad()
     def __call__(self, module: nn.Module) -> None:
@@ -121,8 +125,8 @@ class GroupHook:
         self._check_is_first(module, captured.loss, names.values())
         for layer in layers_of(module, captured.loss.samples, names):
             self._add(layer, captured, module, names)
-        assert self._workspace is not None
-        self._workspace.release()  # BackPACK needs most at the modules without parameters
+        for workspace in self._workspaces.values():
+            workspace.release()  # BackPACK needs most at the modules without parameters
         for state in self._states:
             came = state.waiting.intersection(names.values())
             state.waiting -= came
@@ -135,7 +139,10 @@ class GroupHook:
         if self._loss is None:
             self._loss = loss
             size = traits(loss.factor.device).workspace
-            self._workspace = Workspace(size, loss.factor)
+            for dtype in (loss.factor.dtype, torch.float64):
+                like = loss.factor.new_empty(0, dtype=dtype)
+                self._workspaces[dtype] = Workspace(size, like)
+            self._budget = self._double_budget(loss, size)
         if self._loss is not loss:
             raise InputError(
                 "This extension hook has seen a backward pass before, or another extended loss in "
@@ -149,39 +156,55 @@ class GroupHook:
                 f"BackPACK keeps the uses of a shared parameter apart. {INSTEAD}"
             )
 
+    def _double_budget(self, loss: LossPass, size: int) -> Budget | None:
+        """What may be kept in double precision; None if no matrix is to be."""
+        if is_double(loss.factor.dtype) or not (self._wanted.vectors or self._wanted.slopes):
+            return None
+        total = loss.num_columns
+        sides = (sum(p.numel() for p in state.parameters.values()) for state in self._states)
+        left = size - 8 * sum(total * min(total, side) for side in sides)
+        return Budget(left) if left >= 0 else None
+
     def _add(
         self, layer: AffineLayer, captured: Captured, module: nn.Module, names: dict[str, str]
     ) -> None:
         """Add a layer to the matrices of its groups."""
-        loss = captured.loss
-        assert self._workspace is not None
-        store = self._stored(layer, captured.s)
+        loss, budget, wanted = captured.loss, self._budget, self._wanted
+        names_of_layer = {name for name in layer.key if name is not None}
+        shape = layer.sizes.shape(len(captured.s), names_of_layer)
+        double = budget is not None and budget.spend(shape, stays=wanted.vectors)
+        dtype = torch.float64 if double else loss.factor.dtype
+        of_matrix = loss.factor.dtype if budget is None else torch.float64
+        store = self._stored(layer, captured.s, dtype)
         gradients, count = None, 0
-        if self._wanted.slopes and loss.coordinates is None:
-            chosen = self._wanted.samples
+        if wanted.slopes and loss.coordinates is None:
+            chosen = wanted.samples
             samples = None if chosen is None else subset_index(chosen, len(loss.output))
             (of_samples,) = (x for x in layers_of(module, samples, names) if x.key == layer.key)
             rows = captured.gradient if samples is None else captured.gradient[samples]
-            gradients, count = self._stored(of_samples, rows.unsqueeze(0)), len(rows)
+            gradients, count = self._stored(of_samples, rows.unsqueeze(0), dtype), len(rows)
         for state in self._states:
             own = {name for name in layer.key if name in state.parameters and name is not None}
             if not own:
                 continue
             if state.matrix is None:
                 sizes, members = [loss.num_columns], list(state.parameters)
-                state.matrix = GroupAccumulator(members, state.shapes, sizes, loss.factor)
+                like, precision = loss.factor.new_empty(0, dtype=of_matrix), loss.factor.dtype
+                state.matrix = GroupAccumulator(members, state.shapes, sizes, like, precision)
+            state.is_double &= is_double(dtype)
             state.matrix.add([store], own)
             if gradients is not None:
                 if state.gradients is None:
-                    state.gradients = loss.factor.new_zeros(loss.num_columns, count)
-                store.add_gram(state.gradients, own, gradients)
-            if self._wanted.vectors:
+                    size = loss.num_columns, count
+                    state.gradients = loss.factor.new_zeros(size, dtype=of_matrix)
+                add_gram(state.gradients, store, own, gradients)
+            if wanted.vectors:
                 state.stores.append((own, store))
 
-    def _stored(self, layer: AffineLayer, s: Tensor) -> LayerStore:
+    def _stored(self, layer: AffineLayer, s: Tensor, dtype: torch.dtype) -> LayerStore:
         """Keep cotangents ``[C, N, *]``."""
-        assert self._workspace is not None
-        store = store_for(layer, layer.num_samples, len(s), s, self._workspace)
+        like = s.new_empty(0, dtype=dtype)
+        store = store_for(layer, layer.num_samples, len(s), like, self._workspaces[dtype])
         store.begin(layer)
         for c, column in enumerate(s):
             store.receive(c, cotangents_of(layer, column))

@@ -58,6 +58,7 @@ class LayerPlan:
         kept_bytes: Of what is kept.
         working_bytes: Of temporaries while the Gram matrix is formed.
         output_bytes: Of the layer's output and of its cotangent.
+        input_bytes: Of the inputs that factors have beside their cotangents, windows and all.
     """
 
     parameters: tuple[str, ...]
@@ -67,6 +68,7 @@ class LayerPlan:
     kept_bytes: int
     working_bytes: int
     output_bytes: int
+    input_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ class Plan:
             sum(x.kept_bytes for x in self.layers if not names.isdisjoint(x.parameters))
             for names in self.sweeps
         )
+
+    @property
+    def settled_bytes(self) -> int:
+        """Of all that the columns are made of, if it stays and does without the graph."""
+        return sum(x.kept_bytes + x.input_bytes for x in self.layers)
 
     @property
     def peak_bytes(self) -> int:
@@ -317,6 +324,7 @@ def _affine(
         kept[1] * element_size,
         working * element_size,
         cotangents // shape.columns * element_size,
+        inputs * element_size if kept[0] == "factors" and kept[1] else 0,
     )
 
 

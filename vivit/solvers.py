@@ -130,21 +130,22 @@ class Lanczos:
         if start is not None and start.isfinite().all() and start.any():
             first = NOISE * first + start / start.norm()
         iteration = _Iteration(multiply, tolerance, floor, self.max_products)
-        values, vectors = iteration.run(k, first, like.new_empty(size, 0), 0.0)
+        values, vectors, images = iteration.run(k, first, like.new_empty(size, 0), 0.0)
         while 0 < len(values) < size:
             largest = float(values[-1])
             bound = rank_cutoff(values, rank_tolerance, size)
             if len(values) == k:
                 error = tolerance * max(float(values[0]), floor * largest)
                 bound = max(bound, float(values[0]) + error)
-            left, _ = iteration.run(1, random(), vectors, largest, bound)
+            left, *_ = iteration.run(1, random(), vectors, largest, bound)
             if not (left > bound).any():
                 break
             more = iteration.run(k, random(), vectors, largest)
             values, order = torch.cat([values, more[0]]).sort()
-            vectors = torch.cat([vectors, more[1]], dim=1)[:, order]
-            values, vectors = values[-k:], vectors[:, -k:]
-        pairs = GramPairs(values, vectors)
+            vectors = torch.cat([vectors, more[1]], dim=1)[:, order[-k:]]
+            images = torch.cat([images, more[2]], dim=1)[:, order[-k:]]
+            values = values[-k:]
+        pairs = GramPairs(values, vectors, images=images / values.clamp(min=0).sqrt())
         return pairs.keep(values > rank_cutoff(values, rank_tolerance, size))
 
 
@@ -166,7 +167,7 @@ class _Iteration:
 
     def run(
         self, k: int, start: Tensor, found: Tensor, largest: float, bound: float | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The largest eigenpairs on the complement of eigenvectors that are known.
 
         Args:
@@ -177,7 +178,8 @@ class _Iteration:
             bound: End as soon as it is known whether the largest eigenvalue is above this.
 
         Returns:
-            Eigenvalues, ascending, and eigenvectors as columns.
+            Eigenvalues, ascending, eigenvectors as columns, and the products with these, which
+            are as good as the iteration's products however far it has converged.
 
         Raises:
             InputError: A product is NaN or infinite.
@@ -209,7 +211,9 @@ class _Iteration:
             exhausted = left <= 10 * eps * scale or count == len(start) - found.shape[1]
             converged = count >= k and bool((residuals <= allowed).all())
             if exhausted or converged or _is_decided(values[-1], residuals[-1], bound):
-                return values.to(start), basis.T @ vectors.to(start)
+                found_vectors, weights = basis.T @ vectors.to(start), vectors[-1].to(start)
+                products = found_vectors * values.to(start) + rest[:, None] * weights
+                return values.to(start), found_vectors, products
         raise ConvergenceError(
             f"Lanczos iteration found {int((residuals <= allowed).sum())} of {k} eigenpairs with "
             f"{self.max_products} products at tolerance {self.tolerance:.1e}. Ask for fewer, with "

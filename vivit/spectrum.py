@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vivit.errors import InputError
 from vivit.layers.affine import gram_of_columns, mirror
+from vivit.precision import are_affordable
 
 NOT_FINITE = (
     "The curvature is NaN or infinite: look for derivatives of square roots, norms or divisions "
@@ -37,16 +38,31 @@ class GramPairs:
         coefficients: Unit eigenvectors ``e~``, shape ``[M, K]``.
         vectors: Those of ``G``, shape ``[D, K]``, where they are known: as ``V e~`` they would
             lose accuracy.
+        images: ``V^T e`` for the vectors ``e`` of ``G``, shape ``[M, K]``, where they are known
+            better than as ``sqrt(lambda) e~``.
     """
 
     values: Tensor
     coefficients: Tensor
     vectors: Tensor | None = None
+    images: Tensor | None = None
+
+    @property
+    def derivatives(self) -> Tensor:
+        """``V^T e``: of all that ``V`` is a derivative of, along the eigenvectors of ``G``."""
+        if self.images is not None:
+            return self.images
+        return self.values.clamp(min=0).sqrt() * self.coefficients
 
     def keep(self, index: Any) -> GramPairs:
         """Those pairs that an index (a list, tensor, mask or slice) selects."""
-        vectors = None if self.vectors is None else self.vectors[:, index]
-        return GramPairs(self.values[index], self.coefficients[:, index], vectors)
+        vectors, images = (None if x is None else x[:, index] for x in (self.vectors, self.images))
+        return GramPairs(self.values[index], self.coefficients[:, index], vectors, images)
+
+    def from_largest(self, places: Tensor) -> GramPairs:
+        """Those at some places, of which 0 is the largest; places of none are left out."""
+        count = len(self.values)
+        return self.keep(count - 1 - places[places < count])
 
 
 def split_vectors(vectors: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
@@ -74,40 +90,55 @@ class GroupMatrix:
         columns: ``V^T``, shape ``[M, D]``, in the order of flat vectors, if the block has no more
             parameters than columns.
         gram: ``V^T V``, shape ``[M, M]``, if it has more.
+        precision: That of the columns as they came out of backward passes, and of results; the
+            tensors may be more precise.
     """
 
     columns: Tensor | None
     gram: Tensor | None
+    precision: torch.dtype
 
     def gram_matrix(self) -> Tensor:
         """``V^T V``, a tensor of its own."""
         if self.gram is not None:
-            return self.gram.clone()
+            return self.gram.to(self.precision, copy=True)
         assert self.columns is not None
         gram = self.columns.new_zeros(len(self.columns), len(self.columns))
         gram_of_columns(gram, self.columns)
         mirror(gram)
-        return gram
+        return gram.to(self.precision)
 
     def eigenvalues(self, dimension: int) -> Tensor:
         """The largest ``min(M, dimension)``, ascending."""
         if self.gram is not None:
             values = robust(torch.linalg.eigvalsh, self.gram)
-            return values[max(len(values) - dimension, 0) :]
+            return values[max(len(values) - dimension, 0) :].to(self.precision)
         assert self.columns is not None
-        return robust(torch.linalg.eigvalsh, self.columns.T @ self.columns)
+        values = robust(torch.linalg.eigvalsh, self.columns.T @ self.columns)
+        return values.to(self.precision)
 
-    def pairs(self, rank_tolerance: float | None) -> GramPairs:
-        """All nontrivial eigenpairs of the Gram matrix."""
+    def pairs(self, rank_tolerance: float | None, available: int | None = None) -> GramPairs:
+        """All nontrivial eigenpairs of the Gram matrix.
+
+        Args:
+            rank_tolerance: As for `rank_cutoff`.
+            available: Bytes that are left; None if unknown.
+
+        Returns:
+            The pairs; from columns in double precision, where that is affordable.
+        """
         if self.gram is not None:
             values, vectors = robust(torch.linalg.eigh, self.gram)
-            keep = nontrivial(values, rank_tolerance)
+            keep = nontrivial(values, rank_tolerance, self.precision)
             return GramPairs(values[keep], vectors[:, keep])
         assert self.columns is not None
-        values, vectors = robust(torch.linalg.eigh, self.columns.T @ self.columns)
-        keep = nontrivial(values, rank_tolerance)
+        columns = self.columns
+        if are_affordable(len(columns), columns.shape[1], EIGENVECTOR_COPIES, available):
+            columns = columns.double()
+        values, vectors = robust(torch.linalg.eigh, columns.T @ columns)
+        keep = nontrivial(values, rank_tolerance, self.precision)
         values, vectors = values[keep], vectors[:, keep]
-        coefficients = self.columns @ vectors
+        coefficients = columns @ vectors
         return GramPairs(values, coefficients / coefficients.norm(dim=0), vectors)
 
 
@@ -138,7 +169,12 @@ def robust(solver: Callable[[Tensor], Any], matrix: Tensor) -> Any:
     raise AssertionError("unreachable")
 
 
-def rank_cutoff(values: Tensor, tolerance: float | None = None, size: int | None = None) -> float:
+def rank_cutoff(
+    values: Tensor,
+    tolerance: float | None = None,
+    size: int | None = None,
+    precision: torch.dtype | None = None,
+) -> float:
     """Threshold below which an eigenvalue cannot be told from rounding errors.
 
     Args:
@@ -146,6 +182,7 @@ def rank_cutoff(values: Tensor, tolerance: float | None = None, size: int | None
         tolerance: Relative to the largest eigenvalue; by default ``M eps``, as for numerical ranks
             (Golub and Van Loan, "Matrix Computations", section 5.4).
         size: ``M``, of the matrix; by default the number of eigenvalues.
+        precision: The dtype of ``eps``; by default that of the eigenvalues.
 
     Returns:
         The threshold, in the units of the eigenvalues.
@@ -158,21 +195,25 @@ def rank_cutoff(values: Tensor, tolerance: float | None = None, size: int | None
     if not len(values):
         return 0.0
     if tolerance is None:
-        tolerance = (size or len(values)) * torch.finfo(values.dtype).eps
+        tolerance = (size or len(values)) * torch.finfo(precision or values.dtype).eps
     return tolerance * max(float(values[-1]), 0.0)
 
 
-def nontrivial(values: Tensor, tolerance: float | None = None) -> slice:
+def nontrivial(
+    values: Tensor, tolerance: float | None = None, precision: torch.dtype | None = None
+) -> slice:
     """The eigenvalues above the rank cut-off.
 
     Args:
         values: All eigenvalues in ascending order, shape ``[M]``.
         tolerance: As for `rank_cutoff`.
+        precision: As there.
 
     Returns:
         A slice that ends with the largest.
     """
-    return slice(int((values <= rank_cutoff(values, tolerance)).sum()), len(values))
+    cutoff = rank_cutoff(values, tolerance, precision=precision)
+    return slice(int((values <= cutoff).sum()), len(values))
 
 
 def check_choice(k: int | None, criterion: Criterion | None, largest: int) -> None:
@@ -192,33 +233,32 @@ def check_choice(k: int | None, criterion: Criterion | None, largest: int) -> No
         raise InputError(f"k must be a whole number between 1 and min(M, D) = {largest}, got {k}.")
 
 
-def select(pairs: GramPairs, k: int | None, criterion: Criterion | None) -> GramPairs:
-    """Keep some eigenpairs.
+def select(values: Tensor, k: int | None, criterion: Criterion | None) -> Tensor:
+    """Choose some eigenpairs.
 
     Args:
-        pairs: All nontrivial ones.
+        values: All nontrivial eigenvalues, ascending.
         k: Keep the largest ``k``.
         criterion: Chooses instead.
 
     Returns:
-        The kept pairs.
+        Places of the chosen ones, counted from the largest, whose place is 0.
 
     Raises:
         InputError: The criterion does not return indices that fit.
     """
+    places = torch.arange(len(values) - 1, -1, -1, device=values.device)
     if criterion is not None:
-        index = criterion(pairs.values) if len(pairs.values) else slice(None)
+        index = criterion(values) if len(values) else slice(None)
         if isinstance(index, int) or (isinstance(index, Tensor) and index.ndim == 0):
             raise InputError(
                 "criterion must return the indices of the eigenvalues to keep (a list, tensor, "
                 f"mask or slice), got one number: {index}."
             )
         try:
-            return pairs.keep(index)
+            return places[index]
         except IndexError as error:
             raise InputError(
-                f"criterion chose indices that do not fit {len(pairs.values)} eigenvalues: {error}"
+                f"criterion chose indices that do not fit {len(values)} eigenvalues: {error}"
             ) from error
-    if k is None:
-        return pairs
-    return pairs.keep(slice(max(len(pairs.values) - k, 0), None))
+    return places if k is None else places[max(len(values) - k, 0) :]

@@ -30,7 +30,8 @@ def stores_of_run(
     Args:
         batches: What carries curvature; as much is taken as the run has samples.
         total: Samples of the run.
-        workspace: Memory for the temporaries of one layer's evaluation.
+        workspace: Memory for the temporaries of one layer's evaluation; what is kept is of its
+            dtype.
         names: Parameters that count.
         columns_per_pass: Columns that a backward pass takes at once.
 
@@ -86,7 +87,8 @@ class _Run:
             for i in whole:
                 key = layers[i].key
                 if key not in self._layers:
-                    store = store_for(layers[i], self._total, columns, factor, self._workspace)
+                    like = self._workspace.like
+                    store = store_for(layers[i], self._total, columns, like, self._workspace)
                     self._layers[key] = store
                 kept[i] = self._layers[key]
             for i in of_parts:  # their tensors are made in the graph of this batch
@@ -123,6 +125,7 @@ class _Run:
     def _put(self, name: str, factor: Tensor, columns: Tensor) -> None:
         """Keep the columns of a parameter, ``[M, p]``, beside those of the batches before."""
         samples, per_sample = factor.shape[:2]
+        columns = columns.to(self._workspace.like.dtype)
         if samples == self._total:
             self._dense[name] = columns
             return

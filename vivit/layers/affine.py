@@ -69,6 +69,11 @@ class Workspace:
             self._memory[slot] = self._memory[slot].new_empty(size)
         return self._memory[slot][:size].view(shape)
 
+    @property
+    def like(self) -> Tensor:
+        """A tensor of its dtype and device."""
+        return self._memory[0]
+
     def release(self) -> None:
         """Free the memory; what is taken later is made anew."""
         self._memory = [memory.new_empty(0) for memory in self._memory]

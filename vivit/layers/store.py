@@ -31,6 +31,11 @@ class Store(ABC):
     def parameters(self) -> frozenset[str | None]:
         """Names of the parameters."""
 
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Of what is kept."""
+
     @abstractmethod
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns of ``parameters`` themselves, shape ``[N * C, p]``."""
@@ -45,7 +50,12 @@ class Store(ABC):
         Returns:
             Shape ``[K, p]``.
         """
-        return coefficients.T @ self.columns({parameter})
+        columns = self.columns({parameter})
+        return coefficients.T.to(columns.dtype) @ columns
+
+    def settle(self) -> None:
+        """Do without the graph from now on."""
+        return
 
     def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
         """Add inner products of the columns of ``parameters``.
@@ -124,6 +134,11 @@ class ColumnStore(LayerStore):
         inputs += self._bias is not None
         self._columns = like.new_empty(samples, columns, groups, outputs, inputs)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the columns."""
+        return self._columns.dtype
+
     def begin(self, layer: AffineLayer) -> None:
         """Keep the inputs, for as long as they are needed."""
         super().begin(layer)
@@ -189,10 +204,16 @@ class FactorStore(LayerStore):
         """Allocate the cotangents; arguments as for `store_for`."""
         super().__init__(layer)
         self._layers: list[AffineLayer] = []
+        self._inputs: Tensor | None = None
         self._workspace, self._classes = workspace, layer.classes
         self._sizes = replace(layer.sizes, samples=samples)
         groups, _, outputs = layer.features
         self._cotangents = like.new_empty(samples, columns, groups, outputs, layer.positions)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the cotangents."""
+        return self._cotangents.dtype
 
     def begin(self, layer: AffineLayer) -> None:
         """Keep the inputs."""
@@ -226,27 +247,29 @@ class FactorStore(LayerStore):
         for left, right in pairs:
             evaluate(evaluation, gram, left, right, workspace=self._workspace)
 
+    def settle(self) -> None:
+        """Keep the inputs themselves in place of what they are made of."""
+        self._inputs = self._all_inputs(None)
+        self._layers.clear()
+
     def combine(self, coefficients: Tensor, parameter: str) -> Tensor:
-        """Mix the cotangents of a sample first, and then contract it with its inputs.
+        """Mix the cotangents of a sample first, and then contract all samples with their inputs.
 
         So the columns, larger than the factors, are not formed.
         """
-        size = self._cotangents.shape[:2]
+        samples, columns, _, outputs, positions = self._cotangents.shape
+        mixtures = coefficients.T.to(self._cotangents.dtype).unflatten(1, (samples, columns))
+        number = max(self._workspace.block // (samples * outputs * positions), 1)
         combined = []
-        for c in coefficients.T.unflatten(1, size):
-            pieces = []
-            for factors in self.factors({parameter}):
-                s = torch.einsum("ncto,nc->nto", factors.s, c)
-                mixed = Factors(
-                    factors.a.flatten(0, 1)[None],
-                    s.flatten(0, 1)[None, None],
-                    factors.bias,
-                    factors.classes,
-                )
-                piece = mixed.s.sum(dim=2) if mixed.bias else form_columns(mixed)[:, 0]
-                pieces.append(piece.mT if self._transposed else piece)
-            combined.append(torch.cat([piece.flatten() for piece in pieces]))
-        return torch.stack(combined) if combined else coefficients.new_empty(0, 0)
+        for factors in self.factors({parameter}):
+            a, pieces = factors.a.flatten(0, 1)[None], []
+            for some in mixtures.split(number):
+                s = torch.einsum("ncto,knc->kont", factors.s, some).flatten(2)
+                mixed = Factors(a, s.transpose(1, 2)[None], factors.bias, factors.classes)
+                piece = s.sum(dim=2, keepdim=True) if mixed.bias else form_columns(mixed)[0]
+                pieces.append((piece.mT if self._transposed else piece).flatten(1))
+            combined.append(torch.cat(pieces))
+        return torch.cat(combined, dim=1)
 
     @property
     def num_columns(self) -> int:
@@ -270,20 +293,25 @@ class FactorStore(LayerStore):
         Yields:
             Factors whose Gram matrices add up.
         """
-        dtype, bias = self._cotangents.dtype, self._bias in parameters
-        has_weight = self._weight in parameters
+        bias, has_weight = self._bias in parameters, self._weight in parameters
         pieces: list[slice | None] = [None]
-        if has_weight and number is not None:
+        if has_weight and number is not None and self._inputs is None:
             pieces = self._layers[0].channels_at_a_time(number)
         for channels in pieces:
-            of_batches = [layer.inputs(dtype, channels) for layer in self._layers]
-            a = of_batches[0] if len(of_batches) == 1 else torch.cat(of_batches)
-            del of_batches
+            a = self._all_inputs(channels)
             for g in range(self._cotangents.shape[2]):
                 s = self._cotangents[:, :, g].transpose(2, 3)
                 yield Factors(a[:, :, g] if has_weight else a[:, :, g, :0], s, bias, self._classes)
             bias = False  # with the first piece only
             del a  # before the windows of the next are made
+
+    def _all_inputs(self, channels: slice | None) -> Tensor:
+        """Inputs of all batches; of a convolution, of some channels."""
+        if self._inputs is not None:
+            return self._inputs
+        dtype = self._cotangents.dtype
+        of_batches = [layer.inputs(dtype, channels) for layer in self._layers]
+        return of_batches[0] if len(of_batches) == 1 else torch.cat(of_batches)
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, formed from the factors."""
@@ -307,6 +335,11 @@ class DenseStore(Store):
     def parameters(self) -> frozenset[str | None]:
         """The one parameter."""
         return frozenset({self._parameter})
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the columns."""
+        return self._columns.dtype
 
     def columns(self, parameters: set[str]) -> Tensor:
         """The columns, as they are."""
