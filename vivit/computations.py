@@ -33,7 +33,7 @@ from vivit.parameter_groups import (
     Wanted,
     check_groups,
 )
-from vivit.precision import is_double, is_orthonormal, orthonormalize
+from vivit.precision import is_double, is_orthonormal, may_gain, orthonormalize
 from vivit.spectrum import GramPairs, split_vectors
 
 Subsampling = list[int] | None
@@ -231,9 +231,8 @@ class EighComputation(_Computation):
         directions = self._directions(state, loss, self._warn_below)
         vectors = _unit(_vectors(state, directions), loss.factor.dtype)
         exact = is_double(directions.values.dtype) and state.is_double
-        if not is_double(loss.factor.dtype) and not (
-            exact and is_orthonormal(directions.values, loss.num_columns)
-        ):
+        exact = exact and is_orthonormal(directions.values, loss.num_columns)
+        if may_gain(loss.factor) and not exact:
             size = traits(loss.factor.device).workspace
             orthonormalize(vectors, directions.values, size)
         return directions.values.to(loss.factor.dtype), list(vectors.values())
@@ -334,7 +333,7 @@ def _vectors(state: GroupState, directions: GramPairs) -> dict[str, Tensor]:
 
 def _unit(vectors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """The same of unit norm; zeros stay."""
-    squares = sum(x.flatten(1).square().sum(dim=1).double() for x in vectors.values())
+    squares = sum(x.flatten(1).square().sum(dim=1) for x in vectors.values())
     assert isinstance(squares, Tensor)
     norms = torch.where(squares > 0, squares, 1.0).sqrt()
     return {

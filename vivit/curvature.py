@@ -32,9 +32,9 @@ from vivit.parameters import group_parameters
 from vivit.plan import BatchSizes, Plan, make_plan
 from vivit.precision import (
     is_affordable,
-    is_double,
     is_orthonormal,
     is_small,
+    may_gain,
     orthonormalize,
 )
 from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix, split_vectors
@@ -262,7 +262,7 @@ class Curvature:
     @property
     def is_single(self) -> bool:
         """Whether there is a precision higher than the parameters'."""
-        return not is_double(self.like.dtype)
+        return may_gain(self.like)
 
     def may_be_double(self, solver_copies: int, small: bool) -> bool:
         """Whether the matrices may be made in double precision.
@@ -458,7 +458,8 @@ class Curvature:
     def vectors(self, pairs: GramPairs, names: Iterable[str]) -> dict[str, Tensor]:
         """Unit eigenvectors of ``G`` from those of the Gram matrix, ``e = V e~ / sqrt(lambda)``.
 
-        The true norm takes the place of ``sqrt(lambda)``: it is more accurate for small ones.
+        Unless columns are kept in double precision, the true norm takes the place of
+        ``sqrt(lambda)``: it is more accurate for small ones.
 
         Args:
             pairs: Eigenpairs of the Gram matrix.
@@ -474,19 +475,15 @@ class Curvature:
             if self.is_single and pairs.vectors.dtype == dtype:
                 orthonormalize({"": flat.T}, pairs.values, self._workspace)
             return split_vectors(flat, self._shapes(names))
-        result = self._spread(pairs.coefficients, names)
-        squares = [
-            x.reshape(len(x), -1).square().sum(dim=1, dtype=torch.float64)
-            for x in result.values()
-            if x.numel()
-        ]
-        norms = torch.stack(squares).sum(dim=0).sqrt() if squares else pairs.values
-        for x in result.values():
-            x /= norms.to(dtype).reshape(-1, *[1] * (x.ndim - 1))
         exact = self._columns is not None and pairs.values.dtype != dtype
-        if self.is_single and not (
-            exact and is_orthonormal(pairs.values, len(pairs.coefficients))
-        ):
+        if exact and is_orthonormal(pairs.values, len(pairs.coefficients)):
+            return self._spread(pairs.coefficients / pairs.values.sqrt(), names)
+        result = self._spread(pairs.coefficients, names)
+        squares = [x.reshape(len(x), -1).square().sum(dim=1) for x in result.values() if x.numel()]
+        norms = torch.stack(squares).sum(dim=0).sqrt() if squares else pairs.values.to(dtype)
+        for x in result.values():
+            x /= norms.reshape(-1, *[1] * (x.ndim - 1))
+        if self.is_single:
             orthonormalize(result, pairs.values, self._workspace)
         return result
 

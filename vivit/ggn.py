@@ -109,6 +109,7 @@ class GGN:
                 still those of all samples.
             workspace: Bytes for temporaries while the Gram matrix is formed; with less, it takes
                 longer. By default 32 MiB on a CPU; on a GPU up to 128 MiB, an eighth of `memory`.
+                As much may stay of a small problem in single precision, for its eigenvectors.
             memory: Bytes to get by with beyond the forward pass, the workspace among them; by
                 default what is available. If one sweep of backward passes would need more, there
                 are several, each for some of the layers: `plan` says how many.

@@ -18,7 +18,7 @@ from vivit.layers.affine import Workspace
 from vivit.layers.layer import AffineLayer
 from vivit.layers.store import LayerStore, store_for
 from vivit.options import subset_index
-from vivit.precision import Budget, is_double
+from vivit.precision import Budget, is_double, may_gain
 
 Group = dict[str, Any]
 """What users give: ``params``, and further keys that a computation asks for."""
@@ -139,10 +139,10 @@ class GroupHook:
         if self._loss is None:
             self._loss = loss
             size = traits(loss.factor.device).workspace
-            for dtype in (loss.factor.dtype, torch.float64):
-                like = loss.factor.new_empty(0, dtype=dtype)
-                self._workspaces[dtype] = Workspace(size, like)
+            self._workspaces[loss.factor.dtype] = Workspace(size, loss.factor)
             self._budget = self._double_budget(loss, size)
+            if self._budget is not None:
+                self._workspaces[torch.float64] = Workspace(size, loss.factor[:0].double())
         if self._loss is not loss:
             raise InputError(
                 "This extension hook has seen a backward pass before, or another extended loss in "
@@ -158,7 +158,7 @@ class GroupHook:
 
     def _double_budget(self, loss: LossPass, size: int) -> Budget | None:
         """What may be kept in double precision; None if no matrix is to be."""
-        if is_double(loss.factor.dtype) or not (self._wanted.vectors or self._wanted.slopes):
+        if not may_gain(loss.factor) or not (self._wanted.vectors or self._wanted.slopes):
             return None
         total = loss.num_columns
         sides = (sum(p.numel() for p in state.parameters.values()) for state in self._states)

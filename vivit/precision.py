@@ -47,6 +47,11 @@ def is_double(dtype: torch.dtype) -> bool:
     return torch.finfo(dtype).bits >= 64
 
 
+def may_gain(like: Tensor) -> bool:
+    """Whether there is a precision higher than a tensor's on its device."""
+    return not is_double(like.dtype) and like.device.type != "mps"
+
+
 def is_small(plan: Plan, workspace: int, available: int | None) -> bool:
     """Whether everything may be done in double precision at once.
 

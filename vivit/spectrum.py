@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vivit.errors import InputError
 from vivit.layers.affine import gram_of_columns, mirror
-from vivit.precision import are_affordable
+from vivit.precision import are_affordable, may_gain
 
 NOT_FINITE = (
     "The curvature is NaN or infinite: look for derivatives of square roots, norms or divisions "
@@ -62,7 +62,10 @@ class GramPairs:
     def from_largest(self, places: Tensor) -> GramPairs:
         """Those at some places, of which 0 is the largest; places of none are left out."""
         count = len(self.values)
-        return self.keep(count - 1 - places[places < count])
+        index = count - 1 - places[places < count]
+        if len(index) and bool((index.diff() == 1).all()):  # without a copy
+            return self.keep(slice(int(index[0]), int(index[-1]) + 1))
+        return self.keep(index)
 
 
 def split_vectors(vectors: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
@@ -133,7 +136,9 @@ class GroupMatrix:
             return GramPairs(values[keep], vectors[:, keep])
         assert self.columns is not None
         columns = self.columns
-        if are_affordable(len(columns), columns.shape[1], EIGENVECTOR_COPIES, available):
+        if may_gain(columns) and are_affordable(
+            len(columns), columns.shape[1], EIGENVECTOR_COPIES, available
+        ):
             columns = columns.double()
         values, vectors = robust(torch.linalg.eigh, columns.T @ columns)
         keep = nontrivial(values, rank_tolerance, self.precision)
