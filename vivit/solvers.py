@@ -141,10 +141,10 @@ class Lanczos:
             if not (left > bound).any():
                 break
             more = iteration.run(k, random(), vectors, largest)
-            values, order = torch.cat([values, more[0]]).sort()
-            vectors = torch.cat([vectors, more[1]], dim=1)[:, order[-k:]]
-            images = torch.cat([images, more[2]], dim=1)[:, order[-k:]]
-            values = values[-k:]
+            products = more[2] + vectors @ (images.T @ more[1])  # what was projected out
+            vectors = torch.cat([vectors, more[1]], dim=1)
+            values, vectors, images = _ritz(vectors, torch.cat([images, products], dim=1))
+            values, vectors, images = values[-k:], vectors[:, -k:], images[:, -k:]
         pairs = GramPairs(values, vectors, images=images / values.clamp(min=0).sqrt())
         return pairs.keep(values > rank_cutoff(values, rank_tolerance, size))
 
@@ -219,6 +219,21 @@ class _Iteration:
             f"{self.max_products} products at tolerance {self.tolerance:.1e}. Ask for fewer, with "
             "a larger tolerance or more products, or use method=FullGram()."
         )
+
+
+def _ritz(vectors: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best eigenpairs within a space, so that different ones do not mix.
+
+    Args:
+        vectors: An orthonormal basis, shape ``[M, K]``.
+        products: The matrix times these.
+
+    Returns:
+        Eigenvalues, ascending, eigenvectors, and the products with them.
+    """
+    inner = (vectors.T @ products).double()
+    values, mix = torch.linalg.eigh((inner + inner.T) / 2)
+    return values.to(vectors), vectors @ mix.to(vectors), products @ mix.to(vectors)
 
 
 def _is_decided(value: Tensor, residual: Tensor, bound: float | None) -> bool:
