@@ -412,3 +412,8 @@ def test_dependent_vectors_stay_as_they_are():
     before = vectors.clone()
     orthonormalize({"": vectors}, torch.tensor([1.0, 2.0]), 100)
     assert torch.equal(vectors, before)
+    with pytest.warns(
+        UserWarning, match=r"down to 1\.0e-08 of the largest.*larger rank_tolerance"
+    ):
+        orthonormalize({"": vectors}, torch.tensor([1e-8, 1.0]), 100)
+    assert torch.equal(vectors, before)

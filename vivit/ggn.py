@@ -95,10 +95,12 @@ class GGN:
 
         Args:
             model: Maps the inputs to a tensor of shape ``[N, *out]``, samples first.
-            loss_func: ``torch.nn.CrossEntropyLoss``, ``MSELoss`` or ``BCEWithLogitsLoss`` with any
-                options, or any callable ``(output, target) -> scalar`` that is a mean over samples
-                (a sum, if its attribute ``reduction`` says so) of twice differentiable functions
-                that are convex in the output.
+            loss_func: ``torch.nn.CrossEntropyLoss``, ``MSELoss``, ``BCEWithLogitsLoss`` or, on
+                normalised log-probabilities, ``NLLLoss`` with any options, or their functions in
+                ``torch.nn.functional`` and ``functools.partial`` of them; or any callable
+                ``(output, target) -> scalar`` that is a mean over samples (a sum, if its
+                attribute ``reduction`` says so) of twice differentiable functions that are convex
+                in the output, and curved.
             data: A batch ``(X, y)``, or an iterable of batches: the GGN of all their samples. It
                 is run through once; a loader that shuffles draws from torch's global generator.
             params: Names of parameters, globs such as ``"conv*"``, or parameters; by default all
@@ -115,7 +117,8 @@ class GGN:
                 are several, each for some of the layers: `plan` says how many.
 
         Raises:
-            InputError: An argument has a wrong value, or the model gives NaN or infinity.
+            InputError: An argument has a wrong value, the model gives NaN or infinity, or no
+                selected parameter reaches its output; a warning, if some do not.
             UnsupportedError: The model or loss cannot be handled correctly.
         """
         parameters = select_parameters(model, params)
@@ -301,6 +304,7 @@ class GGN:
 
         Raises:
             InputError: The vector does not have the parameters' shapes.
+            UnsupportedError: An operation has neither a second derivative nor a forward mode.
         """
         if isinstance(v, Tensor):
             return map_vectors(self._multiply_flat, v, self.shape[0])

@@ -9,6 +9,7 @@ where weak directions count and that costs little, and rounded at the end.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -158,7 +159,8 @@ def orthonormalize(vectors: Mapping[str, Tensor], values: Tensor, workspace: int
 
     As Gram-Schmidt does, by the Cholesky factor of the vectors' inner products, which are summed
     in double precision. The change is small, so that single precision is enough for it. Vectors
-    that are zero stay so; if some depend on others, such as copies, all stay as they are.
+    that are zero stay so. If some depend on others, such as copies, all stay as they are; with a
+    warning where that is for rounding errors, which a small rank tolerance lets pass.
 
     Args:
         vectors: For each parameter a contiguous tensor of shape ``[K, *shape]``.
@@ -179,6 +181,14 @@ def orthonormalize(vectors: Mapping[str, Tensor], values: Tensor, workspace: int
     lengths = diagonal.sqrt()
     lower, failed = torch.linalg.cholesky_ex(gram)
     if failed or (lower.diagonal() < DEPENDENT * lengths).any():
+        share, eps = float(values.min() / values.max()), torch.finfo(torch.float32).eps
+        if share < eps:
+            warnings.warn(
+                "Some eigenvectors that were kept are not orthogonal to others: their eigenvalues "
+                f"are down to {share:.1e} of the largest, which is rounding errors in single "
+                "precision. Keep fewer, or use a larger rank_tolerance or a model in float64.",
+                stacklevel=2,
+            )
         return
     eye = torch.eye(count, dtype=gram.dtype, device=gram.device)
     change = torch.empty_like(gram)
