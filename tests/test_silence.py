@@ -149,7 +149,7 @@ LOW = {
     "autocast inside": Net(with_autocast, lambda x: x.float()),
     "a cast and back": Net(lambda x: x.bfloat16().float()),
     "half": Net(end=lambda x: x.half().float()),
-    "single in double": Net(lambda x: x.float().double()).double(),
+    "half in double": Net(lambda x: x.half().double()).double(),
 }
 
 
@@ -179,6 +179,21 @@ def test_low_precision_before_all_parameters_is_part_of_the_inputs():
     asked = vivit.GGN(model, CE, ONE, params=["head*"]).eigvalsh()
     model.trunk.requires_grad_(False)
     assert torch.equal(vivit.GGN(model, CE, ONE).eigvalsh(), asked)
+
+
+def test_single_precision_inside_of_double_is_told(data):
+    """As norms of some language models have it: right to that precision."""
+    data = (X.double(), Y) if data is ONE else [(x.double(), y) for x, y in SEVERAL]
+    torch.manual_seed(0)
+    model = Net(lambda x: F.rms_norm(x.float(), (4,)).double()).double()
+    with pytest.warns(UserWarning, match=r"in single precision between.*accurate to about 1e-7"):
+        ggn = vivit.GGN(model, CE, data)
+    exact = oracle.ggn(model, CE, X.double(), Y, list(ggn._shapes))
+    v = torch.ones(len(exact)).double()
+    values = torch.linalg.eigvalsh(exact)
+    assert (ggn.eigvalsh() - values[-12:]).abs().max() <= 1e-5 * values[-1]
+    assert (ggn @ v - exact @ v).norm() <= 1e-5 * values[-1] * v.norm()
+    assert (ggn @ v - exact @ v).norm() > 0  # warnings are errors
 
 
 def test_higher_precision_inside_is_fine():

@@ -17,6 +17,7 @@ from vivit.backprop.checks import (
     check_reached,
     refuse_contexts,
     refuse_shards,
+    warn_of_lower_precision,
 )
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
@@ -121,7 +122,7 @@ class Curvature:
         layers: list[set[tuple[str | None, ...]]] = []
         generic: set[str] = set()
         unchecked: list[tuple[Tensor, Any]] = []
-        unused, hidden_by = frozenset(self.parameters), None
+        unused, hidden_by, lower = frozenset(self.parameters), None, None
         pending: list[Linearization] = []  # a single batch finds its layers when it needs them
         for x, y in data:
             ways = Ways()
@@ -145,9 +146,11 @@ class Curvature:
                 self._check_reduction(unchecked, alone=False)
             unused = unused & linearization.unused
             hidden_by = hidden_by or linearization.custom_function
+            lower = lower or linearization.lower_precision
             state = linearization.random_state_after
         self._check_reduction(unchecked, alone=True)
         check_reached(self.parameters, unused, hidden_by)
+        warn_of_lower_precision(lower)
         if not layers:
             return linearization, hessian
         common = {key for key in layers[0] if all(key in keys for keys in layers)}

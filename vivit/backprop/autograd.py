@@ -125,6 +125,11 @@ class Linearization:
         return self._parameter_uses.custom_function
 
     @property
+    def lower_precision(self) -> str | None:
+        """Where the model computes in single precision, if its parameters are in double."""
+        return self._parameter_uses.lower_precision
+
+    @property
     def sizes(self) -> BatchSizes:
         """What this batch will leave for its Gram matrix, if all operations are as they look.
 

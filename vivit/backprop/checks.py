@@ -104,6 +104,21 @@ def check_reached(
     )
 
 
+def warn_of_lower_precision(where: str | None) -> None:
+    """Say that results are less accurate than their dtype.
+
+    Args:
+        where: The part of a model in double precision that computes in single precision, as norms
+            of some language models do; None if there is none.
+    """
+    if where is not None:
+        warnings.warn(
+            f"The model computes in single precision {where}, though its parameters are in double "
+            "precision: the curvature is accurate to about 1e-7, relative to the largest.",
+            stacklevel=2,
+        )
+
+
 def once_differentiable(reason: str) -> UnsupportedError:
     """The error for a Jacobian-vector product that autograd cannot form."""
     return UnsupportedError(

@@ -83,12 +83,14 @@ class ParameterUses:
             that is made of both.
         others: Names of the parameters that are used in another way.
         custom_function: Name of an autograd function of the user's own, if there is one.
+        lower_precision: What computes in single precision for parameters in double precision.
     """
 
     operations: list[Operation]
     parts: dict[str, list[Part]]
     others: list[str]
     custom_function: str | None = None
+    lower_precision: str | None = None
 
     @property
     def names(self) -> set[str]:
@@ -118,10 +120,10 @@ def find_uses(
 
     Raises:
         UnsupportedError: Part of the graph is hidden by reentrant activation checkpointing, or
-            computes in a lower precision than that of the parameters.
+            computes in half precision.
     """
     consumers = _consumers(root)
-    _refuse_low_precision(consumers, parameters)
+    lower_precision = _lower_precision(consumers, parameters)
     position = {node: i for i, (node, _) in enumerate(consumers)}
     names = {id(p): name for name, p in parameters.items()}
     search = _Search(root, consumers, misread)
@@ -146,7 +148,8 @@ def find_uses(
     served = [name for operation in operations for name in operation.parameters]
     if sorted(served) != sorted(plain):
         raise AssertionError(f"parameters {sorted(plain)} are served as {sorted(served)}")
-    return ParameterUses(operations, _parts(places), others, _custom_function(consumers))
+    hiding = _custom_function(consumers)
+    return ParameterUses(operations, _parts(places), others, hiding, lower_precision)
 
 
 def _consumers(root: Node) -> Consumers:
@@ -170,32 +173,38 @@ def _consumers(root: Node) -> Consumers:
     return dict(consumers)
 
 
-def _refuse_low_precision(consumers: Consumers, parameters: dict[str, Tensor]) -> None:
-    """Refuse a lower precision between a parameter and the output, as mixed precision has it."""
+def _lower_precision(consumers: Consumers, parameters: dict[str, Tensor]) -> str | None:
+    """What computes in a lower precision between a parameter and the output, if anything does."""
     if not parameters:
-        return
+        return None
     dtype = next(iter(parameters.values())).dtype
     low = {node for node, _ in consumers if _eps(node) > torch.finfo(dtype).eps}
     names = {id(p): name for name, p in parameters.items()} if low else {}
     uses: dict[Node, list[Node]] = defaultdict(list)
     for (node, _), users in consumers.items():
         uses[node] += [user for user, _ in users]
+    found: dict[Node, str] = {}
     for start in list(uses) if low else ():
         name = names.get(id(getattr(start, "variable", None)))
         todo, seen = [start] if name else [], {start}
         while todo:
             node = todo.pop()
             if node in low:
-                raise UnsupportedError(
-                    f"The model computes in a lower precision than {dtype}, that of its "
-                    f"parameters, between {name!r} and the output (at {node.name()}): the "
-                    "curvature would be as inaccurate as that, by up to a percent for bfloat16. "
-                    "Run all of it in one precision: model.float(), no torch.autocast inside of "
-                    "forward, no cast to a lower one."
-                )
+                found[node] = f"between {name!r} and the output (at {node.name()})"
             fresh = [user for user in uses[node] if user not in seen]
             seen.update(fresh)
             todo += fresh
+    if not found:
+        return None
+    worst = max(found, key=_eps)
+    if _eps(worst) > torch.finfo(torch.float32).eps:
+        raise UnsupportedError(
+            f"The model computes in a lower precision than {dtype}, that of its parameters, "
+            f"{found[worst]}: the curvature would be as inaccurate as that, by up to a percent "
+            "for bfloat16. Run all of it in one precision: model.float(), no torch.autocast "
+            "inside of forward, no cast to a lower one."
+        )
+    return found[worst]
 
 
 def _eps(node: Node) -> float:
