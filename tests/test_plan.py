@@ -14,14 +14,15 @@ from cases import CASES, conv2d, mlp
 from torch import nn
 
 import vivit
-from vivit import curvature, gram, memory
-from vivit.gram import group_matrices
+from vivit import curvature
+from vivit.gram import matrices, memory
+from vivit.gram.matrices import group_matrices
+from vivit.gram.plan import human_bytes
+from vivit.gram.sweep import stores_of_run
 from vivit.layers import store
 from vivit.layers.affine import Workspace
 from vivit.layers.cost import Evaluation, evaluation_cost
 from vivit.layers.store import ColumnStore, DenseStore, FactorStore
-from vivit.plan import human_bytes
-from vivit.sweep import stores_of_run
 
 CE = nn.CrossEntropyLoss()
 BATCH = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])
@@ -263,7 +264,7 @@ def test_several_sweeps_of_blocks(groups):
 def test_a_sweep_leaves_nothing_behind(monkeypatch):
     model = mlp()
     ggn = vivit.GGN(model, CE, BATCH)
-    curvature, alive, original = ggn._curvature, [], gram.stores_of_run
+    curvature, alive, original = ggn._curvature, [], matrices.stores_of_run
 
     def stores(*args):
         gc.collect()
@@ -272,7 +273,7 @@ def test_a_sweep_leaves_nothing_behind(monkeypatch):
         alive.extend(map(weakref.ref, made.values()))
         return made
 
-    monkeypatch.setattr(gram, "stores_of_run", stores)
+    monkeypatch.setattr(matrices, "stores_of_run", stores)
     sweeps = [["4.weight", "4.bias"], ["2.weight", "2.bias"], ["0.weight", "0.bias"]]
     matrix = by_sweeps(curvature, sweeps)[""].gram_matrix()
     assert len(alive) == 3

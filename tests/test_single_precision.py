@@ -17,8 +17,9 @@ from drop_in import VARIANTS as DROP_IN_VARIANTS
 from torch import Tensor, nn
 
 import vivit
-from vivit import Lanczos, MonteCarlo, precision
-from vivit.precision import orthonormalize
+from vivit import Lanczos, MonteCarlo
+from vivit.gram import precision
+from vivit.gram.precision import orthonormalize
 
 EPS = torch.finfo(torch.float32).eps
 ORTHONORMAL = 1e-6

@@ -10,7 +10,7 @@ from torch import nn
 import vivit
 from vivit import FullGram, Lanczos, MonteCarlo, curvature, ggn
 from vivit.errors import ConvergenceError
-from vivit.solvers import cheapest_solver, leading_of_matrix
+from vivit.quantities.solvers import cheapest_solver, leading_of_matrix
 
 CE = nn.CrossEntropyLoss()
 BATCH = torch.randn(4, 5).double(), torch.tensor([0, 1, 2, 0])

@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from vivit import diagnostics
 from vivit.blocks import BlockDiagonal, block_diagonal
-from vivit.directional import DirectionalDerivatives
 from vivit.errors import (
     ConvergenceError,
     InputError,
@@ -14,24 +12,26 @@ from vivit.errors import (
     VivitError,
 )
 from vivit.ggn import GGN, EigenPairs
-from vivit.newton import BootstrapDamping
+from vivit.gram.plan import Plan
 from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo
-from vivit.plan import Plan
-from vivit.solvers import FullGram, Lanczos
+from vivit.quantities import diagnostics
+from vivit.quantities.directional import DirectionalDerivatives
+from vivit.quantities.newton import BootstrapDamping
+from vivit.quantities.solvers import FullGram, Lanczos
 from vivit.version import __version__
 
 if TYPE_CHECKING:
-    from vivit.computations import (
+    from vivit.drop_in.computations import (
         DirectionalDampedNewtonComputation as DirectionalDampedNewtonComputation,
     )
-    from vivit.computations import (
+    from vivit.drop_in.computations import (
         DirectionalDerivativesComputation as DirectionalDerivativesComputation,
     )
-    from vivit.computations import (
+    from vivit.drop_in.computations import (
         EighComputation as EighComputation,
     )
-    from vivit.computations import (
+    from vivit.drop_in.computations import (
         EigvalshComputation as EigvalshComputation,
     )
 
@@ -79,6 +79,6 @@ def __getattr__(name: str) -> Any:
             f"vivit.{name} runs inside BackPACK, which is not installed: "
             "install vivit with the extra backpack, or use vivit.GGN, which needs none of it."
         ) from error
-    from vivit import computations
+    from vivit.drop_in import computations
 
     return getattr(computations, name)

@@ -24,21 +24,21 @@ from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, loss_gradient
 from vivit.devices import traits
 from vivit.errors import InputError
-from vivit.gram import KeptColumns, gradient_grams, group_matrices
-from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
-from vivit.losses.convex import ConvexHessian, check_reduction
-from vivit.memory import available_bytes, check_fits
-from vivit.options import Approximation, Subset, resolve_subset
-from vivit.parameters import group_parameters
-from vivit.plan import BatchSizes, Plan, make_plan
-from vivit.precision import (
+from vivit.gram.matrices import KeptColumns, gradient_grams, group_matrices
+from vivit.gram.memory import available_bytes, check_fits
+from vivit.gram.plan import BatchSizes, Plan, make_plan
+from vivit.gram.precision import (
     is_affordable,
     is_orthonormal,
     is_small,
     may_gain,
     orthonormalize,
 )
-from vivit.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix, split_vectors
+from vivit.gram.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix, split_vectors
+from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
+from vivit.losses.convex import ConvexHessian, check_reduction
+from vivit.options import Approximation, Subset, resolve_subset
+from vivit.parameters import group_parameters
 
 FEW_COLUMNS = 256
 """Columns of the few samples whose leading eigenspace starts a Lanczos iteration."""

@@ -24,10 +24,19 @@ from torch import Tensor, nn
 
 from vivit.curvature import Curvature
 from vivit.devices import traits
-from vivit.directional import DirectionalDerivatives, curvatures, slopes
 from vivit.errors import InputError
-from vivit.memory import check_matrix_fits
-from vivit.newton import Damping, dampings
+from vivit.gram.memory import check_matrix_fits
+from vivit.gram.plan import Plan
+from vivit.gram.precision import has_weak, is_double
+from vivit.gram.spectrum import (
+    EIGENVALUE_COPIES,
+    EIGENVECTOR_COPIES,
+    Criterion,
+    GramPairs,
+    check_choice,
+    rank_cutoff,
+    select,
+)
 from vivit.operators import (
     FactorOperator,
     GramOperator,
@@ -39,17 +48,15 @@ from vivit.operators import (
 )
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
-from vivit.plan import Plan
-from vivit.precision import has_weak, is_double
-from vivit.solvers import FullGram, Lanczos, Solver, cheapest_solver, is_few, leading_of_matrix
-from vivit.spectrum import (
-    EIGENVALUE_COPIES,
-    EIGENVECTOR_COPIES,
-    Criterion,
-    GramPairs,
-    check_choice,
-    rank_cutoff,
-    select,
+from vivit.quantities.directional import DirectionalDerivatives, curvatures, slopes
+from vivit.quantities.newton import Damping, dampings
+from vivit.quantities.solvers import (
+    FullGram,
+    Lanczos,
+    Solver,
+    cheapest_solver,
+    is_few,
+    leading_of_matrix,
 )
 
 EXACT = Exact()

@@ -25,7 +25,7 @@ class MatrixMemory(Method):
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Find the number of columns."""
         from vivit import GGN  # here, since the name is the original's in its environment
-        from vivit.spectrum import EIGENVALUE_COPIES, EIGENVECTOR_COPIES
+        from vivit.gram.spectrum import EIGENVALUE_COPIES, EIGENVECTOR_COPIES
 
         copies = {
             Computed.EIGENVALUES: EIGENVALUE_COPIES,

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from vivit.errors import ConvergenceError, InputError
-from vivit.plan import Plan
-from vivit.spectrum import NOT_FINITE, GramPairs, rank_cutoff
+from vivit.gram.plan import Plan
+from vivit.gram.spectrum import NOT_FINITE, GramPairs, rank_cutoff
 
 PRODUCTS = 10
 """Products that Lanczos iteration takes for a single pair and the search for copies, roughly."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vivit.directional import DirectionalDerivatives
 from vivit.errors import InputError
+from vivit.quantities.directional import DirectionalDerivatives
 
 DampingRule = Callable[[Tensor, DirectionalDerivatives], Tensor]
 """Maps eigenvalues ``[K]`` and directional derivatives to dampings, ``[K]`` or a scalar."""

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vivit.backprop.backpack import Captured, LossPass
-from vivit.backprop.modules import INSTEAD, cotangents_of, layers_of
 from vivit.devices import traits
+from vivit.drop_in.driver import Captured, LossPass
+from vivit.drop_in.modules import INSTEAD, cotangents_of, layers_of
 from vivit.errors import InputError, UnsupportedError
-from vivit.gram import GroupAccumulator, add_gram
+from vivit.gram.matrices import GroupAccumulator, add_gram
+from vivit.gram.precision import Budget, is_double, may_gain
 from vivit.layers.affine import Workspace
 from vivit.layers.layer import AffineLayer
 from vivit.layers.store import LayerStore, store_for
 from vivit.options import subset_index
-from vivit.precision import Budget, is_double, may_gain
 
 Group = dict[str, Any]
 """What users give: ``params``, and further keys that a computation asks for."""

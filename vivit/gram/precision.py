@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from vivit.gram.plan import Plan
 from vivit.layers.affine import gram_of_columns, mirror
 from vivit.layers.cost import AffineShape, cheapest_evaluation, evaluation_cost, keeps_columns
-from vivit.plan import Plan
 
 SMALL_FLOPS = 2e9
 """Of contractions, up to which there is no reason to try single precision first."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vivit.curvature import Curvature
-from vivit.spectrum import GramPairs
+from vivit.gram.spectrum import GramPairs
 
 
 @dataclass(frozen=True)

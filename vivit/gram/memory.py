@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vivit.errors import InsufficientMemoryError
-from vivit.plan import Plan, human_bytes
+from vivit.gram.plan import Plan, human_bytes
 
 try:
     import resource

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vivit.errors import InputError
+from vivit.gram.precision import are_affordable, may_gain
 from vivit.layers.affine import gram_of_columns, mirror
-from vivit.precision import are_affordable, may_gain
 
 NOT_FINITE = (
     "The curvature is NaN or infinite: look for derivatives of square roots, norms or divisions "

@@ -21,20 +21,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vivit.backprop.backpack import CotangentExtension, LossPass
 from vivit.devices import traits
-from vivit.errors import InputError
-from vivit.losses.cross_entropy import CrossEntropyHessian
-from vivit.options import Approximation, Exact, MonteCarlo, subset_index
-from vivit.parameter_groups import (
+from vivit.drop_in.driver import CotangentExtension, LossPass
+from vivit.drop_in.parameter_groups import (
     Group,
     GroupHook,
     GroupState,
     Wanted,
     check_groups,
 )
-from vivit.precision import is_double, is_orthonormal, may_gain, orthonormalize
-from vivit.spectrum import GramPairs, split_vectors
+from vivit.errors import InputError
+from vivit.gram.precision import is_double, is_orthonormal, may_gain, orthonormalize
+from vivit.gram.spectrum import GramPairs, split_vectors
+from vivit.losses.cross_entropy import CrossEntropyHessian
+from vivit.options import Approximation, Exact, MonteCarlo, subset_index
 
 Subsampling = list[int] | None
 """Indices of samples; None for all."""

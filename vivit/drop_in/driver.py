@@ -28,7 +28,7 @@ from backpack.extensions.secondorder.sqrt_ggn.base import SqrtGGNBaseModule
 from backpack.utils.subsampling import subsample
 from torch import Tensor, nn
 
-from vivit.backprop.modules import INSTEAD, check_rules_fit, shown
+from vivit.drop_in.modules import INSTEAD, check_rules_fit, shown
 from vivit.errors import UnsupportedError
 from vivit.losses import LossHessian, loss_hessian
 from vivit.options import Approximation, subset_index

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from vivit.batches import BatchCurvature, Carrying
 from vivit.errors import InputError
+from vivit.gram.plan import Plan
+from vivit.gram.spectrum import NOT_FINITE, GroupMatrix
+from vivit.gram.sweep import stores_of_run
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import Store
-from vivit.plan import Plan
-from vivit.spectrum import NOT_FINITE, GroupMatrix
-from vivit.sweep import stores_of_run
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""The Gram matrix ``K = V^T V``: what it costs, how it is formed, and its spectrum."""

@@ -1,0 +1,1 @@
+"""What follows from the curvature: leading eigenpairs, directional derivatives, Newton steps."""
