@@ -26,7 +26,7 @@ from vivit.devices import traits
 from vivit.errors import InputError
 from vivit.gram.matrices import KeptColumns, gradient_grams, group_matrices
 from vivit.gram.memory import available_bytes, check_fits
-from vivit.gram.plan import BatchSizes, Plan, make_plan
+from vivit.gram.plan import Plan, make_plan
 from vivit.gram.precision import (
     is_affordable,
     is_orthonormal,
@@ -35,6 +35,7 @@ from vivit.gram.precision import (
     orthonormalize,
 )
 from vivit.gram.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix, split_vectors
+from vivit.layers.sizes import BatchSizes
 from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
 from vivit.losses.convex import ConvexHessian, check_reduction
 from vivit.options import Approximation, Subset, resolve_subset

@@ -28,8 +28,8 @@ from vivit.backprop.pushforward import Pushforward, Ways, same_output
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.sample_order import Take, sample_orders, ways_to_take
 from vivit.errors import UnsupportedError, is_out_of_memory
-from vivit.gram.plan import BatchSizes
 from vivit.layers.layer import AffineLayer
+from vivit.layers.sizes import BatchSizes
 from vivit.layers.uses import SampleOrder
 
 TESTED_SAMPLES = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vivit.layers.cost import (
@@ -12,36 +12,10 @@ from vivit.layers.cost import (
     evaluation_cost,
     keeps_columns,
 )
-from vivit.layers.layer import LayerSizes
+from vivit.layers.sizes import BatchSizes
 
 LIVE_COTANGENTS = 3
 """Tensors of the largest layer's size that live at once in a backward pass."""
-
-
-@dataclass(frozen=True)
-class BatchSizes:
-    """Sizes of what one batch leaves for its Gram matrix.
-
-    Attributes:
-        samples: Those that carry curvature.
-        layers: Of affine layers that are all uses of their parameters.
-        dense: Parameters whose columns are stored as they are.
-    """
-
-    samples: int
-    layers: tuple[LayerSizes, ...]
-    dense: tuple[str, ...]
-
-    def of_samples(self, samples: int) -> BatchSizes:
-        """The same with another number of samples."""
-        layers = tuple(replace(layer, samples=samples) for layer in self.layers)
-        return BatchSizes(samples, layers, self.dense)
-
-    def with_generic(self, names: Collection[str]) -> BatchSizes:
-        """The same with some parameters served by the generic rule."""
-        kept = (layer.without(names) for layer in self.layers)
-        layers = tuple(layer for layer in kept if layer is not None)
-        return BatchSizes(self.samples, layers, tuple(dict.fromkeys((*self.dense, *names))))
 
 
 @dataclass(frozen=True)

@@ -3,68 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vivit.layers.convolutions import ConvolutionUse
-from vivit.layers.cost import AffineShape
+from vivit.layers.sizes import LayerSizes
 from vivit.layers.uses import AffineUse, SampleOrder
-
-
-@dataclass(frozen=True)
-class LayerSizes:
-    """Names and sizes of an affine layer.
-
-    Attributes:
-        weight: Name of the weight, if it is selected.
-        bias: Name of the bias, if it is selected.
-        samples: ``N``, those that carry curvature.
-        positions: ``T``, shared positions per sample.
-        groups: Channel groups.
-        inputs: ``i`` per group, none without the weight.
-        outputs: ``o`` per group.
-        one_hot: Whether inputs are one-hot vectors.
-    """
-
-    weight: str | None
-    bias: str | None
-    samples: int
-    positions: int
-    groups: int
-    inputs: int
-    outputs: int
-    one_hot: bool
-
-    def shape(self, columns: int, parameters: Collection[str]) -> AffineShape:
-        """Sizes for the cost model.
-
-        Args:
-            columns: Columns per sample.
-            parameters: Names of those parameters that count; others are left out.
-
-        Returns:
-            The sizes of the factors.
-        """
-        return AffineShape(
-            samples=self.samples,
-            columns=columns,
-            positions=self.positions,
-            inputs=(self.weight in parameters) * self.inputs + (self.bias in parameters),
-            outputs=self.outputs,
-            groups=self.groups,
-            one_hot=self.one_hot,
-        )
-
-    def without(self, parameters: Collection[str]) -> LayerSizes | None:
-        """What is left when some parameters are served in another way; None if nothing is."""
-        weight = None if self.weight in parameters else self.weight
-        bias = None if self.bias in parameters else self.bias
-        if weight is None and bias is None:
-            return None
-        return replace(self, weight=weight, bias=bias, inputs=self.inputs if weight else 0)
 
 
 @dataclass(frozen=True)

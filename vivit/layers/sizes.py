@@ -1,0 +1,87 @@
+"""Sizes of layers and of what a batch leaves, which are known before any backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from vivit.layers.cost import AffineShape
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """Names and sizes of an affine layer.
+
+    Attributes:
+        weight: Name of the weight, if it is selected.
+        bias: Name of the bias, if it is selected.
+        samples: ``N``, those that carry curvature.
+        positions: ``T``, shared positions per sample.
+        groups: Channel groups.
+        inputs: ``i`` per group, none without the weight.
+        outputs: ``o`` per group.
+        one_hot: Whether inputs are one-hot vectors.
+    """
+
+    weight: str | None
+    bias: str | None
+    samples: int
+    positions: int
+    groups: int
+    inputs: int
+    outputs: int
+    one_hot: bool
+
+    def shape(self, columns: int, parameters: Collection[str]) -> AffineShape:
+        """Sizes for the cost model.
+
+        Args:
+            columns: Columns per sample.
+            parameters: Names of those parameters that count; others are left out.
+
+        Returns:
+            The sizes of the factors.
+        """
+        return AffineShape(
+            samples=self.samples,
+            columns=columns,
+            positions=self.positions,
+            inputs=(self.weight in parameters) * self.inputs + (self.bias in parameters),
+            outputs=self.outputs,
+            groups=self.groups,
+            one_hot=self.one_hot,
+        )
+
+    def without(self, parameters: Collection[str]) -> LayerSizes | None:
+        """What is left when some parameters are served in another way; None if nothing is."""
+        weight = None if self.weight in parameters else self.weight
+        bias = None if self.bias in parameters else self.bias
+        if weight is None and bias is None:
+            return None
+        return replace(self, weight=weight, bias=bias, inputs=self.inputs if weight else 0)
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """Sizes of what one batch leaves for its Gram matrix.
+
+    Attributes:
+        samples: Those that carry curvature.
+        layers: Of affine layers that are all uses of their parameters.
+        dense: Parameters whose columns are stored as they are.
+    """
+
+    samples: int
+    layers: tuple[LayerSizes, ...]
+    dense: tuple[str, ...]
+
+    def of_samples(self, samples: int) -> BatchSizes:
+        """The same with another number of samples."""
+        layers = tuple(replace(layer, samples=samples) for layer in self.layers)
+        return BatchSizes(samples, layers, self.dense)
+
+    def with_generic(self, names: Collection[str]) -> BatchSizes:
+        """The same with some parameters served by the generic rule."""
+        kept = (layer.without(names) for layer in self.layers)
+        layers = tuple(layer for layer in kept if layer is not None)
+        return BatchSizes(self.samples, layers, tuple(dict.fromkeys((*self.dense, *names))))
