@@ -100,7 +100,36 @@ VARIANTS = {
     "Monte-Carlo": {"approximation": MonteCarlo(samples=2)},
     "batches": {"data": [(X[:3], Y[:3]), (X[3:], Y[3:])]},
 }
+
+
+def linear_in_no_way(change):
+    """A function whose backward pass is none of a derivative."""
+
+    class Changed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return change(g)
+
+    return Changed.apply
+
+
+def hooked(x):
+    x = torch.tanh(x)
+    x.register_hook(lambda g: g.clamp(-1e-3, 1e-3))
+    return x
+
+
 REFUSED = {
+    "clipped": linear_in_no_way(lambda g: g.clamp(-0.01, 0.01)),
+    "sign": linear_in_no_way(torch.sign),
+    "normalised": linear_in_no_way(lambda g: g / (g.norm() + 1e-12)),
+    "square": linear_in_no_way(lambda g: g * g),
+    "constant": linear_in_no_way(lambda g: 0.01 * torch.ones_like(g)),
+    "hook": hooked,
     "once": Once.apply,
     "detached": Detached.apply,
     "wrong forward mode": WrongForwardMode.apply,
@@ -161,6 +190,44 @@ def test_rounding_errors_are_no_derivatives(name, scale, dtype):
     for product in (ggn @ v, ggn @ v):
         error = (product - exact).norm() / (columns.double().square().sum() * v.norm())
         assert error <= 1e3 * torch.finfo(dtype).eps
+
+
+def test_derivatives_that_vanish_in_a_deep_network():
+    """They are too small to be tested, and to matter."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(60) for layer in (nn.Linear(8, 8), nn.Sigmoid())]
+    model, x = nn.Sequential(*layers, nn.Linear(8, 3)), torch.randn(6, 8)
+    ggn = vivit.GGN(model, CE, (x, Y))
+    v = torch.ones(ggn.shape[0])
+    exact = vivit.GGN(deepcopy(model).double(), CE, (x.double(), Y)) @ v.double()
+    assert (ggn @ v - exact).norm() <= 1e-4 * exact.norm()
+
+
+class FunctionalBag(nn.Module):
+    """Has no module that tells."""
+
+    def __init__(self, mode):
+        super().__init__()
+        self.table, self.head, self.mode = nn.Parameter(torch.randn(6, 3)), nn.Linear(3, 3), mode
+
+    def forward(self, x):
+        return self.head(torch.tanh(nn.functional.embedding_bag(x, self.table, mode=self.mode)))
+
+
+def test_entries_of_no_bag():
+    entries, weight, offsets = torch.arange(8) % 6, torch.ones(6, 3), torch.tensor([0, 3, 7])
+    with pytest.raises(UnsupportedError, match=r"end at 7, but there are 8 entries.*cut them off"):
+        embedding_bag(entries, weight, offsets, include_last_offset=True)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_a_function(mode):
+    torch.manual_seed(0)
+    model, x = FunctionalBag(mode).double(), torch.randint(6, (6, 4))
+    ggn = vivit.GGN(model, CE, (x, Y))
+    exact = oracle.ggn(model, CE, x, Y, list(ggn._shapes))
+    v = torch.ones(len(exact)).double()
+    assert torch.allclose(ggn @ v, exact @ v, atol=1e-12)
 
 
 def test_a_long_sequence_in_single_precision():

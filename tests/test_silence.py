@@ -264,6 +264,39 @@ def test_a_loss_that_is_neither_a_mean_nor_a_sum():
         vivit.GGN(model, of_positive_targets, [(x[:3], y[:3]), (x[3:], y[3:])])
 
 
+def test_batches_of_single_samples():
+    """A sum of one is a mean of one: two of them tell."""
+    batches = [(X[n : n + 1], T[n : n + 1]) for n in range(3)]
+    with pytest.raises(UnsupportedError, match="'summed' of a batch is not the mean"):
+        vivit.GGN(Net(), summed, batches)
+    assert vivit.GGN(Net(), mean, batches).eigvalsh().isfinite().all()
+
+
+def test_a_loss_that_draws_random_numbers():
+    def noisy(f, y):
+        return F.huber_loss(f + 0.1 * torch.randn_like(f), y)
+
+    message = r"'noisy' draws random numbers.*part of the targets"
+    with pytest.raises(UnsupportedError, match=message):
+        vivit.GGN(Net(), noisy, (X, T))
+
+
+FLAT = {
+    "squeezed": lambda f, y: F.huber_loss(f[:, 0], y),
+    "gathered": lambda f, y: F.smooth_l1_loss(f.gather(1, 0 * y[:, None].long())[:, 0], y),
+    "integers": lambda f, y: F.huber_loss(f[:, :1], y.long()[:, None].to(f)),
+    "scaled": lambda f, y: F.huber_loss(f[:, 0], 3 * y - 50),
+    "narrow": lambda f, y: F.huber_loss(f[:, 0], y, delta=1e-6),
+}
+
+
+@pytest.mark.parametrize("loss_func", FLAT.values(), ids=FLAT.keys())
+def test_a_loss_that_is_flat_where_it_is_far_from_its_targets(loss_func):
+    """It has curvature elsewhere, so there is none here for a reason."""
+    y = 100 + normal(6)
+    assert not vivit.GGN(Net().double(), loss_func, (X.double(), y)).eigvalsh().any()
+
+
 def test_a_loss_that_works_on_its_batch_alone():
     """There is nothing to compare with."""
 
@@ -339,6 +372,24 @@ def test_lengths_that_agree_by_chance(network, x, n, options):
     assert torch.allclose(columns @ columns.T, exact, atol=1e-12)
     assert torch.allclose(ggn.gram(), columns.T @ columns, atol=1e-12)
     assert torch.allclose(ggn @ normal(len(exact)), exact @ normal(len(exact)), atol=1e-12)
+
+
+class Standardised(nn.Module):
+    """BatchNorm by hand, which gives NaN where all samples are the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = self.first(x)
+        return self.head(torch.tanh((h - h.mean(0)) / h.std(0)))
+
+
+@pytest.mark.parametrize("n", [2, 6, 8, 9])
+def test_models_that_mix_samples_and_give_nan(n):
+    with pytest.raises(UnsupportedError, match="mixes samples"):
+        vivit.GGN(Standardised(), CE, (normal(n, 5).float(), torch.arange(n) % 3)).gram()
 
 
 def test_models_that_mix_samples_are_still_refused():

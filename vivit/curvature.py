@@ -23,7 +23,7 @@ from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, loss_gradient
 from vivit.devices import traits
-from vivit.errors import InputError
+from vivit.errors import InputError, UnsupportedError
 from vivit.gram.matrices import KeptColumns, gradient_grams, group_matrices
 from vivit.gram.memory import available_bytes, check_fits
 from vivit.gram.plan import Plan, make_plan
@@ -38,6 +38,7 @@ from vivit.gram.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix, spli
 from vivit.layers.sizes import BatchSizes
 from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
 from vivit.losses.convex import ConvexHessian, check_reduction
+from vivit.losses.known import name_of
 from vivit.options import Approximation, Subset, resolve_subset
 from vivit.parameters import group_parameters
 
@@ -129,7 +130,7 @@ class Curvature:
             ways = Ways()
             linearization = self._linearize(x, state, ways)
             output = linearization.output
-            hessian = loss_hessian(self._loss_func, output, y)
+            hessian = self._hessian(output, y)
             self.columns = self._columns_of(hessian)
             index, start = len(self.batches), self.num_samples
             batch = Batch(index, x, y, len(output), start, state, hessian.normalizer, ways)
@@ -160,11 +161,28 @@ class Curvature:
         self._sizes = [sizes.with_generic(sorted(self._generic)) for sizes in self._sizes]
         return linearization, hessian
 
+    def _hessian(self, output: Tensor, y: Any) -> LossHessian:
+        """The loss Hessian of a new batch, of a loss that is the same function each time."""
+        before = RandomState.current(self._model)
+        hessian = loss_hessian(self._loss_func, output, y)
+        if not RandomState.current(self._model).same_as(before):
+            raise UnsupportedError(
+                f"The loss {name_of(self._loss_func)!r} draws random numbers, so that it is "
+                "another function each time. Draw them before, and let them be part of the "
+                "targets."
+            )
+        return hessian
+
     def _check_reduction(self, unchecked: list[tuple[Tensor, Any]], alone: bool) -> None:
-        """Check outputs and targets of batches, once each."""
-        while unchecked:
-            output, y = unchecked.pop()
+        """Check outputs and targets of batches, once each; of single samples, two together."""
+        singles = [(output, y) for output, y in unchecked if len(output) == 1]
+        if len(singles) > 1:
+            outputs, targets = zip(*singles, strict=True)
+            check_reduction(self._loss_func, torch.cat(outputs), torch.cat(targets), alone=alone)
+            singles = []
+        for output, y in unchecked:
             check_reduction(self._loss_func, output, y, alone=alone)
+        unchecked[:] = singles
 
     def _columns_of(self, hessian: LossHessian) -> int:
         columns = self.approximation.num_columns(hessian)

@@ -17,14 +17,19 @@ from torch.overrides import TorchFunctionMode
 from vivit.errors import UnsupportedError
 
 
+def has_bags(model: nn.Module) -> bool:
+    """Whether a model has modules that are embedding bags; functions show in its graph only."""
+    return any(isinstance(module, nn.EmbeddingBag) for module in model.modules())
+
+
 @contextmanager
-def unfused_bags(model: nn.Module) -> Iterator[None]:
+def unfused_bags(needed: bool) -> Iterator[None]:
     """Let embedding bags run as lookups and sums.
 
     Args:
-        model: One without such modules keeps its kernels.
+        needed: Whether there are any; a model without keeps its kernels.
     """
-    if not any(isinstance(module, nn.EmbeddingBag) for module in model.modules()):
+    if not needed:
         yield
         return
     with _Replaced():
@@ -60,7 +65,7 @@ def embedding_bag(
         Shape ``[B, d]`` for ``B`` bags.
 
     Raises:
-        UnsupportedError: Gradients are scaled by frequencies.
+        UnsupportedError: Gradients are scaled by frequencies, or entries belong to no bag.
     """
     if scale_grad_by_freq:
         raise UnsupportedError(
@@ -74,6 +79,12 @@ def embedding_bag(
         ends = offsets if include_last_offset else nn.functional.pad(offsets, (0, 1))
         if not include_last_offset:
             ends[-1] = len(entries)
+        if int(ends[-1]) != len(entries):
+            raise UnsupportedError(
+                f"The offsets of an embedding bag end at {int(ends[-1])}, but there are "
+                f"{len(entries)} entries. torch leaves the others out of its outputs, but not of "
+                "its gradients: cut them off."
+            )
         sizes = ends.diff()
     bag = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
     counts = torch.ones_like(entries, dtype=torch.bool)

@@ -377,6 +377,12 @@ def has_padding(root: Node) -> bool:
     )
 
 
+def has_fused_bag(root: Node | None) -> bool:
+    """Whether a graph has a bag of embeddings as one operation."""
+    nodes = () if root is None else _reachable([root])
+    return any(node.name() == "EmbeddingBagBackward0" for node in nodes)
+
+
 def _reachable(nodes: Iterable[Node]) -> set[Node]:
     """Some nodes of a graph, and all that are behind them."""
     todo = [*nodes]

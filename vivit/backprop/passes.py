@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
-from vivit.backprop.bags import unfused_bags
+from vivit.backprop.bags import has_bags, unfused_bags
 from vivit.backprop.forward import (
     full_precision,
     twice_differentiable,
     unfused_recurrence,
     untouched,
 )
-from vivit.backprop.graph import last_of, zeros_at
+from vivit.backprop.graph import has_fused_bag, last_of, zeros_at
 from vivit.backprop.random_state import RandomState
 from vivit.errors import is_out_of_memory
 
@@ -47,7 +47,11 @@ class Passes:
         """
         self._model, self._random_state, self._device = model, random_state, device
         self._last: dict[frozenset[Node], set[Node]] = {}
+        self._unfused = has_bags(model)
         self.output = self.forward(x)
+        if not self._unfused and has_fused_bag(getattr(self.output, "grad_fn", None)):
+            self._unfused = True
+            self.output = self.forward(x)
 
     @property
     def is_random(self) -> bool:
@@ -69,7 +73,7 @@ class Passes:
             self._random_state.restored() as after,
             untouched(self._model) as changed_buffers,
             unfused_recurrence(self._model),
-            unfused_bags(self._model),
+            unfused_bags(self._unfused),
             full_precision(self._device),
             twice_differentiable(),
         ):

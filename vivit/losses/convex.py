@@ -18,6 +18,16 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 """Maps the model output and the targets to a scalar."""
 
 
+OUTPUT_SCALES = (1e-2, 1.0, 1e2)
+"""Of random outputs at which curvature is looked for."""
+
+FIRST_STEP = 1e-4
+"""And of the first step downhill."""
+
+STEPS = 100
+"""Doublings and halvings on the way to where the slope vanishes."""
+
+
 @dataclass(frozen=True)
 class ConvexHessian:
     """``H_n`` as a dense matrix over the outputs of a sample.
@@ -121,26 +131,35 @@ def _refuse_vanishing(name: str, loss_func: LossFunction, f: Tensor, target: Ten
     """Refuse a loss that has no curvature anywhere, though it has a slope.
 
     One that is merely flat here, such as a Huber loss far from its targets, is curved elsewhere:
-    at random outputs, or near the targets.
+    at random outputs, or on the way to where its slope vanishes.
     """
-    if not _gradient(loss_func, f, target).any():
+    slope = _gradient(loss_func, f, target)
+    if not slope.any():
         return
     generator = torch.Generator().manual_seed(0)
-    centres = [torch.zeros_like(f), f.detach()]
-    if isinstance(target, Tensor) and target.shape == f.shape and target.is_floating_point():
-        centres.append(target.to(f))
-    for centre in centres:
-        for scale in (1.0, 1e-2, 1e-4):
-            noise = torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f.device)
-            other = (centre + scale * noise).requires_grad_()
-            (gradient,) = torch.autograd.grad(loss_func(other, target), other, create_graph=True)
-            if not gradient.requires_grad:
-                continue
-            weights = torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f.device)
-            inner = (gradient * weights).sum()
-            (row,) = torch.autograd.grad(inner, other, allow_unused=True)
-            if row is not None and row.any():
-                return
+
+    def is_curved(at: Tensor) -> bool:
+        other = at.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss_func(other, target), other, create_graph=True)
+        if not gradient.requires_grad:
+            return False
+        weights = torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f.device)
+        (row,) = torch.autograd.grad((gradient * weights).sum(), other, allow_unused=True)
+        return row is not None and bool(row.any() and row.isfinite().all())
+
+    for scale in OUTPUT_SCALES:
+        noise = torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f.device)
+        if is_curved(scale * noise) or is_curved(f + scale * noise):
+            return
+    step, low = torch.full_like(f, FIRST_STEP), torch.zeros_like(f)
+    high = torch.full_like(f, torch.inf)
+    for _ in range(STEPS):  # each output downhill, and in halves where its slope has turned
+        at = f - step * slope.sign()
+        if is_curved(at):
+            return
+        turned = _gradient(loss_func, at, target) * slope < 0
+        low, high = torch.where(turned, low, step), torch.where(turned, step, high)
+        step = torch.where(high.isinf(), 2 * step, (low + high) / 2)
     raise UnsupportedError(
         f"The loss {name!r} is linear in the model output, or made of linear pieces: its second "
         "derivative is zero at this output and wherever else it was tried, its gradient is not. "

@@ -54,6 +54,8 @@ def _module_of_function(loss_func: Any) -> Any:
     while isinstance(function, functools.partial) and not function.args:
         options = {**function.keywords, **options}
         function = function.func
+    if isinstance(function, nn.Module) and not options:
+        return function
     try:
         kind = FUNCTIONS.get(function)
         return loss_func if kind is None else kind(**options)
@@ -106,13 +108,12 @@ def log_likelihood(
             "probabilities, use CrossEntropyLoss on logits."
         )
     if output.ndim >= 2:
-        total = output.logsumexp(dim=1)
-        if not (total.abs() <= finfo(output.dtype).eps ** 0.5).all():
+        off = float(output.logsumexp(dim=1).expm1().abs().max())
+        if not off <= finfo(output.dtype).eps ** 0.5:
             raise InputError(
                 "NLLLoss is linear in the model output, so that the GGN is that of cross-entropy "
                 "for normalised log-probabilities, and zero for anything else. Here the sums of "
-                f"exp(output) over the classes go from {float(total.min().exp()):.3g} to "
-                f"{float(total.max().exp()):.3g} in place of 1. Let the model end in "
-                "log_softmax(dim=1), or use CrossEntropyLoss on its logits."
+                f"exp(output) over the classes differ from 1 by up to {off:.1e}. Let the model "
+                "end in log_softmax(dim=1), or use CrossEntropyLoss on its logits."
             )
     return cross_entropy(loss_func, output, target)
