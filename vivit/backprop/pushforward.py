@@ -19,9 +19,9 @@ from vivit.errors import UnsupportedError, is_out_of_memory
 MOST_NOISE = 1e-3
 """Share of rounding errors in a derivative up to which it can be used for a test."""
 
-SMALLEST = 0.75
-"""Power of the precision: derivatives below that share of the largest are not tested. Vectors that
-make up for it would overflow, and the products have rounding errors of their own."""
+SMALLEST = 2.5
+"""Power of the precision: derivatives below that share of the largest are not tested. They, or the
+vectors that make up for them, are out of the range in which numbers have all their digits."""
 
 NOISE_MARGIN = 10
 """How far products may be off, in units of the rounding errors that were seen."""
