@@ -9,7 +9,7 @@ import vivit
 from vivit.losses import SUPPORTED
 from vivit.losses.known import LogLikelihood
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "support.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "support.md"
 N, T, F = 3, 4, 6
 
 
@@ -107,7 +107,8 @@ def page() -> str:
         "Any module with any `forward`, any tensor operations and any use of parameters is served",
         "exactly, or refused with a reason. *Fast* parameters are contracted layer by layer;",
         "*generic* ones need one vector-Jacobian product per sample and column: slower, as exact.",
-        "`python tests/test_support.py` writes this page; a test compares it with the library.",
+        "`python tests/vivit/test_support.py` writes this page; a test compares it with what is "
+        "done.",
         "",
         "## Layers",
         "",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.grid import GRIDS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def pytest_in_root(*arguments: str) -> str:
