@@ -179,21 +179,22 @@ def _lower_precision(consumers: Consumers, parameters: dict[str, Tensor]) -> str
         return None
     dtype = next(iter(parameters.values())).dtype
     low = {node for node, _ in consumers if _eps(node) > torch.finfo(dtype).eps}
-    names = {id(p): name for name, p in parameters.items()} if low else {}
+    if not low:
+        return None
     uses: dict[Node, list[Node]] = defaultdict(list)
     for (node, _), users in consumers.items():
         uses[node] += [user for user, _ in users]
-    found: dict[Node, str] = {}
-    for start in list(uses) if low else ():
-        name = names.get(id(getattr(start, "variable", None)))
-        todo, seen = [start] if name else [], {start}
-        while todo:
-            node = todo.pop()
-            if node in low:
-                found[node] = f"between {name!r} and the output (at {node.name()})"
-            fresh = [user for user in uses[node] if user not in seen]
-            seen.update(fresh)
-            todo += fresh
+    names = {id(p): name for name, p in parameters.items()}
+    ends = {node: names.get(id(getattr(node, "variable", None))) for node in uses}
+    behind = {node: name for node, name in ends.items() if name is not None}
+    todo, found = [*behind], {}
+    while todo:
+        node = todo.pop()
+        if node in low:
+            found[node] = f"between {behind[node]!r} and the output (at {node.name()})"
+        fresh = {user: behind[node] for user in uses[node] if user not in behind}
+        behind.update(fresh)
+        todo += fresh
     if not found:
         return None
     worst = max(found, key=_eps)
