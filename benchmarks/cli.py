@@ -11,26 +11,26 @@ from typing import Any
 
 import torch
 
-from benchmarks import arguments as types
-from benchmarks import check
-from benchmarks.cluster import Cluster, JobsError, SettingError, collect, shard_files, submit
-from benchmarks.comparison import Comparison, Selection
-from benchmarks.critical import BudgetMode
-from benchmarks.datasets import DataError
-from benchmarks.environment import command_line, environment, machine
-from benchmarks.estimate import Estimate
+from benchmarks.commits import check
+from benchmarks.commits.regressions import CommitError
+from benchmarks.commits.verdicts import RulesError
+from benchmarks.grid import arguments as types
+from benchmarks.grid.comparison import Comparison, Selection
+from benchmarks.grid.profiles import PROFILES, Profile
+from benchmarks.grid.suites import SUITES
+from benchmarks.measure.critical import BudgetMode
 from benchmarks.methods import METHODS
-from benchmarks.names import Parser
-from benchmarks.own_problem import OwnProblem, ProblemError, find_problem
-from benchmarks.problems import PROBLEMS
-from benchmarks.process import PEER_PYTHON, ROOT
-from benchmarks.profiles import PROFILES, Profile
-from benchmarks.progress import progress_bar
-from benchmarks.records import RecordError, RecordStore, merge
-from benchmarks.regressions import CommitError
-from benchmarks.runner import Runner, failures, num_cells
-from benchmarks.suites import SUITES
-from benchmarks.verdicts import RulesError
+from benchmarks.problems.datasets import DataError
+from benchmarks.problems.own import OwnProblem, ProblemError, find_problem
+from benchmarks.problems.problem import PROBLEMS
+from benchmarks.records.environment import command_line, environment, machine
+from benchmarks.records.names import Parser
+from benchmarks.records.record import RecordError, RecordStore, merge
+from benchmarks.run.cluster import Cluster, JobsError, SettingError, collect, shard_files, submit
+from benchmarks.run.estimate import Estimate
+from benchmarks.run.process import PEER_PYTHON, ROOT
+from benchmarks.run.progress import progress_bar
+from benchmarks.run.runner import Runner, failures, num_cells
 
 DEFAULT_FOLDER = Path("bench_results/local")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.environment import git
+from benchmarks.records.environment import git
 from reports.errors import ReportError
 
 INDEX = "benchmarks.json"

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.names import Parser
-from benchmarks.records import RecordError
+from benchmarks.records.names import Parser
+from benchmarks.records.record import RecordError
 from reports import (
     asv,
     commits_page,

@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from benchmarks.records import Quantity, Status
-from benchmarks.targets import CRITICAL_TARGETS, CriticalTarget
+from benchmarks.grid.targets import CRITICAL_TARGETS, CriticalTarget
+from benchmarks.records.record import Quantity, Status
 from reports import labels, loading, units
 from reports.labels import OURS
 from reports.tables import Table, identity, slug

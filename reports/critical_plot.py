@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.records import Quantity, Status
+from benchmarks.records.record import Quantity, Status
 from reports import labels, units
 from reports.plots import SCALES, STYLE, Palette, label_ticks
 

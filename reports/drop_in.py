@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from benchmarks.records import Quantity, Status
-from benchmarks.targets import ORIGINAL
+from benchmarks.grid.targets import ORIGINAL
+from benchmarks.records.record import Quantity, Status
 from reports import labels, units
 from reports.tables import Table, identity, slug
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from benchmarks.records import Record, identity
+from benchmarks.records.record import Record, identity
 
 SHORT_COMMIT = 10
 

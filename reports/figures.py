@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.records import Quantity, Status
+from benchmarks.records.record import Quantity, Status
 from reports import labels, units
 from reports.critical_plot import critical
 from reports.loading import TASK

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks.records import Quantity, Status
+from benchmarks.records.record import Quantity, Status
 from reports import labels, ratios, units
 from reports.labels import MISSING, OURS, YARDSTICK
 from reports.tables import Table, identity, integer, slug

@@ -11,7 +11,7 @@ from typing import Any
 
 import seaborn as sns
 
-from benchmarks.records import Quantity, Status
+from benchmarks.records.record import Quantity, Status
 
 OURS = "gram"
 YARDSTICK = "gradient"

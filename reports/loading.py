@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.records import Quantity, Record, RecordStore, Status
+from benchmarks.records.record import Quantity, Record, RecordStore, Status
 from reports import environments, labels
 from reports.environments import Environment
 from reports.errors import ReportError

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from benchmarks.records import Quantity
+from benchmarks.records.record import Quantity
 from reports import (
     critical,
     drop_in,

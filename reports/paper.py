@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.records import Quantity, Status
-from benchmarks.targets import ORIGINAL
+from benchmarks.grid.targets import ORIGINAL
+from benchmarks.records.record import Quantity, Status
 from reports import labels, loading, units
 from reports.labels import OURS
 from reports.tables import Table, identity

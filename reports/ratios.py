@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.records import Quantity, Status
+from benchmarks.records.record import Quantity, Status
 from reports import labels, units
 from reports.labels import MISSING, OURS, YARDSTICK
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmarks.records import Quantity, Status
-from benchmarks.targets import ORIGINAL
+from benchmarks.grid.targets import ORIGINAL
+from benchmarks.records.record import Quantity, Status
 from reports import labels
 from reports.tables import Table, slug
 

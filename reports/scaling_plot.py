@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
-from benchmarks.records import Quantity
-from benchmarks.targets import ORIGINAL
+from benchmarks.grid.targets import ORIGINAL
+from benchmarks.records.record import Quantity
 from reports.plots import SCALES, STYLE, Palette, label_ticks
 from reports.scaling import (
     AXES,

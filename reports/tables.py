@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from benchmarks.records import Quantity, Status
+from benchmarks.records.record import Quantity, Status
 from reports import labels, loading, units
 
 OK = Status.OK.value

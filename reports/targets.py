@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks.records import Quantity, Status
-from benchmarks.targets import ORIGINAL, TARGETS, Target
+from benchmarks.grid.targets import ORIGINAL, TARGETS, Target
+from benchmarks.records.record import Quantity, Status
 from reports import labels, loading, units
 from reports.labels import MISSING, OURS
 from reports.tables import Table, identity, slug

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from benchmarks.problems import Instance
-from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
 
 TASKS = {
     task.title: task

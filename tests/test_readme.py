@@ -7,7 +7,7 @@ from statistics import median
 import pandas as pd
 import pytest
 
-from benchmarks.records import Quantity, RecordStore, Status
+from benchmarks.records.record import Quantity, RecordStore, Status
 from reports import labels, units
 from reports.critical import critical_table
 from reports.drop_in import drop_in_table

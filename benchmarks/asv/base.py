@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmarks.grid import Grid, Point
+from benchmarks.grid.points import Grid, Point
 
 if TYPE_CHECKING:
-    from benchmarks.worker import Worker
+    from benchmarks.run.worker import Worker
 
 
 class Suite:
@@ -72,7 +72,7 @@ class Suite:
         Returns:
             What the methods of the class use, as `_measured`.
         """
-        from benchmarks.in_process import worker_at
+        from benchmarks.commits.in_process import worker_at
 
         return worker_at(point)
 
@@ -95,7 +95,7 @@ class CheckedSuite(Suite):
         Raises:
             ArithmeticError: The result is wrong: asv counts the point as failed.
         """
-        from benchmarks.in_process import check, worker_at
+        from benchmarks.commits.in_process import check, worker_at
 
         ours = worker_at(point)
         (self.error,) = check(ours, ours.reference())["samples"]

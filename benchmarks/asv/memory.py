@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.asv.base import Suite, skipping
 from benchmarks.asv.tracked import WHOLE
-from benchmarks.grid import GRIDS
+from benchmarks.grid.points import GRIDS
 
 
 class Eigenvalues(Suite):

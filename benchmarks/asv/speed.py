@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.asv.base import TimedSuite
-from benchmarks.grid import GRIDS
+from benchmarks.grid.points import GRIDS
 
 
 class Eigenvalues(TimedSuite):

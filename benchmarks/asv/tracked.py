@@ -6,11 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.asv.base import CheckedSuite, Suite, refuse_missing, skipping
-from benchmarks.grid import PROBLEM, SIZE, WITH_BACKPACK, Axis, Grid, Point
-from benchmarks.tasks import Computed
+from benchmarks.grid.points import PROBLEM, SIZE, WITH_BACKPACK, Axis, Grid, Point
+from benchmarks.records.tasks import Computed
 
 if TYPE_CHECKING:
-    from benchmarks.worker import Worker
+    from benchmarks.run.worker import Worker
 
 BUDGET = 64 * 2**20
 """Of the search for critical batch sizes, in bytes."""
@@ -37,7 +37,7 @@ class Library(CheckedSuite):
 
     def track_backward_passes(self, *_: Any) -> int:
         """How often autograd's engine is started."""
-        from benchmarks.in_process import backward_passes
+        from benchmarks.commits.in_process import backward_passes
 
         return backward_passes(self._measured.run)
 
@@ -66,7 +66,7 @@ class _Against(Suite):
         Returns:
             Ours.
         """
-        from benchmarks.in_process import check, worker_at
+        from benchmarks.commits.in_process import check, worker_at
 
         ours, self._other = worker_at(point), worker_at(point, self.other)
         reference = ours.reference()
@@ -75,7 +75,7 @@ class _Against(Suite):
         return ours
 
     def _ratio(self) -> float:
-        from benchmarks.in_process import ratio_of_times
+        from benchmarks.commits.in_process import ratio_of_times
 
         return ratio_of_times(self._measured, self._other)
 
@@ -129,7 +129,7 @@ class CriticalBatchSize(Suite):
             NotImplementedError: The library of this commit does not take a budget.
         """
         refuse_missing(point, ["memory"])
-        from benchmarks.in_process import simulated_critical_batch_size
+        from benchmarks.commits.in_process import simulated_critical_batch_size
 
         return partial(simulated_critical_batch_size, point, BUDGET)
 

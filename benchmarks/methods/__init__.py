@@ -15,7 +15,7 @@ from benchmarks.methods.naive_gram import NaiveGram
 from benchmarks.methods.original import Original
 from benchmarks.methods.power_iteration import STUDIED, PowerIteration
 from benchmarks.methods.quadrature import Quadrature
-from benchmarks.registry import Registry
+from benchmarks.records.registry import Registry
 
 METHODS: Registry[Method] = Registry(
     "method",

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from benchmarks.accuracy import Check, Outcome, Reference, check
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Grouping, Task
+from benchmarks.measure.accuracy import Check, Outcome, Reference, check
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Grouping, Task
 
 
 class NotApplicableError(Exception):

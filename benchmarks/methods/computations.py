@@ -12,8 +12,7 @@ import torch
 from backpack import backpack, extend
 from torch import nn
 
-from benchmarks.accuracy import Check, Outcome, Reference, check_draws
-from benchmarks.conventions import above_cutoff, blocks, flat_vectors
+from benchmarks.measure.accuracy import Check, Outcome, Reference, check_draws
 from benchmarks.methods.backpack_form import backpack_form
 from benchmarks.methods.base import (
     Method,
@@ -21,8 +20,9 @@ from benchmarks.methods.base import (
     refuse_combinations,
     refuse_nested_inputs,
 )
-from benchmarks.problems import Instance
-from benchmarks.tasks import NEWTON_DAMPING, Approximation, Computed, Subset, Task
+from benchmarks.methods.conventions import above_cutoff, blocks, flat_vectors
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import NEWTON_DAMPING, Approximation, Computed, Subset, Task
 
 
 class Computations(Method):

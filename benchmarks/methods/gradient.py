@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import Check, Outcome, Reference, relative_error
+from benchmarks.measure.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method
-from benchmarks.problems import Instance
-from benchmarks.tasks import Task
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Task
 
 
 class Gradient(Method):

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.accuracy import Check, Outcome, Reference, check
-from benchmarks.conventions import above_cutoff, flat_vectors
+from benchmarks.measure.accuracy import Check, Outcome, Reference, check
 from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
-from benchmarks.problems import Instance
-from benchmarks.tasks import (
+from benchmarks.methods.conventions import above_cutoff, flat_vectors
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import (
     NEWTON_DAMPING,
     Approximation,
     Computed,

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.accuracy import Outcome
+from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.methods.power_iteration import Rule, power_iteration
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Task
 
 
 class GramPowerIteration(Method):

@@ -8,10 +8,10 @@ import torch
 from curvlinops import FisherType, KFACInverseLinearOperator, KFACLinearOperator, KFACType
 from torch import Tensor, nn
 
-from benchmarks.accuracy import Check, Outcome, Reference, relative_error
+from benchmarks.measure.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method, refuse_others
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Task
 
 DAMPING = 1e-3
 """Split between the two factors of a layer by the heuristic of Martens and Grosse (2015)."""

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from benchmarks.accuracy import Outcome
-from benchmarks.conventions import matrix_free_ggn
+from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.methods.conventions import matrix_free_ggn
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Task
 
 TOLERANCE = 1e-3
 """Of ARPACK: relative accuracy of each eigenvalue."""

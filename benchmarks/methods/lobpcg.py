@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import lobpcg
 
-from benchmarks.accuracy import Outcome
-from benchmarks.conventions import matrix_free_ggn
+from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
+from benchmarks.methods.conventions import matrix_free_ggn
 from benchmarks.methods.lanczos import TOLERANCE, Counted
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Task
 
 MAX_ITERATIONS = 100
 

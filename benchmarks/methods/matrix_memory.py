@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.accuracy import Check, Outcome, Reference
+from benchmarks.measure.accuracy import Check, Outcome, Reference
 from benchmarks.methods.base import Method, NotApplicableError
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Task
 
 
 class MatrixMemory(Method):

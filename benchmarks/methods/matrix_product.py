@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import Check, Outcome, Reference, relative_error
+from benchmarks.measure.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method, NotApplicableError
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Task
 
 INNER = 4096
 """Length of the inner products: long enough for the full speed of the machine."""

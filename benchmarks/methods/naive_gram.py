@@ -10,10 +10,10 @@ from backpack.core.derivatives.convnd import weight_jac_t_save_memory
 from backpack.extensions import SqrtGGNExact
 from torch import Tensor, nn
 
-from benchmarks.accuracy import Outcome
+from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_nested_inputs, refuse_others
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Task
 
 
 class NaiveGram(Method):

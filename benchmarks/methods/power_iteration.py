@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import Outcome
-from benchmarks.conventions import blocks
+from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.methods.conventions import blocks
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Task
 
 if TYPE_CHECKING:
     from vivit import GGN

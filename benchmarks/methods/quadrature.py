@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from curvlinops.papyan2020traces.spectrum import fast_lanczos
 
-from benchmarks.accuracy import Outcome
-from benchmarks.conventions import matrix_free_ggn
+from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
-from benchmarks.problems import Instance
-from benchmarks.tasks import Computed, Task
+from benchmarks.methods.conventions import matrix_free_ggn
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Task
 
 NODES = 100
 """Lanczos steps from one random vector: as in the Deep Curvature Suite."""

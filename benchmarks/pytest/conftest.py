@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.environment import environment, machine
+from benchmarks.records.environment import environment, machine
 
 
 def pytest_benchmark_update_machine_info(config: object, machine_info: dict[str, Any]) -> None:

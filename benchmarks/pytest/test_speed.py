@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.grid import GRIDS, Point
-from benchmarks.in_process import THREADS, check, num_columns, worker_at
-from benchmarks.journal import Answer
-from benchmarks.problems import PROBLEMS
+from benchmarks.commits.in_process import THREADS, check, num_columns, worker_at
+from benchmarks.grid.points import GRIDS, Point
+from benchmarks.problems.problem import PROBLEMS
+from benchmarks.run.journal import Answer
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -8,8 +8,7 @@ import pytest
 import torch
 from benchmark_cases import TASKS, small_problem
 
-from benchmarks import reference as reference_module
-from benchmarks.accuracy import (
+from benchmarks.measure.accuracy import (
     STEP_TOLERANCE,
     TRACE_DEVIATIONS,
     Outcome,
@@ -21,14 +20,15 @@ from benchmarks.accuracy import (
     sketch,
     spectral_error,
 )
-from benchmarks.conventions import blocks
-from benchmarks.reference import (
+from benchmarks.methods.conventions import blocks
+from benchmarks.records.tasks import NEWTON_CUTOFF, Approximation, Computed, Grouping, Subset, Task
+from benchmarks.run import reference as reference_module
+from benchmarks.run.reference import (
     DRAWS,
     deviation_from_orthonormal,
     make_reference,
     residual_of_pairs,
 )
-from benchmarks.tasks import NEWTON_CUTOFF, Approximation, Computed, Grouping, Subset, Task
 from vivit import GGN, MonteCarlo
 
 

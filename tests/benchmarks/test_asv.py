@@ -14,9 +14,9 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 
 import vivit
 from benchmarks.asv import base, machine, memory, speed, tracked
-from benchmarks.grid import GRIDS, SELECTION
+from benchmarks.grid.points import GRIDS, SELECTION
 from benchmarks.methods.gram import missing_parts
-from benchmarks.tasks import Approximation, Grouping, Subset, Task
+from benchmarks.records.tasks import Approximation, Grouping, Subset, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = [

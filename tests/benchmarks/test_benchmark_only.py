@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.grid import GRIDS
+from benchmarks.grid.points import GRIDS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,15 +12,15 @@ import pytest
 from benchmark_cases import NESTED
 
 from benchmarks import cli
-from benchmarks.comparison import Comparison
-from benchmarks.critical import Limits
+from benchmarks.grid.comparison import Comparison
+from benchmarks.grid.profiles import PROFILES
+from benchmarks.grid.suites import SUITES
+from benchmarks.measure.critical import Limits
 from benchmarks.methods import METHODS
-from benchmarks.problems import PROBLEMS
-from benchmarks.process import PEER_PYTHON, WorkerProcess
-from benchmarks.profiles import PROFILES
-from benchmarks.records import Quantity, RecordStore, Status
-from benchmarks.suites import SUITES
-from benchmarks.tasks import Task
+from benchmarks.problems.problem import PROBLEMS
+from benchmarks.records.record import Quantity, RecordStore, Status
+from benchmarks.records.tasks import Task
+from benchmarks.run.process import PEER_PYTHON, WorkerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--profile", "smoke", "--suite", "eigenvalues", "--repeats", "2"]
@@ -331,18 +331,18 @@ def test_worker_that_is_killed_ran_out_of_memory():
 def test_prints_do_not_disturb_the_protocol(monkeypatch):
     """Neither of Python nor of C code or subprocesses."""
     code = (
-        "import os, sys; from benchmarks import worker;"
+        "import os, sys; from benchmarks.run import worker;"
         "worker.Worker.time = lambda self: (print('hello'), os.system('echo hi'), {})[-1];"
         "worker.main()"
     )
-    monkeypatch.setattr("benchmarks.process.WORKER", [sys.executable, "-c", code])
+    monkeypatch.setattr("benchmarks.run.process.WORKER", [sys.executable, "-c", code])
     with WorkerProcess(COMPARISON, "gram", None) as worker:
         assert worker.start(60) == {"status": "ok"}
         assert worker.ask("time", 60) == {"status": "ok"}
 
 
 def test_answers_that_are_not_json_are_errors(monkeypatch):
-    monkeypatch.setattr("benchmarks.process.WORKER", [sys.executable, "-c", "print('what?')"])
+    monkeypatch.setattr("benchmarks.run.process.WORKER", [sys.executable, "-c", "print('what?')"])
     with WorkerProcess(COMPARISON, "gram", None) as worker:
         answer = worker.start(60)
     assert answer["status"] == "error"

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from benchmarks import cli
-from benchmarks.cluster import Cluster, JobsError, shard_files, submit
-from benchmarks.records import RecordStore, Status
+from benchmarks.records.record import RecordStore, Status
+from benchmarks.run.cluster import Cluster, JobsError, shard_files, submit
 
 RUN = ["--profile", "smoke", "--method", "gradient", "--repeats", "1", "--threads", "1"]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.comparison import Comparison, Selection
-from benchmarks.critical import BudgetMode, Limits
-from benchmarks.profiles import PROFILES
-from benchmarks.tasks import Task
+from benchmarks.grid.comparison import Comparison, Selection
+from benchmarks.grid.profiles import PROFILES
+from benchmarks.measure.critical import BudgetMode, Limits
+from benchmarks.records.tasks import Task
 
 GRID = PROFILES["quick"].comparisons()
 SMALL = Comparison("eigenvalues", "digits_mlp", ("gram", "gradient"), 8, Task(), repeats=3)

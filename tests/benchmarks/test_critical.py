@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.comparison import Comparison
-from benchmarks.critical import BudgetMode, Limits, critical_batch_size
-from benchmarks.process import open_worker
-from benchmarks.records import Status
-from benchmarks.tasks import Task
-from benchmarks.tracker import SimulatedOutOfMemoryError
-from benchmarks.worker import _limit_memory, status_of
+from benchmarks.grid.comparison import Comparison
+from benchmarks.measure.critical import BudgetMode, Limits, critical_batch_size
+from benchmarks.measure.tracker import SimulatedOutOfMemoryError
+from benchmarks.records.record import Status
+from benchmarks.records.tasks import Task
+from benchmarks.run.process import open_worker
+from benchmarks.run.worker import _limit_memory, status_of
 from vivit import InsufficientMemoryError
 
 GIB = 2**30

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.comparison import Comparison
-from benchmarks.estimate import START, Estimate
-from benchmarks.records import Quantity, Record, Status
-from benchmarks.tasks import Task
+from benchmarks.grid.comparison import Comparison
+from benchmarks.records.record import Quantity, Record, Status
+from benchmarks.records.tasks import Task
+from benchmarks.run.estimate import START, Estimate
 
 COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram", "gradient"), 8, Task(), repeats=5)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.grid import GRIDS, PROBLEM, SELECTION, Grid
+from benchmarks.grid.points import GRIDS, PROBLEM, SELECTION, Grid
+from benchmarks.grid.suites import SUITES
 from benchmarks.methods import METHODS
-from benchmarks.problems import PROBLEMS
-from benchmarks.suites import SUITES
-from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
+from benchmarks.problems.problem import PROBLEMS
+from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 

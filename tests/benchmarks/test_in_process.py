@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from benchmarks import in_process
-from benchmarks.grid import GRIDS, Point
-from benchmarks.in_process import (
+from benchmarks.commits import in_process
+from benchmarks.commits.in_process import (
     backward_passes,
     check,
     num_columns,
@@ -13,11 +12,12 @@ from benchmarks.in_process import (
     simulated_critical_batch_size,
     worker_at,
 )
+from benchmarks.grid.points import GRIDS, Point
 from benchmarks.methods import METHODS
-from benchmarks.problems import PROBLEMS
-from benchmarks.reference import residual_of_pairs
-from benchmarks.tasks import Grouping, Task
-from benchmarks.worker import Worker
+from benchmarks.problems.problem import PROBLEMS
+from benchmarks.records.tasks import Grouping, Task
+from benchmarks.run.reference import residual_of_pairs
+from benchmarks.run.worker import Worker
 
 MIB = 2**20
 POINT = GRIDS["eigenvalues"].point(("digits_mlp", 16, "exact", "network"))

@@ -9,14 +9,14 @@ import torch
 from benchmark_cases import TASKS, regression_problem, small_problem
 from torch import nn
 
-from benchmarks.accuracy import Outcome, Reference
-from benchmarks.measure import peak_bytes, runs_per_sample, seconds_per_run
+from benchmarks.grid.suites import SUITES
+from benchmarks.measure.accuracy import Outcome, Reference
+from benchmarks.measure.time_and_memory import peak_bytes, runs_per_sample, seconds_per_run
 from benchmarks.methods import METHODS, NotApplicableError
 from benchmarks.methods.power_iteration import Rule, power_iteration
-from benchmarks.problems import Instance
-from benchmarks.reference import largest_residual, make_reference, residual_of_pairs
-from benchmarks.suites import SUITES
-from benchmarks.tasks import Computed, Grouping, Subset, Task
+from benchmarks.problems.problem import Instance
+from benchmarks.records.tasks import Computed, Grouping, Subset, Task
+from benchmarks.run.reference import largest_residual, make_reference, residual_of_pairs
 from vivit import GGN
 
 EMPTY = Reference.single(torch.empty(0))

@@ -2,16 +2,16 @@
 
 import pytest
 
-from benchmarks.critical import BudgetMode
-from benchmarks.grid import GRIDS, SELECTION
+from benchmarks.commits.regressions import CommitError, commit_of
+from benchmarks.grid.points import GRIDS, SELECTION
+from benchmarks.grid.profiles import PROFILES
+from benchmarks.grid.suites import SUITES
+from benchmarks.measure.critical import BudgetMode
 from benchmarks.methods import METHODS
-from benchmarks.names import did_you_mean, unknown
-from benchmarks.problems import PROBLEMS
-from benchmarks.profiles import PROFILES
-from benchmarks.records import Quantity, Status
-from benchmarks.regressions import CommitError, commit_of
-from benchmarks.suites import SUITES
-from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
+from benchmarks.problems.problem import PROBLEMS
+from benchmarks.records.names import did_you_mean, unknown
+from benchmarks.records.record import Quantity, Status
+from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,6 @@ def test_points_of_a_grid(monkeypatch):
 
 def test_branches(monkeypatch):
     answers = {"for-each-ref": "main\nother"}
-    monkeypatch.setattr("benchmarks.regressions.git", lambda *words: answers.get(words[0]))
+    monkeypatch.setattr("benchmarks.commits.regressions.git", lambda *words: answers.get(words[0]))
     with pytest.raises(CommitError, match="got 'mian': did you mean main"):
         commit_of("mian")

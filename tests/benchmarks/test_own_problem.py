@@ -4,10 +4,10 @@ import pytest
 import torch
 from benchmark_cases import NESTED
 
-from benchmarks.own_problem import OwnProblem, ProblemError, find_problem
-from benchmarks.problems import PROBLEMS
-from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
-from benchmarks.worker import Worker
+from benchmarks.problems.own import OwnProblem, ProblemError, find_problem
+from benchmarks.problems.problem import PROBLEMS
+from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
+from benchmarks.run.worker import Worker
 
 GOOD = """
 import torch

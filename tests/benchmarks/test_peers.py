@@ -11,16 +11,16 @@ from backpack.extensions import BatchGrad, SqrtGGNExact, SqrtGGNMC
 from benchmark_cases import TASKS, small_problem
 from torch import nn
 
-from benchmarks.comparison import Comparison
+from benchmarks.grid.comparison import Comparison
 from benchmarks.methods import METHODS, NotApplicableError, original
 from benchmarks.methods.backpack_form import NOTE, backpack_form
 from benchmarks.methods.original import SHIM, symeig
-from benchmarks.networks import PadChannels, Residual
-from benchmarks.process import PEER_PYTHON, PEER_WORKER, ROOT, open_worker
-from benchmarks.records import Quantity, RecordStore, Status
-from benchmarks.reference import make_reference, residual_of_pairs
-from benchmarks.runner import Runner
-from benchmarks.tasks import Approximation, Task
+from benchmarks.problems.networks import PadChannels, Residual
+from benchmarks.records.record import Quantity, RecordStore, Status
+from benchmarks.records.tasks import Approximation, Task
+from benchmarks.run.process import PEER_PYTHON, PEER_WORKER, ROOT, open_worker
+from benchmarks.run.reference import make_reference, residual_of_pairs
+from benchmarks.run.runner import Runner
 from vivit import GGN
 
 COMPARISON = Comparison("eigenvalues", "digits_mlp", ("original",), 8, Task(), repeats=1)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.digits import TRAIN_SAMPLES, digits, digits_batch, trained_on_digits
-from benchmarks.networks import digits_mlp
-from benchmarks.problems import FAMILY, PROBLEMS, Problem
-from benchmarks.registry import Registry
+from benchmarks.problems.digits import TRAIN_SAMPLES, digits, digits_batch, trained_on_digits
+from benchmarks.problems.networks import digits_mlp
+from benchmarks.problems.problem import FAMILY, PROBLEMS, Problem
+from benchmarks.records.registry import Registry
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

@@ -10,11 +10,11 @@ import termios
 
 import pytest
 
-from benchmarks.process import ROOT
+from benchmarks.run.process import ROOT
 
 STEPS = """
 from concurrent.futures import ThreadPoolExecutor
-from benchmarks.progress import progress_bar
+from benchmarks.run.progress import progress_bar
 
 def step(bar, name):
     bar.set_description_str(name)

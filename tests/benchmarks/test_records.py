@@ -6,7 +6,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from benchmarks.records import (
+from benchmarks.records.record import (
     SCHEMA,
     Quantity,
     Record,

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import check, cli, regressions
-from benchmarks.grid import GRIDS
-from benchmarks.process import ROOT
-from benchmarks.regressions import (
+from benchmarks import cli
+from benchmarks.commits import check, regressions
+from benchmarks.commits.regressions import (
     Change,
     CommitError,
     Versions,
     default_points,
     library_folder,
 )
-from benchmarks.verdicts import Rules, RulesError, Verdict
+from benchmarks.commits.verdicts import Rules, RulesError, Verdict
+from benchmarks.grid.points import GRIDS
+from benchmarks.run.process import ROOT
 
 POINT = GRIDS["newton"].point(("digits_mlp", 16))
 FEW = Rules(threshold=1.5, confidence=0.9, processes=1, samples=5)
@@ -95,7 +96,7 @@ def test_an_artificial_slow_down_fails_and_is_named(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(check, "default_points", lambda problems: [POINT])
     slow = changed_library(tmp_path / "slow", SLOW)
     output = tmp_path / "out" / "check.json"
-    few = ["--problem", "digits_mlp", "--samples", "4", "--threshold", "1.8"]
+    few = ["--problem", "digits_mlp", "--samples", "6", "--threshold", "1.3"]
     arguments = ["check", str(ROOT), str(slow), *few, "--output", str(output)]
     assert cli.main(arguments) == 1
     lines = capsys.readouterr().out.splitlines()

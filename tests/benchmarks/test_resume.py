@@ -12,7 +12,7 @@ from subprocess import DEVNULL
 import pytest
 
 from benchmarks import cli
-from benchmarks.records import RecordStore, Status
+from benchmarks.records.record import RecordStore, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ["run", "--profile", "smoke", "--suite", "eigenvalues", "--repeats", "1", "--threads", "1"]

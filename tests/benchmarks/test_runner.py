@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import runner as runner_module
-from benchmarks.comparison import Comparison
-from benchmarks.critical import Limits
-from benchmarks.process import RETURNING, YIELDING
-from benchmarks.profiles import PROFILES
-from benchmarks.records import Quantity, RecordStore, Status
-from benchmarks.runner import Runner, failures, num_cells
-from benchmarks.suites import SUITES
-from benchmarks.tasks import Approximation, Computed, Grouping, Subset, Task
+from benchmarks.grid.comparison import Comparison
+from benchmarks.grid.profiles import PROFILES
+from benchmarks.grid.suites import SUITES
+from benchmarks.measure.critical import Limits
+from benchmarks.records.record import Quantity, RecordStore, Status
+from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
+from benchmarks.run import runner as runner_module
+from benchmarks.run.process import RETURNING, YIELDING
+from benchmarks.run.runner import Runner, failures, num_cells
 
 COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram", "gradient"), 8, Task(), repeats=3)
 SEARCH = replace(COMPARISON, suite="critical", batch_size=None, limits=Limits(10_000, 500, 0.0))

@@ -5,11 +5,11 @@ import subprocess
 
 import pytest
 
-from benchmarks import environment as environment_module
-from benchmarks.environment import environment
-from benchmarks.own_problem import OwnProblem
-from benchmarks.records import identity
-from benchmarks.sources import fingerprint, with_local_modules
+from benchmarks.problems.own import OwnProblem
+from benchmarks.records import environment as environment_module
+from benchmarks.records.environment import environment
+from benchmarks.records.record import identity
+from benchmarks.records.sources import fingerprint, with_local_modules
 
 MINE = """
 import os, torch, helper

@@ -6,12 +6,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.comparison import Comparison
-from benchmarks.problems import PROBLEMS
-from benchmarks.process import RETURNING, open_worker
-from benchmarks.tasks import Computed, Task
-from benchmarks.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
-from benchmarks.worker import Worker
+from benchmarks.grid.comparison import Comparison
+from benchmarks.measure.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
+from benchmarks.problems.problem import PROBLEMS
+from benchmarks.records.tasks import Computed, Task
+from benchmarks.run.process import RETURNING, open_worker
+from benchmarks.run.worker import Worker
 
 KIB = 1024
 

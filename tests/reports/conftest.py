@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.records import Quantity, Record, RecordStore, Status
+from benchmarks.records.record import Quantity, Record, RecordStore, Status
 from reports import environments, loading
 
 MACHINE = {"cpu": "Test CPU", "cores": 2, "memory_bytes": 8 * 1024**3, "gpu": None, "os": "Linux"}

@@ -2,10 +2,10 @@
 
 import pytest
 
-from benchmarks.profiles import PROFILES
-from benchmarks.suites import SUITES
-from benchmarks.targets import CRITICAL_TARGETS, critical_methods_by_cell
-from benchmarks.tasks import Task
+from benchmarks.grid.profiles import PROFILES
+from benchmarks.grid.suites import SUITES
+from benchmarks.grid.targets import CRITICAL_TARGETS, critical_methods_by_cell
+from benchmarks.records.tasks import Task
 from reports import loading
 from reports.critical import critical_table
 from reports.figures import plots

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.records import RecordError, RecordStore
+from benchmarks.records.record import RecordError, RecordStore
 from reports import environments, figures, loading
 from reports.cli import main
 from reports.errors import ReportError

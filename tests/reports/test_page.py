@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks.records import Quantity
+from benchmarks.records.record import Quantity
 from reports import figures, files, spectra
 from reports.cli import main
 from reports.plots import Palette, comparison

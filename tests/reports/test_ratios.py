@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks.records import Quantity
+from benchmarks.records.record import Quantity
 from reports import ratios
 from reports.headline import headline_table
 from reports.page import headlines

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.profiles import PROFILES
+from benchmarks.grid.profiles import PROFILES
 from reports import figures, scaling
 from reports.page import headlines
 from reports.plots import Palette

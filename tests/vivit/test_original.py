@@ -6,7 +6,7 @@ import original_results
 import pytest
 import torch
 
-from benchmarks.process import PEER_PYTHON
+from benchmarks.run.process import PEER_PYTHON
 
 REFUSED = {
     "mlp, bce": "Only scalar-valued predictions are currently supported.",

@@ -1,0 +1,1 @@
+"""Two versions of the library, in turns, and what their ratios say."""

@@ -1,0 +1,1 @@
+"""What is measured: suites, profiles, targets, and the selection that a command asks for."""

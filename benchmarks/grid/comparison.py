@@ -1,0 +1,151 @@
+"""What is measured: methods on a problem, against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure.critical import BudgetMode, Limits
+from benchmarks.problems.own import OwnProblem, find_problem
+from benchmarks.records.record import Quantity
+from benchmarks.records.tasks import Task
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods that do the same on the same problem, measured against each other.
+
+    Attributes:
+        suite: Name of the suite.
+        problem: Name of the problem.
+        methods: Names of the methods.
+        batch_size: ``N``; None if the critical one is searched.
+        task: What they compute.
+        repeats: Timed runs of each method.
+        device: As torch names it.
+        threads: For torch's operations.
+        seed: For weights, data and random starts.
+        limits: Of the search for the critical batch size; None if the batch size is given.
+        source: ``path/to/file.py:function`` of a user's own problem; None for one of ours.
+        digest: Of the content of its file and of those it imports, when it was selected.
+        data_root: Where data sets are, if they are to be used instead of synthetic data.
+    """
+
+    suite: str
+    problem: str
+    methods: tuple[str, ...]
+    batch_size: int | None
+    task: Task
+    repeats: int
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 0
+    limits: Limits | None = None
+    source: str | None = None
+    digest: str | None = None
+    data_root: Path | None = None
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What is measured of each method."""
+        if self.limits is not None:
+            return (Quantity.CRITICAL,)
+        return (Quantity.ACCURACY, Quantity.TIME, Quantity.MEMORY)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What a record of it depends on."""
+        limits = {} if self.limits is None else self.limits.parameters
+        problem = find_problem(self.source or self.problem)
+        own = {} if self.digest is None else {"source": self.digest}
+        return {
+            "batch_size": self.batch_size,
+            **self.task.parameters,
+            **limits,
+            "repeats": self.repeats,
+            "device": self.device,
+            "dtype": "float32",
+            "threads": self.threads,
+            "seed": self.seed,
+            "data": problem.kind_of_data(self.data_root),
+            **problem.sizes,
+            **own,
+        }
+
+    @property
+    def title(self) -> str:
+        """For the progress bar."""
+        size = "N=?" if self.batch_size is None else f"N={self.batch_size}"
+        return f"{self.problem} {size} {self.task.title}"
+
+    def with_limits(self, **changes: Any) -> Comparison:
+        """The same with other limits, if this is a search; what is None stays."""
+        if self.limits is None:
+            return self
+        given = {name: value for name, value in changes.items() if value is not None}
+        return replace(self, limits=replace(self.limits, **given))
+
+    def at(self, batch_size: int | None) -> Comparison:
+        """The same at another batch size, if one is given and it is not what is searched."""
+        if batch_size is None or self.limits is not None:
+            return self
+        return replace(self, batch_size=batch_size)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a grid is measured, and with which settings; None keeps what the grid says.
+
+    Attributes:
+        suites: These suites only.
+        problems: These problems only, by name; a user's own take the place of those of the grid.
+        methods: These methods only.
+        budget: Bytes, of searches for critical batch sizes.
+        budget_mode: How it is enforced.
+        batch_size: Of all comparisons but those searches.
+        shard: ``(i, n)``: of the comparisons, every ``n``-th from the ``i``-th on, counted from 1.
+        settings: Fields of `Comparison` to be replaced.
+    """
+
+    suites: list[str] | None = None
+    problems: list[str] | None = None
+    methods: list[str] | None = None
+    budget: int | None = None
+    budget_mode: BudgetMode | None = None
+    batch_size: int | None = None
+    shard: tuple[int, int] = (1, 1)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, comparisons: Iterable[Comparison]) -> list[Comparison]:
+        """Narrow a grid down.
+
+        Args:
+            comparisons: The grid.
+
+        Returns:
+            Those that have a method left, each once with all of its methods.
+        """
+        changes = {name: value for name, value in self.settings.items() if value is not None}
+        selected: dict[Comparison, dict[str, None]] = {}
+        for comparison in comparisons:
+            methods = [m for m in comparison.methods if self.methods is None or m in self.methods]
+            if not methods or (self.suites is not None and comparison.suite not in self.suites):
+                continue
+            for chosen in self._on_problems(comparison):
+                limited = chosen.with_limits(budget=self.budget, mode=self.budget_mode)
+                changed = replace(limited.at(self.batch_size), methods=(), **changes)
+                selected.setdefault(changed, {}).update(dict.fromkeys(methods))
+        index, number = self.shard
+        found = [replace(comparison, methods=(*names,)) for comparison, names in selected.items()]
+        return found[index - 1 :: number]
+
+    def _on_problems(self, comparison: Comparison) -> Iterator[Comparison]:
+        if self.problems is None or comparison.problem in self.problems:
+            yield comparison
+        for name in self.problems or ():
+            problem = find_problem(name)
+            if isinstance(problem, OwnProblem):
+                source, digest = problem.spec, problem.digest
+                yield replace(comparison, problem=problem.name, source=source, digest=digest)

@@ -1,0 +1,1 @@
+"""Time, memory, accuracy, critical batch sizes."""

@@ -1,0 +1,1 @@
+"""What is computed on: networks, data sets, and the user's own."""

@@ -1,0 +1,1 @@
+"""From a comparison to records: the parent, its workers, the journal."""

@@ -1,0 +1,345 @@
+"""A process of its own for one method on one problem, driven by its parent.
+
+Commands arrive as lines of JSON on standard input; each is answered by one line on standard
+output. Whatever the measured code prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TextIO
+
+import torch
+
+from benchmarks.measure.accuracy import Outcome, Reference, largest
+from benchmarks.measure.critical import BudgetMode
+from benchmarks.measure.time_and_memory import (
+    SHORTEST_SAMPLE,
+    is_out_of_memory,
+    peak_bytes,
+    runs_per_sample,
+    seconds_per_run,
+    whole_peak_bytes,
+    whole_process_bytes,
+)
+from benchmarks.measure.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
+from benchmarks.methods import METHODS, NotApplicableError
+from benchmarks.methods.gram import missing_parts
+from benchmarks.problems.own import find_problem
+from benchmarks.problems.problem import Instance
+from benchmarks.records.record import Status
+from benchmarks.records.tasks import Approximation, Task
+from benchmarks.run.reference import (
+    deviation_from_orthonormal,
+    make_reference,
+    residual_of_pairs,
+)
+
+PR_SET_PDEATHSIG = 1
+
+PARENT = "BENCHMARKS_PARENT"
+"""Environment variable that tells a worker whose child it is."""
+
+COMMANDS = ("missing", "reference", "accuracy", "time", "memory", "footprint", "tensors", "probe")
+"""Methods of `Worker` that a parent may call."""
+
+
+class Worker:
+    """One method on one problem."""
+
+    def __init__(
+        self,
+        problem: str,
+        method: str,
+        batch_size: int,
+        task: dict[str, Any],
+        device: str,
+        threads: int,
+        seed: int,
+        data_root: str | None = None,
+        budget: int | None = None,
+    ) -> None:
+        """Choose the method and problem; nothing is computed yet.
+
+        Args:
+            problem: Name of the problem, or ``path/to/file.py:function``.
+            method: Name of the method.
+            batch_size: ``N``.
+            task: What is computed, as `Task.parameters` gives it.
+            device: As torch names it.
+            threads: For torch's operations.
+            seed: For weights and data.
+            data_root: Where data sets are, if they are to be used.
+            budget: Bytes that the tensors of a probe may hold; None for no bound.
+        """
+        torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        self._problem, self._method = find_problem(problem), METHODS[method]
+        self._data_root = None if data_root is None else Path(data_root)
+        self._budget = budget
+        self._task = Task.from_parameters(task)
+        self._batch_size, self._device, self._seed = batch_size, device, seed
+        self._run: Callable[[], Outcome] | None = None
+        self._number, self._first = 1, 0.0
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the budget is a count of bytes."""
+        return self._budget is not None
+
+    @property
+    def run(self) -> Callable[[], Outcome]:
+        """What is timed.
+
+        Raises:
+            RuntimeError: It has not been checked.
+        """
+        if self._run is None:
+            raise RuntimeError("The accuracy is checked before the time is measured.")
+        return self._run
+
+    @property
+    def first(self) -> float:
+        """Seconds of the run that was checked."""
+        return self._first
+
+    @property
+    def number(self) -> int:
+        """Runs of a sample of the time."""
+        return self._number
+
+    def reference(self) -> dict[str, Any]:
+        """The result in float64, certified by an independent implementation."""
+        instance = self._instance(self._batch_size, torch.float64)
+        reference, facts = make_reference(instance, self._task)
+        details = {
+            **facts,
+            "blocks": list(reference.blocks),
+            "num_parameters": instance.num_parameters,
+        }
+        return {"samples": reference.values.tolist(), "details": details}
+
+    def missing(self) -> dict[str, Any]:
+        """What the library in this process lacks for the task."""
+        import vivit
+
+        return {"samples": [], "details": {"missing": missing_parts(vivit, self._task)}}
+
+    def accuracy(self, reference: list[float], facts: dict[str, Any]) -> dict[str, Any]:
+        """Warm up, and compare the result with the reference.
+
+        Args:
+            reference: The result in float64.
+            facts: What `reference` said about it.
+
+        Returns:
+            The relative error.
+
+        Raises:
+            ArithmeticError: The error is too large.
+        """
+        instance = self._instance(self._batch_size, torch.float32)
+        run = self._method.prepare(instance, self._task)
+        begin = perf_counter()
+        outcome = run()
+        self._first = first = perf_counter() - begin
+        exact = Reference(
+            torch.tensor(reference, dtype=torch.float64),
+            tuple(facts.get("blocks", [len(reference)])),
+            facts.get("exact_trace"),
+            facts.get("trace_deviation"),
+            tuple((mean, deviation) for mean, deviation in facts.get("leading_sums", [])),
+            instance.num_parameters,
+        )
+        error, details = self._checked(outcome, instance, exact)
+        del outcome
+        if first < SHORTEST_SAMPLE:
+            first = seconds_per_run(run)
+        self._run, self._number = run, runs_per_sample(first)
+        return {"samples": [error], "details": details}
+
+    def _checked(
+        self, outcome: Outcome, instance: Instance, reference: Reference
+    ) -> tuple[float, dict[str, Any]]:
+        """Relative error of a result that is accurate enough, and facts about it."""
+        check = self._method.check(outcome, instance, self._task, reference)
+        error, details = check.error, {**outcome.details, "checked": check.against}
+        details["num_parameters"] = instance.num_parameters
+        if outcome.vectors is not None and self._task.approximation is Approximation.EXACT:
+            residual = residual_of_pairs(outcome, instance, self._task)
+            details["residual"], error = residual, largest([error, residual])
+        elif outcome.vectors is not None:  # of draws that only the method knows
+            error = largest([error, deviation_from_orthonormal(outcome.vectors)])
+        if not error <= check.tolerance:
+            raise ArithmeticError(
+                f"relative error {error:.1e} exceeds the method's tolerance "
+                f"{check.tolerance:.0e} ({check.against}); its time does not count"
+            )
+        return error, details
+
+    def time(self) -> dict[str, Any]:
+        """One sample of the run time; `accuracy` goes first."""
+        seconds = seconds_per_run(self.run, self._number)
+        return {"samples": [seconds], "details": {"runs_per_sample": self._number}}
+
+    def memory(self) -> dict[str, Any]:
+        """Peak memory of one run, in this fresh process, warmed up on a batch of two."""
+        small, instance = (self._instance(n, torch.float32) for n in (2, self._batch_size))
+        warm_up = replace(self._task, k=None if self._task.k is None else 1)
+        self._method.prepare(small, warm_up)()
+        del small
+        run = self._method.prepare(instance, self._task)
+        peak = peak_bytes(run, self._device)
+        return {"samples": [peak], "details": {"num_parameters": instance.num_parameters}}
+
+    def footprint(self) -> dict[str, Any]:
+        """Further figures of memory: what tensors hold, and what the whole process does."""
+        details = {"tensors": self.tensors()["samples"][0]}
+        if self._device == "cpu":
+            details["whole_process"] = whole_process_bytes(self.prepare())
+        return {"samples": [], "details": details}
+
+    def tensors(self) -> dict[str, Any]:
+        """Bytes that tensors hold at once, besides model and data; the same in every run."""
+        instance = self._instance(self._batch_size, torch.float32)
+        run = self._method.prepare(instance, self._task)
+        return {"samples": [tracked_peak(run, _tensors_of(instance))], "details": {}}
+
+    def prepare(self) -> Callable[[], Outcome]:
+        """A run on an instance of its own."""
+        instance = self._instance(self._batch_size, torch.float32)
+        return self._method.prepare(instance, self._task)
+
+    def probe(self) -> dict[str, Any]:
+        """One run in this fresh process, to see whether it gets by on the memory it was given.
+
+        Raises:
+            ArithmeticError: The result is not finite.
+        """
+        instance = self._instance(self._batch_size, torch.float32)
+        tracker = AllocationTracker(self._budget)
+        tracker.count(_tensors_of(instance))
+        if self._budget is not None:
+            instance = replace(instance, memory=max(self._budget - tracker.peak, 0))
+        run = self._method.prepare(instance, self._task)
+        begin = perf_counter()
+        if self._budget is None:
+            outcome, peak = run(), None
+        else:
+            with tracker:
+                outcome, peak = run(), tracker.peak
+        seconds = perf_counter() - begin
+        if not outcome.values.isfinite().all():
+            raise ArithmeticError("the result is NaN or infinite")
+        peak = whole_peak_bytes(self._device) if peak is None else peak
+        return {"samples": [peak], "details": {"seconds": seconds}}
+
+    def _instance(self, batch_size: int, dtype: torch.dtype) -> Instance:
+        return self._problem.make(batch_size, self._device, dtype, self._seed, self._data_root)
+
+
+def _tensors_of(instance: Instance) -> list[Any]:
+    """What is there before a method runs: tensors, and nests of them."""
+    model = instance.model
+    return [*model.parameters(), *model.buffers(), instance.inputs, instance.targets]
+
+
+def main() -> None:
+    """Serve commands until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    _die_with_parent()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # prints, of C code and of subprocesses too, go to standard error
+    worker: Worker | None = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        name, arguments = command.pop("command"), command
+        try:
+            if name == "start":
+                limit, by = arguments.pop("memory_limit"), arguments.pop("limited_by")
+                simulated = by == BudgetMode.SIMULATED.value
+                if limit is not None and not simulated:
+                    _limit_memory(limit, by)
+                worker = Worker(**arguments, budget=limit if simulated else None)
+                result: dict[str, Any] = {}
+            elif name in COMMANDS:
+                result = getattr(worker, name)(**arguments)
+            else:
+                raise ValueError(f"unknown command {name!r}, expected one of {COMMANDS}")
+            _answer(answers, {"status": Status.OK.value, **result})
+        except Exception as error:
+            traceback.print_exc()
+            simulated = worker is not None and worker.is_simulated
+            status = status_of(error, simulated)
+            _answer(answers, {"status": status.value, "reason": _reason(error)})
+
+
+def _answer(stream: TextIO, message: dict[str, Any]) -> None:
+    stream.write(json.dumps(message) + "\n")
+    stream.flush()
+
+
+def status_of(error: Exception, simulated: bool) -> Status:
+    """What an error means.
+
+    Args:
+        error: What a run raised.
+        simulated: Whether the budget is, so that what the machine lacks does not count.
+
+    Returns:
+        The status of the record.
+    """
+    if simulated:
+        foreseen = type(error).__name__ == "InsufficientMemoryError"  # of our library's plan
+        does_not_fit = foreseen or isinstance(error, SimulatedOutOfMemoryError)
+    else:
+        does_not_fit = is_out_of_memory(error)
+    if does_not_fit:
+        return Status.OUT_OF_MEMORY
+    if isinstance(error, NotApplicableError):
+        return Status.SKIPPED
+    return Status.ERROR
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _limit_memory(limit: int, by: str) -> None:
+    """Let allocations beyond a limit fail, rather than the system kill the process.
+
+    Args:
+        limit: Bytes.
+        by: Whose memory is meant: the process's, or that of a GPU, which is named.
+    """
+    if by == BudgetMode.PROCESS.value:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        return
+    total = torch.cuda.get_device_properties(by).total_memory
+    if limit > total:
+        raise ValueError(f"a budget of {limit} bytes is more than the {total} bytes of {by}")
+    torch.cuda.set_per_process_memory_fraction(limit / total, torch.device(by).index or 0)
+
+
+def _die_with_parent() -> None:
+    """A parent that is killed takes its workers along."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
+            sys.exit("The parent is gone.")
+
+
+if __name__ == "__main__":
+    main()
