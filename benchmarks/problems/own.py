@@ -171,12 +171,16 @@ class OwnProblem:
         sys.modules[spec.name] = module  # where dataclasses look
         if str(self.file.parent) not in sys.path:  # behind all else, so that it replaces nothing
             sys.path.append(str(self.file.parent))
+        before = sys.dont_write_bytecode
+        sys.dont_write_bytecode = True  # it passes for a file of the same size and second
         try:
             spec.loader.exec_module(module)
         except Exception as error:
             raise ProblemError(
                 f"{self.file.name} cannot be imported: {type(error).__name__}: {error}"
             ) from error
+        finally:
+            sys.dont_write_bytecode = before
         function = getattr(module, self.function, None)
         if not callable(function):
             there = sorted(n for n, x in vars(module).items() if callable(x) and n[0] != "_")

@@ -95,3 +95,4 @@ def test_another_local_module_is_another_problem(tmp_path, monkeypatch):
     counts = [r.details["num_parameters"] for r in records if "num_parameters" in r.details]
     assert set(counts[: len(counts) // 2]) == {4}
     assert set(counts[len(counts) // 2 :]) == {6}
+    assert not (tmp_path / "__pycache__").exists()  # edits within a second would go unnoticed
