@@ -158,10 +158,3 @@ def _checked(batch: Any) -> tuple[Any, Any]:
                 "along the first axis."
             )
     return batch[0], batch[1]
-
-
-def loss_gradient(loss_func: Any, output: Tensor, y: Any) -> Tensor:
-    """The gradient of a batch loss by the model output, shape ``[N, *out]``."""
-    with torch.enable_grad():
-        f = output.detach().requires_grad_()
-        return torch.autograd.grad(loss_func(f, y), f)[0]

@@ -13,15 +13,14 @@ from torch.utils._pytree import tree_leaves
 
 from vivit.backprop.autograd import Linearization
 from vivit.backprop.checks import (
+    Findings,
     Versions,
-    check_reached,
     refuse_contexts,
     refuse_shards,
-    warn_of_lower_precision,
 )
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
-from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, loss_gradient
+from vivit.batches import Batch, BatchCurvature, Carrying, as_batches
 from vivit.devices import traits
 from vivit.errors import InputError, UnsupportedError
 from vivit.gram.matrices import KeptColumns, gradient_grams, group_matrices
@@ -36,7 +35,7 @@ from vivit.gram.precision import (
 )
 from vivit.gram.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix, split_vectors
 from vivit.layers.sizes import BatchSizes
-from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
+from vivit.losses import LossHessian, check_loss, known_loss, loss_gradient, loss_hessian
 from vivit.losses.convex import ConvexHessian, check_reduction
 from vivit.losses.known import name_of
 from vivit.options import Approximation, Subset, resolve_subset
@@ -124,7 +123,7 @@ class Curvature:
         layers: list[set[tuple[str | None, ...]]] = []
         generic: set[str] = set()
         unchecked: list[tuple[Tensor, Any]] = []
-        unused, hidden_by, lower = frozenset(self.parameters), None, None
+        findings = Findings(list(self.parameters))
         pending: list[Linearization] = []  # a single batch finds its layers when it needs them
         for x, y in data:
             ways = Ways()
@@ -146,13 +145,10 @@ class Curvature:
                 unchecked.append((output, y))
             if index:
                 self._check_reduction(unchecked, alone=False)
-            unused = unused & linearization.unused
-            hidden_by = hidden_by or linearization.custom_function
-            lower = lower or linearization.lower_precision
+            findings.add(linearization.parameter_uses)
             state = linearization.random_state_after
         self._check_reduction(unchecked, alone=True)
-        check_reached(self.parameters, unused, hidden_by)
-        warn_of_lower_precision(lower)
+        findings.tell()
         if not layers:
             return linearization, hessian
         common = {key for key in layers[0] if all(key in keys for keys in layers)}
@@ -176,7 +172,8 @@ class Curvature:
     def _check_reduction(self, unchecked: list[tuple[Tensor, Any]], alone: bool) -> None:
         """Check outputs and targets of batches, once each; of single samples, two together."""
         singles = [(output, y) for output, y in unchecked if len(output) == 1]
-        if len(singles) > 1:
+        shapes = {(output.shape, y.shape) for output, y in singles}
+        if len(singles) > 1 and len(shapes) == 1:
             outputs, targets = zip(*singles, strict=True)
             check_reduction(self._loss_func, torch.cat(outputs), torch.cat(targets), alone=alone)
             singles = []

@@ -18,7 +18,8 @@ SHORTEST_SAMPLE = 0.02
 """Seconds; shorter runs are repeated within a sample until it lasts as long."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "std::bad_alloc", "ALLOC_FAILED", "out of memory")
-"""What torch and its libraries say when an allocation fails."""
+"""What torch and its libraries say when an allocation fails. The library has the same list, but
+must not be imported here: its name is the original's, too."""
 
 
 def says_out_of_memory(message: str) -> bool:

@@ -11,13 +11,19 @@ from torch import nn
 
 from benchmarks.grid.suites import SUITES
 from benchmarks.measure.accuracy import Outcome, Reference
-from benchmarks.measure.time_and_memory import peak_bytes, runs_per_sample, seconds_per_run
+from benchmarks.measure.time_and_memory import (
+    OUT_OF_MEMORY,
+    peak_bytes,
+    runs_per_sample,
+    seconds_per_run,
+)
 from benchmarks.methods import METHODS, NotApplicableError
 from benchmarks.methods.power_iteration import Rule, power_iteration
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import Computed, Grouping, Subset, Task
 from benchmarks.run.reference import largest_residual, make_reference, residual_of_pairs
 from vivit import GGN
+from vivit.errors import ALLOCATION_FAILED
 
 EMPTY = Reference.single(torch.empty(0))
 DONE_BY = {
@@ -292,3 +298,8 @@ def test_peak_memory():
     peak = peak_bytes(lambda: torch.ones(2**24).sum(), "cpu")
     assert peak == pytest.approx(2**26, rel=0.1)
     assert kept.sum() == 2**22
+
+
+def test_the_library_knows_the_same_errors_of_allocation():
+    """Two lists, since the harness must not import the library before a method does."""
+    assert OUT_OF_MEMORY == ALLOCATION_FAILED

@@ -123,7 +123,14 @@ def hooked(x):
     return x
 
 
+def part_of(function):
+    """Of some features, beside all of them untouched."""
+    return lambda x: torch.cat([function(x[:, :2]), x[:, 2:]], dim=1)
+
+
 REFUSED = {
+    "a part": part_of(Once.apply),
+    "beside itself": lambda x: x + Once.apply(x),
     "clipped": linear_in_no_way(lambda g: g.clamp(-0.01, 0.01)),
     "sign": linear_in_no_way(torch.sign),
     "normalised": linear_in_no_way(lambda g: g / (g.norm() + 1e-12)),
@@ -239,21 +246,8 @@ def test_a_long_sequence_in_single_precision():
     assert (ggn @ v - exact).norm() <= 1e-4 * exact.norm()
 
 
-class OutOfMemory(torch.autograd.Function):
+class OutOfMemory(WithForwardMode):
     """Runs out of memory in forward mode."""
-
-    @staticmethod
-    def forward(x):
-        return 2 * x
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        pass
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        return 2 * g
 
     @staticmethod
     def jvp(ctx, t):
@@ -311,3 +305,27 @@ def test_embedding_bags_are_those_of_torch(mode, padding, form):
 def test_an_input_that_is_no_product_is_refused_before():
     with pytest.raises(InputError, match="needs shape"):
         make(torch.tanh) @ torch.ones(2)
+
+
+def test_products_notice_a_parameter_with_a_small_derivative():
+    """Next to a large one, whose product alone would look right."""
+
+    class Constant(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.detach() * 1
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.small, self.large = nn.Linear(5, 3), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return 1e-4 * Constant.apply(self.small(x)) + self.large(x)
+
+    with pytest.raises(UnsupportedError, match="differentiated only once"):
+        vivit.GGN(Model(), CE, (X.float(), Y)) @ torch.ones(36)

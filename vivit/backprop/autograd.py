@@ -45,6 +45,7 @@ class Linearization:
     Attributes:
         output: Model output, shape ``[N, *out]``, without gradient.
         parameters: The selected parameters, by name.
+        parameter_uses: How they are used, as the graph shows it.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Linearization:
         self.parameters = parameters
         self._push = Pushforward(self._passes, model, x, parameters)
         self._versions = Versions.of(parameters, x)
-        self._parameter_uses = self._find_uses()
+        self.parameter_uses = self._find_uses()
 
     @property
     def random_state_after(self) -> RandomState:
@@ -115,27 +116,12 @@ class Linearization:
         return replace(uses, others=[*uses.others, *self._generic])
 
     @property
-    def unused(self) -> frozenset[str]:
-        """Parameters that do not reach the output, as autograd sees it."""
-        return frozenset(self.parameters) - self._parameter_uses.names
-
-    @property
-    def custom_function(self) -> str | None:
-        """An autograd function of the user's own in the graph, which may hide parameters."""
-        return self._parameter_uses.custom_function
-
-    @property
-    def lower_precision(self) -> str | None:
-        """Where the model computes in single precision, if its parameters are in double."""
-        return self._parameter_uses.lower_precision
-
-    @property
     def sizes(self) -> BatchSizes:
         """What this batch will leave for its Gram matrix, if all operations are as they look.
 
         It is known before any backward pass.
         """
-        uses, samples = self._parameter_uses, len(self.output)
+        uses, samples = self.parameter_uses, len(self.output)
         position = {name: i for i, name in enumerate(self.parameters)}
         operations = sorted(uses.operations, key=lambda x: position[x.parameters[0]])
         layers = (AffineLayer(x.weight, x.bias, x.uses, (), samples) for x in operations)
@@ -146,7 +132,7 @@ class Linearization:
     def layout(self) -> Layout:
         """How the parameters are served; products with the GGN do without."""
         self.check_fresh()
-        uses = self._parameter_uses
+        uses = self.parameter_uses
         orders = self._orders(uses)
         misread = [node for x, order in orders.items() if order is None for node in x.nodes]
         if misread:  # some may be part of how a weight is made

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
+from vivit.backprop.graph import ParameterUses
 from vivit.errors import InputError, StaleError, UnsupportedError
 
 SHARDING_WRAPPERS = ("FullyShardedDataParallel", "DeepSpeedEngine", "TensorParallel")
@@ -67,55 +68,65 @@ def _sharded(what: str) -> UnsupportedError:
     )
 
 
-def check_reached(
-    parameters: Iterable[str], unused: frozenset[str], custom_function: str | None
-) -> None:
-    """Parameters that do not reach the output have no curvature, which is seldom meant.
+class Findings:
+    """What graphs of all batches tell of how parameters reach the output, or do not."""
 
-    Args:
-        parameters: Names of those that count.
-        unused: Those that autograd did not find behind the output of any batch.
-        custom_function: Name of an autograd function of the user's own in the graph, which may
-            hide parameters.
+    def __init__(self, parameters: list[str]) -> None:
+        """Nothing is known before the first batch.
 
-    Raises:
-        InputError: None reaches it.
-    """
-    names = [name for name in parameters if name in unused]
-    if not names:
-        return
-    some = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
-    hidden = (
-        f"The model has a custom autograd function ({custom_function}) that may hide them: if so, "
-        "replace it by plain tensor operations."
-        if custom_function
-        else "Look for torch.no_grad, detach, .data, numpy or .item() in its forward pass, and "
-        "for adapters that are disabled or merged."
-    )
-    if len(names) == len(list(parameters)):
-        raise InputError(
-            "No selected parameter influences the model output as autograd sees it, so that all "
-            f"curvature would be zero: {some}. {hidden}"
-        )
-    warnings.warn(
-        f"These parameters do not influence the model output as autograd sees it, and count as "
-        f"unused, without curvature: {some}. {hidden}",
-        stacklevel=2,
-    )
+        Args:
+            parameters: Names of those that count.
+        """
+        self._parameters = parameters
+        self._used: set[str] = set()
+        self._custom_function: str | None = None
+        self._lower_precision: str | None = None
 
+    def add(self, uses: ParameterUses) -> None:
+        """Take how a batch uses them: what some batch needs is used."""
+        self._used |= uses.names
+        self._custom_function = self._custom_function or uses.custom_function
+        self._lower_precision = self._lower_precision or uses.lower_precision
 
-def warn_of_lower_precision(where: str | None) -> None:
-    """Say that results are less accurate than their dtype.
+    def tell(self) -> None:
+        """Warn of what is seldom meant.
 
-    Args:
-        where: The part of a model in double precision that computes in single precision, as norms
-            of some language models do; None if there is none.
-    """
-    if where is not None:
-        warnings.warn(
-            f"The model computes in single precision {where}, though its parameters are in double "
-            "precision: the curvature is accurate to about 1e-7, relative to the largest.",
-            stacklevel=2,
+        Raises:
+            InputError: No parameter reaches the output, so that all curvature would be zero.
+        """
+        unused = [name for name in self._parameters if name not in self._used]
+        if len(unused) == len(self._parameters):
+            raise InputError(
+                "No selected parameter influences the model output as autograd sees it, so that "
+                f"all curvature would be zero: {self._shown(unused)}"
+            )
+        if unused:
+            warnings.warn(
+                "These parameters do not influence the model output as autograd sees it, and "
+                f"count as unused, without curvature: {self._shown(unused)}",
+                stacklevel=2,
+            )
+        if self._lower_precision is not None:  # as norms of some language models have it
+            warnings.warn(
+                f"The model computes in single precision {self._lower_precision}, though its "
+                "parameters are in double precision: the curvature is accurate to about 1e-7, "
+                "relative to the largest.",
+                stacklevel=2,
+            )
+
+    def _shown(self, names: list[str]) -> str:
+        """Names, and what may be the reason."""
+        some = ", ".join(names[:SHOWN])
+        more = f" and {len(names) - SHOWN} more" if names[SHOWN:] else ""
+        if self._custom_function is not None:
+            return (
+                f"{some}{more}. The model has a custom autograd function "
+                f"({self._custom_function}) that may hide them: if so, replace it by plain tensor "
+                "operations."
+            )
+        return (
+            f"{some}{more}. Look for torch.no_grad, detach, .data, numpy or .item() in its "
+            "forward pass, and for adapters that are disabled or merged."
         )
 
 

@@ -208,22 +208,37 @@ class Pushforward:
         output = self._passes.output.detach()
         generator = torch.Generator().manual_seed(PROBE_SEED)
         u = torch.randn(output.shape, generator=generator).to(output)
-        whole, third, quarter = (self._pulled(u / part) for part in (1, 3, 4))
+        whole, third = self._pulled(u), self._pulled(u / 3)
         sizes = {name: _norm(x) for name, x in whole.items()}
         largest, eps = max(sizes.values(), default=0.0), torch.finfo(u.dtype).eps
-        v, tolerance, is_linear = {}, 0.0, True
+        v, tolerance, noisy = {}, 0.0, []
         for name, size in sizes.items():
+            noise = _norm(whole[name] - 3 * third[name])
             if not size > eps**SMALLEST * largest:
                 continue
-            noise = _norm(whole[name] - 3 * third[name])
             if noise <= MOST_NOISE * size:
                 v[name] = whole[name] / size / size
                 tolerance += eps**0.5 + NOISE_MARGIN * noise / size
-                continue
-            exact = u.device.type == "cpu"  # sums on a GPU may have another order each time
-            changed = _norm(whole[name] - 4 * quarter[name]) if exact else noise
-            is_linear &= changed <= MOST_NOISE * (size if exact else largest)
-        return _Probe(u, v, tolerance, is_linear)
+            else:
+                noisy.append(name)
+        return _Probe(u, v, tolerance, self._scale(u, {n: whole[n] for n in noisy}, largest))
+
+    def _scale(self, u: Tensor, noisy: dict[str, Tensor], largest: float) -> bool:
+        """Whether derivatives that seem to be rounding errors scale with a power of two.
+
+        Args:
+            u: The cotangent.
+            noisy: Its derivatives.
+            largest: Norm of the largest of all.
+        """
+        if not noisy:
+            return True
+        quarter = self._pulled(u / 4)
+        exact = u.device.type == "cpu"  # elsewhere, sums may have another order each time
+        return all(
+            _norm(x - 4 * quarter[name]) <= MOST_NOISE * (_norm(x) if exact else largest)
+            for name, x in noisy.items()
+        )
 
     def _pulled(self, u: Tensor) -> dict[str, Tensor]:
         derivatives = self._passes.pull(u, list(self._parameters.values()))

@@ -6,8 +6,8 @@ symmetric factor ``H_n = S_n S_n^T`` with as few columns as its rank, as a rando
 ``E[S_n S_n^T] = H_n``, and as a product ``H_n u_n`` that forms no matrix.
 """
 
-from vivit.losses.base import LossHessian
+from vivit.losses.base import LossHessian, loss_gradient
 from vivit.losses.known import known_loss
 from vivit.losses.registry import SUPPORTED, check_loss, loss_hessian
 
-__all__ = ["SUPPORTED", "LossHessian", "check_loss", "known_loss", "loss_hessian"]
+__all__ = ["SUPPORTED", "LossHessian", "check_loss", "known_loss", "loss_gradient", "loss_hessian"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -44,6 +44,13 @@ class LossHessian(Protocol):
             would spoil it, or a gradient does not lie in the span of its sample's columns.
         """
         ...
+
+
+def loss_gradient(loss_func: Any, output: Tensor, target: Any) -> Tensor:
+    """The gradient of a batch loss by the model output, shape ``[N, *out]``."""
+    with torch.enable_grad():
+        f = output.detach().requires_grad_()
+        return torch.autograd.grad(loss_func(f, target), f)[0]
 
 
 def smallest_divisor(like: Tensor) -> float:

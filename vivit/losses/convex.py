@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vivit.errors import InputError, UnsupportedError, is_out_of_memory
-from vivit.losses.base import random_normal
+from vivit.losses.base import loss_gradient, random_normal
 from vivit.losses.known import name_of, reduction_of
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -133,7 +133,7 @@ def _refuse_vanishing(name: str, loss_func: LossFunction, f: Tensor, target: Ten
     One that is merely flat here, such as a Huber loss far from its targets, is curved elsewhere:
     at random outputs, or on the way to where its slope vanishes.
     """
-    slope = _gradient(loss_func, f, target)
+    slope = loss_gradient(loss_func, f, target)
     if not slope.any():
         return
     generator = torch.Generator().manual_seed(0)
@@ -157,7 +157,7 @@ def _refuse_vanishing(name: str, loss_func: LossFunction, f: Tensor, target: Ten
         at = f - step * slope.sign()
         if is_curved(at):
             return
-        turned = _gradient(loss_func, at, target) * slope < 0
+        turned = loss_gradient(loss_func, at, target) * slope < 0
         low, high = torch.where(turned, low, step), torch.where(turned, step, high)
         step = torch.where(high.isinf(), 2 * step, (low + high) / 2)
     raise UnsupportedError(
@@ -186,7 +186,7 @@ def _blocks(name: str, loss_func: LossFunction, f: Tensor, target: Tensor) -> Te
         raise UnsupportedError(f"The loss {name!r} cannot be differentiated: {error}") from error
     if not gradient.requires_grad:
         near = f.detach() + torch.finfo(f.dtype).eps ** 0.5 * (1 + f.detach().abs())
-        if not torch.equal(_gradient(loss_func, near, target), gradient):
+        if not torch.equal(loss_gradient(loss_func, near, target), gradient):
             raise UnsupportedError(f"The loss {name!r} cannot be differentiated twice.")
         return f.new_zeros(n, size, size)  # it is linear around here
     gradient = gradient.reshape(n, size)
@@ -238,8 +238,8 @@ def check_reduction(
     if not half or not target.ndim or len(target) != n:
         return
     try:
-        whole = _gradient(loss_func, output, target)
-        halves = [_gradient(loss_func, output[part], target[part]) for part in parts]
+        whole = loss_gradient(loss_func, output, target)
+        halves = [loss_gradient(loss_func, output[part], target[part]) for part in parts]
     except Exception as error:  # a loss that was made for its batch size may say so in any way
         if is_out_of_memory(error):
             raise
@@ -275,9 +275,3 @@ def check_reduction(
         f"counts, so that the derivatives of single samples and the loss of several batches are "
         f"not known. {hint}"
     )
-
-
-def _gradient(loss_func: LossFunction, output: Tensor, target: Tensor) -> Tensor:
-    with torch.enable_grad():
-        f = output.detach().requires_grad_()
-        return torch.autograd.grad(loss_func(f, target), f)[0]
