@@ -25,7 +25,7 @@ from vivit.devices import traits
 from vivit.errors import InputError, UnsupportedError
 from vivit.gram.matrices import KeptColumns, gradient_grams, group_matrices
 from vivit.gram.memory import available_bytes, check_fits
-from vivit.gram.plan import Plan, make_plan
+from vivit.gram.plan import Plan
 from vivit.gram.precision import (
     is_affordable,
     is_orthonormal,
@@ -33,6 +33,7 @@ from vivit.gram.precision import (
     may_gain,
     orthonormalize,
 )
+from vivit.gram.prediction import make_plan
 from vivit.gram.spectrum import EIGENVECTOR_COPIES, GramPairs, GroupMatrix, split_vectors
 from vivit.layers.sizes import BatchSizes
 from vivit.losses import LossHessian, check_loss, known_loss, loss_gradient, loss_hessian
