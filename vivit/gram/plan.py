@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vivit.layers.cost import Evaluation
@@ -86,9 +85,18 @@ class Plan:
         return sum(x.kept_bytes + x.input_bytes for x in self.layers)
 
     @property
+    def passing_bytes(self) -> tuple[int, int]:
+        """What lives for a while: in backward passes, and in contractions."""
+        outputs = [x.output_bytes for x in self.layers]
+        backward = self.columns_per_pass * LIVE_COTANGENTS * max(outputs, default=0)
+        if self.columns_per_pass > 1:  # those of all layers arrive together
+            backward += self.columns_per_pass * sum(outputs)
+        return backward, max((x.working_bytes for x in self.layers), default=0)
+
+    @property
     def peak_bytes(self) -> int:
         """The most that lives at once: in backward passes, contractions or the eigensolver."""
-        backward, working = passing_bytes(self.layers, self.columns_per_pass)
+        backward, working = self.passing_bytes
         if len(self.sweeps) > 1:  # the matrices are there from the second sweep on
             backward += self.matrix_bytes
         return max(
@@ -125,15 +133,6 @@ class Plan:
             f"peak {human_bytes(self.peak_bytes)} beyond the forward pass"
         )
         return "\n".join(table)
-
-
-def passing_bytes(layers: Sequence[LayerPlan], columns: int) -> tuple[int, int]:
-    """What lives for a while: in backward passes of some columns at once, and in contractions."""
-    outputs = [x.output_bytes for x in layers]
-    backward = columns * LIVE_COTANGENTS * max(outputs, default=0)
-    if columns > 1:  # those of all layers arrive together
-        backward += columns * sum(outputs)
-    return backward, max((x.working_bytes for x in layers), default=0)
 
 
 def human_bytes(size: float) -> str:

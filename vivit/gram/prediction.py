@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from vivit.gram.plan import LayerPlan, Plan, passing_bytes
+from vivit.gram.plan import LayerPlan, Plan
 from vivit.layers.cost import (
     AffineShape,
     Evaluation,
@@ -45,10 +45,6 @@ def make_plan(
     samples = sum(batch.samples for batch in batches)
     total = samples * columns
     sides = [min(total, sum(sizes.values())) for sizes in groups.values()]
-    held = [
-        total * sum(sizes.values()) if sum(sizes.values()) <= total else total**2
-        for sizes in groups.values()
-    ]
     units = [*_units(batches, columns, groups, element_size, workspace)]
     names = frozenset(name for sizes in groups.values() for name in sizes)
     per_column = max(sum(unit[0].output_bytes for unit in units if unit), 1)
@@ -56,7 +52,7 @@ def make_plan(
         num_columns=total,
         num_samples=samples,
         layers=tuple(layer for unit in units for layer in unit),
-        matrix_bytes=sum(held) * element_size,
+        matrix_bytes=total * sum(sides) * element_size,
         solver_bytes=solver_copies * max(sides) ** 2 * element_size,
         forward_flops=sum(
             2.0 * samples * x.positions * x.groups * x.inputs * x.outputs
@@ -67,18 +63,19 @@ def make_plan(
         sweeps=(names,),
         columns_per_pass=(max(min(workspace // per_column, columns), 1) if several_columns else 1),
     )
-    if available is None or plan.peak_bytes <= available:
-        return plan
+    return plan if available is None else _within(available, plan, units)
+
+
+def _within(available: int, plan: Plan, units: Sequence[Sequence[LayerPlan]]) -> Plan:
+    """The same with fewer columns per pass, and then in several sweeps, if that makes it fit."""
     while plan.peak_bytes > available and plan.columns_per_pass > 1:
         plan = replace(plan, columns_per_pass=plan.columns_per_pass // 2)
     if plan.peak_bytes <= available:
         return plan
-    sweeps = _sweeps(
-        units,
-        available - plan.matrix_bytes - max(passing_bytes(plan.layers, plan.columns_per_pass)),
-    )
+    sweeps = _sweeps(units, available - plan.matrix_bytes - max(plan.passing_bytes))
     if len(sweeps) < 2:
         return plan
+    (names,) = plan.sweeps
     sweeps[0] |= names.difference(*sweeps)  # those without influence, as far as is known
     several = replace(plan, sweeps=tuple(sweeps))
     return several if several.peak_bytes <= available else plan
