@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from vivit.errors import InputError
+from vivit.gram.kept import KeptColumns
+from vivit.gram.memory import Room
 from vivit.gram.precision import are_affordable, may_gain
 from vivit.layers.affine import gram_of_columns, mirror
 
@@ -40,12 +42,15 @@ class GramPairs:
             lose accuracy.
         images: ``V^T e`` for the vectors ``e`` of ``G``, shape ``[M, K]``, where they are known
             better than as ``sqrt(lambda) e~``.
+        kept: The very columns of ``V`` that the pairs are of, if they are kept in the precision
+            of the pairs.
     """
 
     values: Tensor
     coefficients: Tensor
     vectors: Tensor | None = None
     images: Tensor | None = None
+    kept: KeptColumns | None = None
 
     @property
     def derivatives(self) -> Tensor:
@@ -57,7 +62,8 @@ class GramPairs:
     def keep(self, index: Any) -> GramPairs:
         """Those pairs that an index (a list, tensor, mask or slice) selects."""
         vectors, images = (None if x is None else x[:, index] for x in (self.vectors, self.images))
-        return GramPairs(self.values[index], self.coefficients[:, index], vectors, images)
+        values, coefficients = self.values[index], self.coefficients[:, index]
+        return GramPairs(values, coefficients, vectors, images, self.kept)
 
     def from_largest(self, places: Tensor) -> GramPairs:
         """Those at some places, of which 0 is the largest; places of none are left out."""
@@ -95,11 +101,13 @@ class GroupMatrix:
         gram: ``V^T V``, shape ``[M, M]``, if it has more.
         precision: That of the columns as they came out of backward passes, and of results; the
             tensors may be more precise.
+        kept: What the columns are made of, if that is kept in the precision of the tensors.
     """
 
     columns: Tensor | None
     gram: Tensor | None
     precision: torch.dtype
+    kept: KeptColumns | None = None
 
     def gram_matrix(self) -> Tensor:
         """``V^T V``, a tensor of its own."""
@@ -120,12 +128,12 @@ class GroupMatrix:
         values = robust(torch.linalg.eigvalsh, self.columns.T @ self.columns)
         return values.to(self.precision)
 
-    def pairs(self, rank_tolerance: float | None, available: int | None = None) -> GramPairs:
+    def pairs(self, rank_tolerance: float | None, room: Room | None = None) -> GramPairs:
         """All nontrivial eigenpairs of the Gram matrix.
 
         Args:
             rank_tolerance: As for `rank_cutoff`.
-            available: Bytes that are left; None if unknown.
+            room: Bytes to work with; None if unknown.
 
         Returns:
             The pairs; from columns in double precision, where that is affordable.
@@ -133,13 +141,14 @@ class GroupMatrix:
         if self.gram is not None:
             values, vectors = robust(torch.linalg.eigh, self.gram)
             keep = nontrivial(values, rank_tolerance, self.precision)
-            return GramPairs(values[keep], vectors[:, keep])
+            return GramPairs(values[keep], vectors[:, keep], kept=self.kept)
         assert self.columns is not None
         columns = self.columns
-        if may_gain(columns) and are_affordable(
-            len(columns), columns.shape[1], EIGENVECTOR_COPIES, available
-        ):
-            columns = columns.double()
+        if may_gain(columns):
+            available = None if room is None else room.available
+            count, dimension = columns.shape
+            if are_affordable(count, dimension, EIGENVECTOR_COPIES, available):
+                columns = columns.double()
         values, vectors = robust(torch.linalg.eigh, columns.T @ columns)
         keep = nontrivial(values, rank_tolerance, self.precision)
         values, vectors = values[keep], vectors[:, keep]
