@@ -51,15 +51,9 @@ from vivit.operators import (
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
 from vivit.quantities.directional import DirectionalDerivatives, curvatures, slopes
+from vivit.quantities.lanczos import Lanczos, is_few, leading_of_matrix
 from vivit.quantities.newton import Damping, dampings
-from vivit.quantities.solvers import (
-    FullGram,
-    Lanczos,
-    Solver,
-    cheapest_solver,
-    is_few,
-    leading_of_matrix,
-)
+from vivit.quantities.solvers import FullGram, Solver, cheapest_solver
 from vivit.quantities.start import leading_of_some
 
 EXACT = Exact()

@@ -11,7 +11,8 @@ import vivit
 from vivit import FullGram, Lanczos, MonteCarlo, ggn
 from vivit.errors import ConvergenceError
 from vivit.quantities import start
-from vivit.quantities.solvers import cheapest_solver, leading_of_matrix
+from vivit.quantities.lanczos import leading_of_matrix
+from vivit.quantities.solvers import cheapest_solver
 from vivit.quantities.start import leading_of_some
 
 CE = nn.CrossEntropyLoss()
