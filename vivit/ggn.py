@@ -14,7 +14,7 @@ Gauss-Newton's low-rank structure", TMLR 2022), top-down:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,22 +23,12 @@ from torch import Tensor, nn
 
 from vivit.batches import BatchCurvature
 from vivit.curvature import Curvature
-from vivit.devices import traits
 from vivit.errors import InputError
 from vivit.factor import Factor, pullback
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.memory import Room, check_matrix_fits
 from vivit.gram.plan import Plan
-from vivit.gram.precision import has_weak, is_double, may_gain
-from vivit.gram.spectrum import (
-    EIGENVALUE_COPIES,
-    EIGENVECTOR_COPIES,
-    Criterion,
-    GramPairs,
-    check_choice,
-    rank_cutoff,
-    select,
-)
+from vivit.gram.spectrum import EIGENVALUE_COPIES, GramPairs
 from vivit.operators import (
     FactorOperator,
     GramOperator,
@@ -51,10 +41,10 @@ from vivit.operators import (
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
 from vivit.quantities.directional import DirectionalDerivatives, curvatures, slopes
-from vivit.quantities.lanczos import Lanczos, is_few, leading_of_matrix
 from vivit.quantities.newton import Damping, dampings
-from vivit.quantities.solvers import FullGram, Solver, cheapest_solver
-from vivit.quantities.start import leading_of_some
+from vivit.quantities.pairs import find_pairs
+from vivit.quantities.selection import Criterion, Selection
+from vivit.quantities.solvers import Solver
 
 EXACT = Exact()
 
@@ -230,7 +220,7 @@ class GGN:
                 that does not fit.
             ConvergenceError: Lanczos iteration did not find the pairs.
         """
-        pairs = self._pairs(k, criterion, rank_tolerance, method)
+        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
         values = pairs.values.to(self._factor.like.dtype)
         return EigenPairs(values, self._factor.vectors(pairs, self._workspace))
 
@@ -253,7 +243,7 @@ class GGN:
             ``gammas``, shape ``[N, K]``, for all samples; ``lambdas``, shape ``[N, K]``, for those
             that carry curvature; unscaled: see `DirectionalDerivatives`.
         """
-        pairs = self._pairs(k, criterion, rank_tolerance, method)
+        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
         return self._derivatives(pairs).to(self._factor.like.dtype)
 
     @torch.no_grad()
@@ -283,7 +273,7 @@ class GGN:
         Raises:
             InputError: The damping is negative, not finite or of the wrong shape.
         """
-        pairs = self._pairs(k, criterion, rank_tolerance, method)
+        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
         derivatives, curvature = self._derivatives(pairs), self._curvature
         dtype = curvature.like.dtype
         delta = dampings(damping, pairs.values.to(dtype), derivatives.to(dtype))
@@ -351,78 +341,8 @@ class GGN:
         """A flat vector, shape ``[D]``, as tensors by parameter name."""
         return unflatten(v, self._shapes)
 
-    def _pairs(
-        self,
-        k: int | None,
-        criterion: Criterion | None,
-        rank_tolerance: float | None,
-        method: Solver | None,
-    ) -> GramPairs:
-        largest = min(self.shape[0], self.num_columns)
-        check_choice(k, criterion, largest)
-        solver = self._solver(k, method, largest)
-        if isinstance(solver, Lanczos) and k is not None:
-            multiply = self._factor.multiply_gram
-            some = leading_of_some(self._matrices, self._group, k)
-            start = None if some is None else multiply(some)
-            size, like = self.num_columns, self._factor.like
-            return solver.pairs(multiply, size, k, rank_tolerance, like, start)
-        return self._pairs_of_matrix(k, criterion, rank_tolerance)
-
-    def _pairs_of_matrix(
-        self, k: int | None, criterion: Criterion | None, rank_tolerance: float | None
-    ) -> GramPairs:
-        """By a decomposition, which is repeated in double precision if weak pairs are kept.
-
-        So it is at once where all are kept, or where that costs little anyway.
-        """
-        few, like = not self._solver_copies(k), self._factor.like
-        gains = may_gain(like) and self.shape[0] > self.num_columns
-        chosen = k is not None or criterion is not None
-        double = gains and not few and self._may_be_double(small=chosen)
-        pairs = self._decomposed(k, rank_tolerance, double)
-        places = select(pairs.values.to(like.dtype), k, criterion)
-        kept = pairs.from_largest(places)
-        is_enough = is_double(pairs.values.dtype) or not has_weak(kept.values, pairs.values)
-        if not gains or is_enough or not self._may_be_double(small=False):
-            return kept
-        return self._decomposed(k, rank_tolerance, double=True).from_largest(places)
-
-    def _may_be_double(self, small: bool) -> bool:
-        return self._matrices.may_be_double(EIGENVECTOR_COPIES, small)
-
-    def _decomposed(self, k: int | None, rank_tolerance: float | None, double: bool) -> GramPairs:
-        """All pairs of the block's matrix, or only the ``k`` largest, if these are few."""
-        matrix = self._matrices.of_block(self._group, self._solver_copies(k), double)
-        if k is not None and matrix.gram is not None:
-            leading = leading_of_matrix(matrix.gram, k, rank_tolerance)
-            if leading is not None:
-                size, precision = self.num_columns, matrix.precision
-                cutoff = rank_cutoff(leading.values, rank_tolerance, size, precision)
-                return replace(leading.keep(leading.values > cutoff), kept=matrix.kept)
-        return matrix.pairs(rank_tolerance, self._matrices.costs.room)
-
-    def _solver(self, k: int | None, method: Solver | None, largest: int) -> Solver:
-        """The method that was asked for, or the cheapest."""
-        if isinstance(method, Lanczos) and (k is None or k >= largest):
-            raise InputError(
-                f"Lanczos iteration finds the k largest eigenpairs, k < {largest}, got k={k}. "
-                "Use method=FullGram()."
-            )
-        if method is not None and not isinstance(method, (FullGram, Lanczos)):
-            raise InputError(f"method must be FullGram() or Lanczos(), got {method!r}.")
-        if method is not None or k is None or k >= largest or self._matrices.are_made:
-            return method or FullGram()
-        costs = self._matrices.costs
-        overhead = traits(costs.room.device).overhead
-        return cheapest_solver(
-            costs.plan(self._solver_copies(k)), k, costs.room.available, overhead
-        )
-
-    def _solver_copies(self, k: int | None) -> int:
-        """Matrices that are held beside the Gram matrix; an iteration for few pairs holds none."""
-        has_gram = self.shape[0] > self.num_columns
-        return 0 if has_gram and is_few(k, self.num_columns) else EIGENVECTOR_COPIES
+    def _pairs(self, selection: Selection) -> GramPairs:
+        return find_pairs(self._matrices, self._group, self._factor, selection)
 
     @property
     def _workspace(self) -> int:

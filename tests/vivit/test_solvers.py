@@ -8,10 +8,11 @@ from cases import CASES, mlp
 from torch import nn
 
 import vivit
-from vivit import FullGram, Lanczos, MonteCarlo, ggn
+from vivit import FullGram, Lanczos, MonteCarlo
 from vivit.errors import ConvergenceError
-from vivit.quantities import start
+from vivit.quantities import pairs, start
 from vivit.quantities.lanczos import leading_of_matrix
+from vivit.quantities.pairs import solver_copies
 from vivit.quantities.solvers import cheapest_solver
 from vivit.quantities.start import leading_of_some
 
@@ -311,7 +312,7 @@ def test_choice_by_what_it_takes_to_launch(per_sample, changes, expected):
 
 def test_choice_is_used(monkeypatch):
     """Without a method; but a Gram matrix that exists is used again."""
-    monkeypatch.setattr(ggn, "cheapest_solver", lambda *_: Lanczos())
+    monkeypatch.setattr(pairs, "cheapest_solver", lambda *_: Lanczos())
     block = vivit.GGN(mlp().double(), CE, BATCH)
     values = block.eigh(k=2).values
     assert not block._matrices.are_made
@@ -351,6 +352,6 @@ def test_few_pairs_need_no_memory_for_a_full_decomposition():
     """But all pairs do, and so does the D x D matrix, which is decomposed whole."""
     targets = torch.arange(40) % 3
     block = vivit.GGN(nn.Linear(40, 3), CE, (torch.randn(40, 40), targets))
-    assert [block._solver_copies(k) for k in (1, 2, None)] == [0, 3, 3]
+    assert [solver_copies(block._factor.shape, k) for k in (1, 2, None)] == [0, 3, 3]
     small = vivit.GGN(nn.Linear(2, 3), CE, (torch.randn(40, 2), targets))
-    assert small._solver_copies(1) == 3
+    assert solver_copies(small._factor.shape, 1) == 3

@@ -1,4 +1,4 @@
-"""Eigendecomposition of Gram matrices, and which of the eigenvalues count."""
+"""Eigendecomposition of Gram matrices, and which of the eigenvalues are rounding errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vivit.errors import InputError
 from vivit.gram.kept import KeptColumns
 from vivit.gram.memory import Room
 from vivit.gram.precision import are_affordable, may_gain
@@ -26,9 +25,6 @@ EIGENVALUE_COPIES = 1
 
 EIGENVECTOR_COPIES = 3
 """And with them: the vectors and a workspace of two matrices."""
-
-Criterion = Callable[[Tensor], Any]
-"""Maps eigenvalues in ascending order to the indices of those to keep."""
 
 
 @dataclass(frozen=True)
@@ -200,12 +196,7 @@ def rank_cutoff(
 
     Returns:
         The threshold, in the units of the eigenvalues.
-
-    Raises:
-        InputError: The tolerance is not in [0, 1).
     """
-    if tolerance is not None and not 0 <= tolerance < 1:
-        raise InputError(f"rank_tolerance must be at least 0 and below 1, got {tolerance}.")
     if not len(values):
         return 0.0
     if tolerance is None:
@@ -228,51 +219,3 @@ def nontrivial(
     """
     cutoff = rank_cutoff(values, tolerance, precision=precision)
     return slice(int((values <= cutoff).sum()), len(values))
-
-
-def check_choice(k: int | None, criterion: Criterion | None, largest: int) -> None:
-    """Check how many eigenpairs are asked for.
-
-    Args:
-        k: The largest ``k``.
-        criterion: Chooses instead.
-        largest: The largest ``k`` that makes sense.
-
-    Raises:
-        InputError: Both or an impossible ``k`` are given.
-    """
-    if k is not None and criterion is not None:
-        raise InputError("Give either k or criterion, not both.")
-    if k is not None and (not isinstance(k, int) or not 1 <= k <= largest):
-        raise InputError(f"k must be a whole number between 1 and min(M, D) = {largest}, got {k}.")
-
-
-def select(values: Tensor, k: int | None, criterion: Criterion | None) -> Tensor:
-    """Choose some eigenpairs.
-
-    Args:
-        values: All nontrivial eigenvalues, ascending.
-        k: Keep the largest ``k``.
-        criterion: Chooses instead.
-
-    Returns:
-        Places of the chosen ones, counted from the largest, whose place is 0.
-
-    Raises:
-        InputError: The criterion does not return indices that fit.
-    """
-    places = torch.arange(len(values) - 1, -1, -1, device=values.device)
-    if criterion is not None:
-        index = criterion(values) if len(values) else slice(None)
-        if isinstance(index, int) or (isinstance(index, Tensor) and index.ndim == 0):
-            raise InputError(
-                "criterion must return the indices of the eigenvalues to keep (a list, tensor, "
-                f"mask or slice), got one number: {index}."
-            )
-        try:
-            return places[index]
-        except IndexError as error:
-            raise InputError(
-                f"criterion chose indices that do not fit {len(values)} eigenvalues: {error}"
-            ) from error
-    return places if k is None else places[max(len(values) - k, 0) :]
