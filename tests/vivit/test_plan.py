@@ -18,10 +18,12 @@ from vivit.gram import matrices, memory
 from vivit.gram.matrices import group_matrices
 from vivit.gram.plan import human_bytes
 from vivit.gram.sweep import stores_of_run
-from vivit.layers import store
+from vivit.layers import factor_store
 from vivit.layers.affine import Workspace
+from vivit.layers.column_store import ColumnStore
 from vivit.layers.cost import Evaluation, evaluation_cost
-from vivit.layers.store import ColumnStore, DenseStore, FactorStore
+from vivit.layers.factor_store import FactorStore
+from vivit.layers.store import DenseStore
 
 CE = nn.CrossEntropyLoss()
 BATCH = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])
@@ -58,13 +60,13 @@ def test_what_is_kept(ggn):
 def test_evaluations(ggn, monkeypatch):
     """Layers are contracted as planned, and no other order is predicted to be faster."""
     done = Counter()
-    original = store.evaluate
+    original = factor_store.evaluate
 
     def evaluate(evaluation, *args, **options):
         done[evaluation] += 1
         original(evaluation, *args, **options)
 
-    monkeypatch.setattr(store, "evaluate", evaluate)
+    monkeypatch.setattr(factor_store, "evaluate", evaluate)
     ggn.gram()
     small = ggn.shape[0] <= ggn.num_columns
     planned = {x.evaluation for x in ggn.plan().layers if x.kept == "factors" and not small}
@@ -361,13 +363,13 @@ def test_like_batches_are_one_run(monkeypatch):
         (torch.randn(n, t, 5).double(), torch.arange(n) % 3)
         for n, t in zip(sizes, lengths, strict=True)
     ]
-    model, calls, original = MeanOfPositions().double(), Counter(), store.evaluate
+    model, calls, original = MeanOfPositions().double(), Counter(), factor_store.evaluate
 
     def evaluate(evaluation, *args, **options):
         calls[evaluation] += 1
         original(evaluation, *args, **options)
 
-    monkeypatch.setattr(store, "evaluate", evaluate)
+    monkeypatch.setattr(factor_store, "evaluate", evaluate)
     ggn = vivit.GGN(model, CE, data)
     assert ggn._matrices._runs == [5, 5, 4]
     v = torch.randn(ggn.num_columns).double()

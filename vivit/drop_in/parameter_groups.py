@@ -17,7 +17,8 @@ from vivit.gram.matrices import GroupAccumulator, add_gram
 from vivit.gram.precision import Budget, is_double, may_gain
 from vivit.layers.affine import Workspace
 from vivit.layers.layer import AffineLayer
-from vivit.layers.store import LayerStore, store_for
+from vivit.layers.smaller import store_for
+from vivit.layers.store import LayerStore
 from vivit.options import subset_index
 
 Group = dict[str, Any]
