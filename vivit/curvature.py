@@ -17,8 +17,9 @@ from vivit.batches import Batch, BatchCurvature, Carrying, as_batches
 from vivit.errors import InputError, UnsupportedError
 from vivit.layers.sizes import BatchSizes
 from vivit.losses import LossHessian, check_loss, known_loss, loss_gradient, loss_hessian
-from vivit.losses.convex import ConvexHessian, check_reduction
+from vivit.losses.convex import ConvexHessian
 from vivit.losses.known import name_of
+from vivit.losses.reduction import check_reduction
 from vivit.options import Approximation, Subset, resolve_subset
 
 
