@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from vivit.devices import traits
-from vivit.drop_in.driver import CotangentExtension, LossPass
+from vivit.drop_in.captured import LossPass
+from vivit.drop_in.driver import CotangentExtension
 from vivit.drop_in.parameter_groups import (
     Group,
     GroupHook,

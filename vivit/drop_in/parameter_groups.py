@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vivit.devices import traits
-from vivit.drop_in.driver import Captured, LossPass
-from vivit.drop_in.modules import INSTEAD, cotangents_of, layers_of
+from vivit.drop_in.captured import Captured, LossPass
+from vivit.drop_in.modules import cotangents_of, layers_of
+from vivit.drop_in.refused import INSTEAD
 from vivit.errors import InputError, UnsupportedError
 from vivit.gram.matrices import GroupAccumulator, add_gram
 from vivit.gram.precision import Budget, is_double, may_gain
