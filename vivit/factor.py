@@ -52,6 +52,8 @@ class Factor:
         parameters: The parameters, by name.
         num_samples: ``N``, samples that have columns.
         columns: ``C``, columns per sample.
+        shapes: Of the parameters, in the order of flat vectors.
+        shape: ``(D, M)``.
     """
 
     def __init__(
@@ -71,17 +73,9 @@ class Factor:
         """
         self._pieces, self.parameters = pieces, parameters
         self.num_samples, self.columns = num_samples, columns
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(D, M)``."""
+        self.shapes = {name: p.shape for name, p in parameters.items()}
         rows = sum(math.prod(shape) for shape in self.shapes.values())
-        return rows, self.num_samples * self.columns
-
-    @property
-    def shapes(self) -> dict[str, torch.Size]:
-        """Of the parameters, in the order of flat vectors."""
-        return {name: p.shape for name, p in self.parameters.items()}
+        self.shape = rows, num_samples * columns
 
     @property
     def like(self) -> Tensor:
