@@ -113,7 +113,6 @@ def test_a_suite_and_a_profile(copy):
 
 def test_a_target(copy):
     """It is measured by the profile engine, and appears in the table of targets."""
-    copy.insert("benchmarks/grid/targets.py", "TARGETS = (\n    Target(", "")
     copy.insert("benchmarks/grid/targets.py", "\nTARGETS = (\n", TARGET)
     found = measured(copy, "--profile", "engine", "--problem", "digits_mlp")
     assert found == {("digits_mlp", "gram"), ("digits_mlp", "gradient")}

@@ -38,7 +38,7 @@ def copy(tmp_path):
     return Copy(tmp_path)
 
 
-def tested(copy, *words):
+def passed(copy, *words):
     """Tests that pass in the copy, of the library there."""
     shown = copy.run("pytest", "-q", "-p", "no:cacheprovider", *words)
     return int(shown.splitlines()[-1].partition(" passed")[0].split()[-1])
@@ -50,22 +50,18 @@ def test_a_layer_rule(copy):
     copy.insert("tests/cases.py", "\nCASES = [\n", CASE.lstrip("\n"))
     expected = ["tests/vivit/test_ggn.py", "-k", "taken"]
     with pytest.raises(AssertionError, match="test_expected_rules"):
-        tested(copy, *expected)
+        passed(copy, *expected)
     rule = '    ("SubBackward0", 0): _added,\n'
     copy.insert("vivit/backprop/roles.py", '("AddBackward0", 0): _added,\n', rule)
-    assert tested(copy, *expected) > 10
+    assert passed(copy, *expected) > 10
 
 
 def test_a_loss(copy):
     """One function and its entry, and the loss has a Hessian in closed form."""
-    losses = "vivit/losses/"
-    copy.insert(
-        f"{losses}diagonal.py", "(gradient / safe).reshape(len(gradient), -1)\n\n\n", HUBER
-    )
-    copy.insert(f"{losses}registry.py", "import binary_cross_entropy, ", "huber_loss, ")
-    copy.insert(
-        f"{losses}registry.py", "    nn.MSELoss: square_loss,\n", "    nn.HuberLoss: huber_loss,\n"
-    )
+    losses, registry = "vivit/losses/diagonal.py", "vivit/losses/registry.py"
+    copy.insert(losses, "(gradient / safe).reshape(len(gradient), -1)\n\n\n", HUBER)
+    copy.insert(registry, "import binary_cross_entropy, ", "huber_loss, ")
+    copy.insert(registry, "    nn.MSELoss: square_loss,\n", "    nn.HuberLoss: huber_loss,\n")
     case = '    "huber": (nn.HuberLoss(), normal(N, K), normal(N, K, seed=7)),\n'
     copy.insert("tests/vivit/test_losses.py", "\nLOSSES = {\n", case)
-    assert tested(copy, "tests/vivit/test_losses.py", "-k", "huber") > 3
+    assert passed(copy, "tests/vivit/test_losses.py", "-k", "huber") > 3
