@@ -24,11 +24,12 @@ from benchmarks.problems.own import ProblemError
 from benchmarks.records.environment import command_line, environment, machine
 from benchmarks.records.names import Parser
 from benchmarks.records.record import RecordError, RecordStore, merge
+from benchmarks.run.cells import num_cells
 from benchmarks.run.cluster import Cluster, JobsError, SettingError, collect, shard_files, submit
 from benchmarks.run.estimate import Estimate
 from benchmarks.run.process import ROOT
 from benchmarks.run.progress import progress_bar
-from benchmarks.run.runner import Runner, failures, num_cells
+from benchmarks.run.runner import Runner, failures
 from benchmarks.selection import DEFAULT_FOLDER, SelectionError, add_options, selected
 from benchmarks.selection import check as check_selection
 

@@ -15,7 +15,8 @@ from benchmarks.methods import gram
 from benchmarks.problems import PROBLEMS
 from benchmarks.records.record import Status
 from benchmarks.run.journal import Answer
-from benchmarks.run.worker import Worker, status_of
+from benchmarks.run.serve import status_of
+from benchmarks.run.worker import Worker
 
 THREADS = 1
 """Of torch: on a shared machine, one is disturbed less than several."""

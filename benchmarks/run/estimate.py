@@ -7,7 +7,8 @@ from statistics import median
 
 from benchmarks.grid.comparison import Comparison
 from benchmarks.records.record import Quantity, Record, Status
-from benchmarks.run.runner import MIN_SAMPLES, num_cells
+from benchmarks.run.cells import num_cells
+from benchmarks.run.runner import MIN_SAMPLES
 
 START = 5.0
 """Seconds to start a process, import torch and make a problem."""

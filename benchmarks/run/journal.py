@@ -11,16 +11,15 @@ from threading import Lock
 from typing import Any
 
 from benchmarks.grid.comparison import Comparison
-from benchmarks.methods import METHODS, find_method
+from benchmarks.methods import METHODS
 from benchmarks.records.record import (
     Quantity,
     Record,
     RecordStore,
     Status,
-    cell_key,
     identity,
 )
-from benchmarks.records.settings import FIELD
+from benchmarks.run.cells import Cell, cell_of
 
 FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
 """Outcomes that a second run does not try again; an error may have been mended."""
@@ -47,23 +46,6 @@ class Conditions:
     memory_limit: int | None
     workers: int
     peer_python: Path
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One thing to be measured, as its record names it."""
-
-    suite: str
-    problem: str
-    method: str
-    quantity: Quantity
-    parameters: dict[str, Any]
-
-    @property
-    def key(self) -> str:
-        """That of its records."""
-        names = self.suite, self.problem, self.method, self.quantity.value
-        return cell_key(*names, self.parameters)
 
 
 class Journal:
@@ -105,7 +87,7 @@ class Journal:
 
     def cell(self, comparison: Comparison, method: str, quantity: Quantity) -> Record | None:
         """The record of a method's figure, if it is done."""
-        return self.find(_cell(comparison, method, quantity))
+        return self.find(cell_of(comparison, method, quantity))
 
     def write(
         self, comparison: Comparison, quantity: Quantity, answers: Mapping[str, Answer]
@@ -117,7 +99,7 @@ class Journal:
             quantity: Which figure.
             answers: By method.
         """
-        self.add({_cell(comparison, m, quantity): answer for m, answer in answers.items()})
+        self.add({cell_of(comparison, m, quantity): answer for m, answer in answers.items()})
 
     def add(self, answers: Mapping[Cell, Answer]) -> None:
         """Write records through to disk.
@@ -198,28 +180,3 @@ def answer_of(record: Record) -> Answer:
         "details": record.details,
         "reason": record.reason,
     }
-
-
-def cell_of(
-    suite: str, problem: str, method: str, quantity: Quantity, parameters: Mapping[str, Any]
-) -> Cell:
-    """What is measured of a method, with its settings where they are not its own.
-
-    Args:
-        suite: Name of the suite.
-        problem: Name of the problem.
-        method: Name of the method, and perhaps settings.
-        quantity: Which figure.
-        parameters: Of the comparison.
-
-    Returns:
-        The cell.
-    """
-    chosen = find_method(method)
-    settings = {FIELD: chosen.changed} if chosen.changed else {}
-    return Cell(suite, problem, chosen.name, quantity, {**parameters, **settings})
-
-
-def _cell(comparison: Comparison, method: str, quantity: Quantity) -> Cell:
-    suite, problem = comparison.suite, comparison.problem
-    return cell_of(suite, problem, method, quantity, comparison.parameters)

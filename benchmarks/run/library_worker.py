@@ -15,6 +15,6 @@ if __name__ == "__main__":
     if not Path(vivit.__file__).is_relative_to(folder):
         sys.exit(f"expected the library of {folder}, got {vivit.__file__}")
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    from benchmarks.run.worker import main
+    from benchmarks.run.serve import main
 
     main()

@@ -11,6 +11,6 @@ if __name__ == "__main__":
     import vivit  # noqa: F401 - the original, before our library of that name can be found
 
     sys.path.append(str(Path(__file__).resolve().parents[2]))
-    from benchmarks.run.worker import main
+    from benchmarks.run.serve import main
 
     main()

@@ -19,12 +19,12 @@ from benchmarks.measure.critical import BudgetMode
 from benchmarks.measure.time_and_memory import says_out_of_memory
 from benchmarks.methods import find_method
 from benchmarks.records.record import Status
-from benchmarks.run.worker import PARENT
+from benchmarks.run.serve import PARENT
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where ``python -m benchmarks`` finds the package."""
 
-WORKER = [sys.executable, "-m", "benchmarks.run.worker"]
+WORKER = [sys.executable, "-m", "benchmarks.run.serve"]
 """The command of a worker."""
 
 KEPT_OF_STDERR = 4000

@@ -6,22 +6,20 @@ At a batch size: accuracy first, then interleaved timing, then memory. Or the cr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from time import perf_counter
-from types import MappingProxyType
 from typing import Any
 
 from benchmarks.grid.comparison import Comparison
 from benchmarks.measure.critical import Limits, critical_batch_size
 from benchmarks.records.record import Quantity, Record, RecordStore, Status
-from benchmarks.records.tasks import Computed
-from benchmarks.run.journal import Answer, Cell, Conditions, Journal, answer_of, cell_of
-from benchmarks.run.process import RETURNING, YIELDING, WorkerProcess, open_worker
+from benchmarks.run.cells import cell_of, has_reference, num_cells, reference_cell
+from benchmarks.run.journal import Answer, Conditions, Journal, answer_of
+from benchmarks.run.pool import Pool
+from benchmarks.run.process import RETURNING, WorkerProcess
 
 MIN_SAMPLES = 3
 """Timed runs that even the slowest method gets, if it is asked for as many; peaks of memory."""
@@ -31,18 +29,6 @@ Progress = Callable[[str, int], None]
 
 NOTHING: Answer = {"status": Status.OK.value, "samples": [], "details": {}}
 """The reference of what has none."""
-
-
-def num_cells(comparisons: list[Comparison]) -> int:
-    """Number of records that a run of these comparisons makes, references not counted.
-
-    Args:
-        comparisons: What to run.
-
-    Returns:
-        One for each method and quantity of a comparison; probes are not counted either.
-    """
-    return sum(len(c.methods) * len(c.quantities) for c in comparisons)
 
 
 @dataclass
@@ -69,15 +55,15 @@ class Runner:
     peer_python: Path
     workers: int = 1
     _journal: Journal = field(init=False)
-    _open: set[WorkerProcess] = field(default_factory=set, init=False)
+    _pool: Pool = field(init=False)
     _references: dict[str, Answer] = field(default_factory=dict, init=False)
-    _lock: Lock = field(default_factory=Lock, init=False)
 
     def __post_init__(self) -> None:
         """Find what an earlier run of this code on this machine has left."""
         conditions = Conditions(self.timeout, self.memory_limit, self.workers, self.peer_python)
         finished = partial(self.progress, "")
         self._journal = Journal(self.store, self.environment, conditions, finished)
+        self._pool = Pool(self.workers, self.memory_limit, self.peer_python, self._journal.close)
 
     @property
     def made(self) -> list[Record]:
@@ -98,23 +84,22 @@ class Runner:
             count = sum(map(len, cells.values()))
             self.progress(comparison.title, num_cells([comparison]) - count)
         left = [(comparison, cells) for comparison, cells in pending if any(cells.values())]
-        referred = [c for c, _ in left if _has_reference(c)]
-        self._side_by_side(
-            {_reference_cell(c).key: partial(self._make_reference, c) for c in referred}
-        )
-        jobs: dict[Any, Callable[[], object]] = {}
+        referred = [c for c, _ in left if has_reference(c)]
+        references = {reference_cell(c).key: partial(self._make_reference, c) for c in referred}
+        self._pool.run(references.values())
+        jobs: list[Callable[[], object]] = []
         for comparison, cells in left:
             if comparison.limits is not None:
                 searches = partial(self._search, comparison, comparison.limits)
-                jobs |= {(comparison, m): partial(searches, m) for m in cells[Quantity.CRITICAL]}
+                jobs += [partial(searches, m) for m in cells[Quantity.CRITICAL]]
                 continue
             reference = NOTHING
-            if _has_reference(comparison):
-                reference = self._references[_reference_cell(comparison).key]
+            if has_reference(comparison):
+                reference = self._references[reference_cell(comparison).key]
             failed = self._accuracy_and_time(comparison, cells, reference)
             measure = partial(self._measure_memory, comparison, failed)
-            jobs |= {(comparison, m): partial(measure, m) for m in cells[Quantity.MEMORY]}
-        self._side_by_side(jobs)
+            jobs += [partial(measure, m) for m in cells[Quantity.MEMORY]]
+        self._pool.run(jobs)
 
     def _pending(self, comparison: Comparison) -> dict[Quantity, list[str]]:
         return {
@@ -123,24 +108,6 @@ class Runner:
             ]
             for quantity in comparison.quantities
         }
-
-    def _side_by_side(self, jobs: Mapping[Any, Callable[[], object]]) -> None:
-        """Run jobs in as many threads as there may be workers; each waits for its process."""
-        if self.workers == 1:
-            for job in jobs.values():
-                job()
-            return
-        with ThreadPoolExecutor(self.workers) as pool:
-            try:
-                for done in as_completed([pool.submit(job) for job in jobs.values()]):
-                    done.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                with self._lock:  # from now on, none is opened and nothing is recorded
-                    self._journal.close()
-                    for worker in self._open:
-                        worker.kill()
-                raise
 
     def _measure_memory(
         self, comparison: Comparison, failed: dict[str, Answer], method: str
@@ -160,13 +127,12 @@ class Runner:
     ) -> Answer:
         """Whether a batch size fits into the budget, in a process of its own."""
         probed = replace(comparison, batch_size=size)
-        parameters = probed.parameters | ({"attempt": attempt} if attempt > 1 else {})
-        cell = cell_of(comparison.suite, comparison.problem, method, Quantity.PROBE, parameters)
+        cell = cell_of(probed, method, Quantity.PROBE, attempt)
         known = self._journal.find(cell)
         if known is not None:
             return answer_of(known)
         self._tell(probed, method, Quantity.PROBE)
-        with self._worker(probed, method, limits.budget, self._at_the_side) as worker:
+        with self._pool.worker(probed, method, limits.budget, self._pool.at_the_side) as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("probe", self.timeout)
@@ -199,7 +165,7 @@ class Runner:
             live: dict[str, WorkerProcess] = {}
             for method in methods:
                 self._tell(comparison, method, Quantity.ACCURACY)
-                worker = stack.enter_context(self._worker(comparison, method))
+                worker = stack.enter_context(self._pool.worker(comparison, method))
                 answer = self._check(worker, reference)
                 if method in pending[Quantity.ACCURACY]:
                     self._journal.write(comparison, Quantity.ACCURACY, {method: answer})
@@ -273,7 +239,9 @@ class Runner:
 
     def _memory(self, comparison: Comparison, method: str, further: bool = False) -> Answer:
         """Peak memory in a process of its own, and other figures of it from further runs."""
-        with self._worker(comparison, method, settings=RETURNING | self._at_the_side) as worker:
+        with self._pool.worker(
+            comparison, method, settings=RETURNING | self._pool.at_the_side
+        ) as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("memory", self.timeout)
@@ -286,45 +254,18 @@ class Runner:
 
     def _make_reference(self, comparison: Comparison) -> None:
         """The float64 result of a problem, computed once and kept as a record."""
-        cell = _reference_cell(comparison)
+        cell = reference_cell(comparison)
         known = self._journal.find(cell)
         if known is not None and known.status is Status.OK:
             self._references[cell.key] = answer_of(known)
             return
         self._tell(comparison, "reference", cell.quantity)
-        with self._worker(comparison, "gram", settings=self._at_the_side) as worker:
+        with self._pool.worker(comparison, "gram", settings=self._pool.at_the_side) as worker:
             answer = worker.start(self.timeout)
             if answer["status"] == Status.OK.value:
                 answer = worker.ask("reference", self.timeout)
         self._references[cell.key] = answer
         self._journal.add({cell: answer})
-
-    @property
-    def _at_the_side(self) -> dict[str, str]:
-        """Settings of workers that are not timed, and may have others at their side."""
-        return YIELDING if self.workers > 1 else {}
-
-    @contextlib.contextmanager
-    def _worker(
-        self,
-        comparison: Comparison,
-        method: str,
-        budget: int | None = None,
-        settings: Mapping[str, str] = MappingProxyType({}),
-    ) -> Iterator[WorkerProcess]:
-        """A process, known as long as it is open."""
-        limit = self.memory_limit if budget is None else budget
-        with self._lock:
-            if self._journal.is_closed:
-                raise KeyboardInterrupt
-            opened = open_worker(comparison, method, limit, self.peer_python, settings)
-            self._open.add(opened)
-        try:
-            with opened as worker:
-                yield worker
-        finally:
-            with self._lock:
-                self._open.discard(opened)
 
     def _tell(
         self, comparison: Comparison, method: str, quantity: Quantity, what: str = ""
@@ -337,35 +278,6 @@ def _rotated(answers: dict[str, Answer], by: int) -> list[tuple[str, Answer]]:
     items = list(answers.items())
     by %= max(len(items), 1)
     return items[by:] + items[:by]
-
-
-def _has_reference(comparison: Comparison) -> bool:
-    """Searches need none, and each way to precondition a gradient gives another one."""
-    return comparison.limits is None and comparison.task.computed is not Computed.PRECONDITIONED
-
-
-def _reference_quantity(comparison: Comparison) -> Quantity:
-    """Steps and derivatives have references of their own; all else is checked by a spectrum."""
-    quantities = {
-        Computed.NEWTON_STEP: Quantity.STEP,
-        Computed.DERIVATIVES: Quantity.DERIVATIVES,
-    }
-    return quantities.get(comparison.task.computed, Quantity.SPECTRUM)
-
-
-def _reference_parameters(comparison: Comparison) -> dict[str, Any]:
-    """All but what does not matter for it."""
-    dropped = {"computed", "k", "repeats"}
-    if comparison.task.computed is Computed.DERIVATIVES:
-        dropped.remove("k")
-    kept = {name: v for name, v in comparison.parameters.items() if name not in dropped}
-    return kept | {"dtype": "float64"}
-
-
-def _reference_cell(comparison: Comparison) -> Cell:
-    quantity = _reference_quantity(comparison)
-    parameters = _reference_parameters(comparison)
-    return Cell("reference", comparison.problem, "reference", quantity, parameters)
 
 
 def failures(records: list[Record]) -> Iterator[str]:

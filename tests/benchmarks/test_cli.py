@@ -341,9 +341,9 @@ def test_worker_that_is_killed_ran_out_of_memory():
 def test_prints_do_not_disturb_the_protocol(monkeypatch):
     """Neither of Python nor of C code or subprocesses."""
     code = (
-        "import os, sys; from benchmarks.run import worker;"
-        "worker.Worker.time = lambda self: (print('hello'), os.system('echo hi'), {})[-1];"
-        "worker.main()"
+        "import os, sys; from benchmarks.run import serve;"
+        "serve.Worker.time = lambda self: (print('hello'), os.system('echo hi'), {})[-1];"
+        "serve.main()"
     )
     monkeypatch.setattr("benchmarks.run.process.WORKER", [sys.executable, "-c", code])
     with WorkerProcess(COMPARISON, "gram", None) as worker:

@@ -14,7 +14,7 @@ from benchmarks.measure.tracker import SimulatedOutOfMemoryError
 from benchmarks.records.record import Status
 from benchmarks.records.tasks import Task
 from benchmarks.run.process import open_worker
-from benchmarks.run.worker import _limit_memory, status_of
+from benchmarks.run.serve import _limit_memory, status_of
 from vivit import InsufficientMemoryError
 
 GIB = 2**30

@@ -13,9 +13,10 @@ from benchmarks.grid.suites import SUITES
 from benchmarks.measure.critical import Limits
 from benchmarks.records.record import Quantity, RecordStore, Status
 from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
-from benchmarks.run import runner as runner_module
+from benchmarks.run import pool
+from benchmarks.run.cells import num_cells
 from benchmarks.run.process import RETURNING, YIELDING
-from benchmarks.run.runner import Runner, failures, num_cells
+from benchmarks.run.runner import Runner, failures
 
 COMPARISON = Comparison("eigenvalues", "digits_mlp", ("gram", "gradient"), 8, Task(), repeats=3)
 SEARCH = replace(COMPARISON, suite="critical", batch_size=None, limits=Limits(10_000, 500, 0.0))
@@ -75,7 +76,7 @@ def make(tmp_path, monkeypatch):
 
         Worker.log, Worker.script = [], script or {}
         ScriptedWorker.references, ScriptedWorker.settings = [], {}
-        monkeypatch.setattr(runner_module, "open_worker", Worker)
+        monkeypatch.setattr(pool, "open_worker", Worker)
         store = RecordStore(tmp_path / "records.jsonl")
         told = []
         runner = Runner(
