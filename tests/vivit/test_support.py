@@ -100,61 +100,64 @@ def rules(model, make_input):
     return [n for n in names if n not in generic], [n for n in names if n in generic]
 
 
+INTRODUCTION = """\
+# What is supported
+
+Any module with any `forward`, any tensor operations and any use of parameters is served
+exactly, or refused with a reason. *Fast* parameters are contracted layer by layer;
+*generic* ones need one vector-Jacobian product per sample and column: slower, as exact.
+`python tests/vivit/test_support.py` writes this page; a test compares it with what is done.
+
+## Layers
+
+| layer | fast | generic |
+| --- | --- | --- |
+"""
+
+ABOUT_LAYERS = """
+Tied weights, modules that are used several times, functional calls, frozen parameters
+and in-place activations need nothing special. Parameters of which a weight is made
+(parametrizations, merged adapters) are fast, too: the columns of the weight are pulled
+back through the function that makes it. So are weights that are used in different ways
+(a token table that is also the output layer), whose columns add up. Refused: models
+that mix samples, such as BatchNorm in training mode, and reentrant activation
+checkpointing.
+
+## Losses
+
+| loss | loss Hessian |
+| --- | --- |
+"""
+
+ABOUT_LOSSES = """\
+| any callable `(output, target) -> scalar`, convex in the output | by autograd |
+
+These losses are known under their functional names, too (`cross_entropy`, `mse_loss`,
+`binary_cross_entropy_with_logits`, `nll_loss`), and as `functools.partial` of them.
+Refused: losses that are linear in the output, as `L1Loss` or `KLDivLoss` on
+log-probabilities, whose GGN is zero.
+"""
+
+OPTIONS = {
+    nn.CrossEntropyLoss: "classes or probabilities, class weights, `ignore_index`, label "
+    "smoothing, extra dimensions; rank C - 1 at each position",
+    nn.MSELoss: "outputs of any shape; a multiple of the identity",
+    LogLikelihood: "classes, class weights, `ignore_index`, extra dimensions, on "
+    "normalised log-probabilities; what cross-entropy gives",
+    nn.BCEWithLogitsLoss: "outputs of any shape, `weight`, `pos_weight`; diagonal",
+}
+
+
 def page() -> str:
-    lines = [
-        "# What is supported",
-        "",
-        "Any module with any `forward`, any tensor operations and any use of parameters is served",
-        "exactly, or refused with a reason. *Fast* parameters are contracted layer by layer;",
-        "*generic* ones need one vector-Jacobian product per sample and column: slower, as exact.",
-        "`python tests/vivit/test_support.py` writes this page; a test compares it with what is "
-        "done.",
-        "",
-        "## Layers",
-        "",
-        "| layer | fast | generic |",
-        "| --- | --- | --- |",
-    ]
+    layers = losses = ""
     for name, (model, make_input) in LAYERS.items():
         torch.manual_seed(0)
-        columns = [", ".join(f"`{n}`" for n in names) for names in rules(model, make_input)]
-        lines.append(f"| {name} | {columns[0]} | {columns[1]} |")
-    lines += [
-        "",
-        "Tied weights, modules that are used several times, functional calls, frozen parameters",
-        "and in-place activations need nothing special. Parameters of which a weight is made",
-        "(parametrizations, merged adapters) are fast, too: the columns of the weight are pulled",
-        "back through the function that makes it. So are weights that are used in different ways",
-        "(a token table that is also the output layer), whose columns add up. Refused: models",
-        "that mix samples, such as BatchNorm in training mode, and reentrant activation",
-        "checkpointing.",
-        "",
-        "## Losses",
-        "",
-        "| loss | loss Hessian |",
-        "| --- | --- |",
-    ]
+        fast, generic = (", ".join(f"`{n}`" for n in names) for names in rules(model, make_input))
+        layers += f"| {name} | {fast} | {generic} |\n"
     for loss, maker in SUPPORTED.items():
-        options = {
-            nn.CrossEntropyLoss: "classes or probabilities, class weights, `ignore_index`, label "
-            "smoothing, extra dimensions; rank C - 1 at each position",
-            nn.MSELoss: "outputs of any shape; a multiple of the identity",
-            LogLikelihood: "classes, class weights, `ignore_index`, extra dimensions, on "
-            "normalised log-probabilities; what cross-entropy gives",
-            nn.BCEWithLogitsLoss: "outputs of any shape, `weight`, `pos_weight`; diagonal",
-        }
         name = "NLLLoss" if loss is LogLikelihood else loss.__name__
-        lines.append(f"| `{name}`, mean or sum ({maker.__name__}) | {options[loss]} |")
-    lines += [
-        "| any callable `(output, target) -> scalar`, convex in the output | by autograd |",
-        "",
-        "These losses are known under their functional names, too (`cross_entropy`, `mse_loss`,",
-        "`binary_cross_entropy_with_logits`, `nll_loss`), and as `functools.partial` of them.",
-        "Refused: losses that are linear in the output, as `L1Loss` or `KLDivLoss` on",
-        "log-probabilities, whose GGN is zero.",
-        "",
-    ]
-    return "\n".join(lines)
+        losses += f"| `{name}`, mean or sum ({maker.__name__}) | {OPTIONS[loss]} |\n"
+    return INTRODUCTION + layers + ABOUT_LAYERS + losses + ABOUT_LOSSES
 
 
 def test_page_is_up_to_date():
