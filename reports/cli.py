@@ -9,21 +9,18 @@ from pathlib import Path
 
 from benchmarks.records.names import Parser
 from benchmarks.records.record import RecordError
-from reports import (
-    asv,
-    commits_page,
-    figures,
-    files,
-    loading,
-    page,
-    pytest_benchmark,
-    regression_plot,
-)
-from reports.asv import Results
 from reports.errors import ReportError
-from reports.regressions import change_table
-from reports.rendering import draw
-from reports.tables import Table
+from reports.figures import plot as figures
+from reports.pages import commits as commits_page
+from reports.pages import comparison as page
+from reports.pages import files
+from reports.pages.rendering import draw
+from reports.sections import over_commits as regression_plot
+from reports.sections.changes import change_table
+from reports.sources import asv, pytest_benchmark
+from reports.sources import records as loading
+from reports.sources.asv import Results
+from reports.tables.table import Table
 
 EXIT_ERROR = 2
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.records.record import Quantity, Record, RecordStore, Status
-from reports import environments, loading
+from reports.sources import environments
+from reports.sources import records as loading
 
 MACHINE = {"cpu": "Test CPU", "cores": 2, "memory_bytes": 8 * 1024**3, "gpu": None, "os": "Linux"}
 MakeRecord = Callable[..., Record]

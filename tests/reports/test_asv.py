@@ -6,10 +6,12 @@ import math
 import pandas as pd
 import pytest
 
-from reports import asv, regression_plot, regressions
 from reports.cli import main
 from reports.errors import ReportError
-from reports.regressions import amount, change_table, name_of, worse_rows
+from reports.sections import changes as regressions
+from reports.sections import over_commits as regression_plot
+from reports.sections.changes import amount, change_table, name_of, worse_rows
+from reports.sources import asv
 
 SPEED = "asv.speed.Eigenvalues.time_eigenvalues"
 BYTES = "asv.tracked.Library.track_peak_of_tensors"

@@ -6,11 +6,11 @@ from benchmarks.grid.profiles import PROFILES
 from benchmarks.grid.suites import SUITES
 from benchmarks.grid.targets import CRITICAL_TARGETS, critical_methods_by_cell
 from benchmarks.records.tasks import Task
-from reports import loading
-from reports.critical import critical_table
-from reports.figures import plots
-from reports.page import headlines
-from reports.tables import failure_table
+from reports.figures.plot import plots
+from reports.pages.comparison import headlines
+from reports.sections.critical import critical_table
+from reports.sources import records as loading
+from reports.tables.table import failure_table
 
 SEARCH = {
     "suite": "critical",

@@ -1,6 +1,6 @@
 """Ours in BackPACK against the original."""
 
-from reports.drop_in import drop_in_table
+from reports.sections.drop_in import drop_in_table
 
 MIB = 2.0**20
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import reports
-from reports import files
 from reports.cli import main
+from reports.pages import files
 
 DANGEROUS = ["=1+1", "+cmd|x", "-1+2", "@SUM(A1)", "\t=1", "\n=1", "-", "-inf", "=", "-1;2"]
 NUMBERS = ["-1", "+2.5", "-1.5e-05", "-.5", "3", "-4%", "+12.5%"]

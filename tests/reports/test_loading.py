@@ -3,9 +3,11 @@
 import pytest
 
 from benchmarks.records.record import RecordError, RecordStore
-from reports import environments, figures, loading
 from reports.cli import main
 from reports.errors import ReportError
+from reports.figures import plot as figures
+from reports.sources import environments
+from reports.sources import records as loading
 
 EARLY, LATE = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
 

@@ -9,9 +9,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks.records.record import Quantity
-from reports import figures, files, spectra
 from reports.cli import main
-from reports.plots import Palette, comparison
+from reports.figures import plot as figures
+from reports.figures.comparison import Palette, comparison
+from reports.pages import files
+from reports.sections import spectra
 
 
 class Page(HTMLParser):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from reports.paper import FOLDER, paper_table
+from reports.sections.paper import FOLDER, paper_table
 
 RUN = {"problem": "cifar10_3c3d", "batch_size": 128, "data": "synthetic"}
 

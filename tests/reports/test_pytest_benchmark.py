@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from reports import pytest_benchmark
 from reports.cli import main
 from reports.errors import ReportError
+from reports.sources import pytest_benchmark
 
 
 def entry(method, median, **facts):

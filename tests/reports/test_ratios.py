@@ -5,9 +5,9 @@ import math
 import pytest
 
 from benchmarks.records.record import Quantity
-from reports import ratios
-from reports.headline import headline_table
-from reports.page import headlines
+from reports.pages.comparison import headlines
+from reports.sections.ratios import headline_table
+from reports.tables import ratios
 
 TIME, MEMORY = Quantity.TIME, Quantity.MEMORY
 

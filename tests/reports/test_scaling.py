@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks.grid.profiles import PROFILES
-from reports import figures, scaling
-from reports.page import headlines
-from reports.plots import Palette
-from reports.scaling_plot import scaling as draw
+from reports.figures import plot as figures
+from reports.figures.comparison import Palette
+from reports.figures.scaling import scaling as draw
+from reports.pages.comparison import headlines
+from reports.sections import scaling
 
 SIZES = (16, 32, 64, 128)
 

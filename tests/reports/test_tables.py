@@ -2,7 +2,8 @@
 
 import pytest
 
-from reports import labels, tables, units
+from reports.tables import table as tables
+from reports.words import labels, units
 
 
 @pytest.mark.parametrize(

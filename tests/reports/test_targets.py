@@ -6,8 +6,8 @@ from benchmarks.grid.profiles import PROFILES
 from benchmarks.grid.suites import SUITES
 from benchmarks.grid.targets import TARGETS, methods_by_cell
 from benchmarks.records.tasks import Task
-from reports.page import headlines
-from reports.targets import remarks, target_table
+from reports.pages.comparison import headlines
+from reports.sections.targets import remarks, target_table
 
 EXACT = {
     "suite": "engine",

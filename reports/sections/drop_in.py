@@ -9,8 +9,8 @@ import pandas as pd
 
 from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity, Status
-from reports import labels, units
-from reports.tables import Table, identity, slug
+from reports.tables.table import Table, identity, slug
+from reports.words import labels, units
 
 SUITE, OWN = "drop_in", "drop_in"
 CAPTION = (

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmarks.records.record import Quantity, Status
-from reports import labels, units
-from reports.tables import integer
+from reports.tables.table import integer
+from reports.words import labels, units
 
 OK = Status.OK.value
 WIDTH = 0.8

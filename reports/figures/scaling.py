@@ -13,8 +13,8 @@ from matplotlib.ticker import FixedLocator
 
 from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity
-from reports.plots import SCALES, STYLE, Palette, label_ticks
-from reports.scaling import (
+from reports.figures.comparison import SCALES, STYLE, Palette, label_ticks
+from reports.sections.scaling import (
     AXES,
     BETTER,
     QUANTITIES,

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from reports import labels, units
-from reports.environments import SHORT_COMMIT
 from reports.errors import ReportError
-from reports.tables import Table
+from reports.sources.environments import SHORT_COMMIT
+from reports.tables.table import Table
+from reports.words import labels, units
 
 MARKS = ("benchmarks", "machine_info", "commit_info")
 """Keys by which a file of pytest-benchmark is told from other JSON."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmarks.records.record import Quantity, Status
-from reports import labels, ratios, units
-from reports.labels import MISSING, OURS, YARDSTICK
-from reports.tables import Table, identity, integer, slug
+from reports.tables import ratios
+from reports.tables.table import Table, identity, integer, slug
+from reports.words import labels, units
+from reports.words.labels import MISSING, OURS, YARDSTICK
 
 OK = Status.OK.value
 QUANTITIES = (Quantity.TIME, Quantity.MEMORY)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from reports import asv, units
-from reports.environments import SHORT_COMMIT
-from reports.tables import Table
+from reports.sources import asv
+from reports.sources.environments import SHORT_COMMIT
+from reports.tables.table import Table
+from reports.words import units
 
 THRESHOLD = 1.05
 """Ratio from which on a change is named, if the noise does not explain it."""

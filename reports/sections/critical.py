@@ -8,9 +8,10 @@ import pandas as pd
 
 from benchmarks.grid.targets import CRITICAL_TARGETS, CriticalTarget
 from benchmarks.records.record import Quantity, Status
-from reports import labels, loading, units
-from reports.labels import OURS
-from reports.tables import Table, identity, slug
+from reports.sources import records as loading
+from reports.tables.table import Table, identity, slug
+from reports.words import labels, units
+from reports.words.labels import OURS
 
 SUITE = "critical"
 CAPTION = (

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.records.record import Quantity, Status
-from reports import labels
-from reports.plots import STYLE
-from reports.tables import integer
+from reports.figures.comparison import STYLE
+from reports.tables.table import integer
+from reports.words import labels
 
 ROUND_OFF = 1e-13
 """Eigenvalues below this fraction of the largest are numerically zero in double precision."""

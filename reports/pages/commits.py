@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports import asv
-from reports.asv import Results
-from reports.environments import SHORT_COMMIT
-from reports.regressions import worse_rows
-from reports.rendering import Drawing, template
-from reports.tables import Table
+from reports.pages.rendering import Drawing, template
+from reports.sections.changes import worse_rows
+from reports.sources import asv
+from reports.sources.asv import Results
+from reports.sources.environments import SHORT_COMMIT
+from reports.tables.table import Table
 
 
 def render(

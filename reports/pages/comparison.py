@@ -9,23 +9,16 @@ from datetime import datetime
 import pandas as pd
 
 from benchmarks.records.record import Quantity
-from reports import (
-    critical,
-    drop_in,
-    labels,
-    loading,
-    paper,
-    ratios,
-    scaling,
-    tables,
-    targets,
-    units,
-)
-from reports.environments import Environment
-from reports.headline import headline_table
-from reports.loading import Measurements
-from reports.rendering import Drawing, template
-from reports.tables import Table
+from reports.pages.rendering import Drawing, template
+from reports.sections import critical, drop_in, paper, scaling, targets
+from reports.sections.ratios import headline_table
+from reports.sources import records as loading
+from reports.sources.environments import Environment
+from reports.sources.records import Measurements
+from reports.tables import ratios
+from reports.tables import table as tables
+from reports.tables.table import Table
+from reports.words import labels, units
 
 
 @dataclass(frozen=True)

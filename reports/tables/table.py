@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.records.record import Quantity, Status
-from reports import labels, loading, units
+from reports.sources import records as loading
+from reports.words import labels, units
 
 OK = Status.OK.value
 Statistic = Callable[[list[float]], float]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.records.record import Quantity, Status
-from reports import labels, units
-from reports.labels import MISSING, OURS, YARDSTICK
+from reports.words import labels, units
+from reports.words.labels import MISSING, OURS, YARDSTICK
 
 OK = Status.OK.value
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity, Status
-from reports import labels
-from reports.tables import Table, slug
+from reports.tables.table import Table, slug
+from reports.words import labels
 
 QUANTITIES = (Quantity.TIME, Quantity.MEMORY)
 FITTED = 3

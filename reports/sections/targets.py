@@ -9,9 +9,10 @@ import pandas as pd
 
 from benchmarks.grid.targets import ORIGINAL, TARGETS, Target
 from benchmarks.records.record import Quantity, Status
-from reports import labels, loading, units
-from reports.labels import MISSING, OURS
-from reports.tables import Table, identity, slug
+from reports.sources import records as loading
+from reports.tables.table import Table, identity, slug
+from reports.words import labels, units
+from reports.words.labels import MISSING, OURS
 
 SUITE = "engine"
 OK = Status.OK.value

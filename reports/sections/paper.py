@@ -9,11 +9,12 @@ import pandas as pd
 
 from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity, Status
-from reports import labels, loading, units
-from reports.labels import OURS
-from reports.tables import Table, identity
+from reports.sources import records as loading
+from reports.tables.table import Table, identity
+from reports.words import labels, units
+from reports.words.labels import OURS
 
-FOLDER = Path(__file__).resolve().parent.parent / "bench_results" / "paper"
+FOLDER = Path(__file__).resolve().parents[2] / "bench_results" / "paper"
 LARGEST_SEARCHED = 2**15
 CAPTION = (
     "What the paper reports (ViViT: Curvature access through the generalized Gauss-Newton's "

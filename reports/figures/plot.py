@@ -9,15 +9,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.records.record import Quantity, Status
-from reports import labels, units
-from reports.critical_plot import critical
-from reports.loading import TASK
-from reports.plots import Palette, comparison
-from reports.scaling import FITTED, exponents, name_of, rounded
-from reports.scaling import SUITES as SCALING_SUITES
-from reports.scaling_plot import scaling
-from reports.spectra import ROUND_OFF, spectra
-from reports.tables import slug
+from reports.figures.comparison import Palette, comparison
+from reports.figures.critical import critical
+from reports.figures.scaling import scaling
+from reports.sections.scaling import FITTED, exponents, name_of, rounded
+from reports.sections.scaling import SUITES as SCALING_SUITES
+from reports.sections.spectra import ROUND_OFF, spectra
+from reports.sources.records import TASK
+from reports.tables.table import slug
+from reports.words import labels, units
 
 HOW_TO_READ = {
     Quantity.TIME: (

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.records.record import Quantity, Record, RecordStore, Status
-from reports import environments, labels
-from reports.environments import Environment
 from reports.errors import ReportError
+from reports.sources import environments
+from reports.sources.environments import Environment
+from reports.words import labels
 
 SUFFIX = ".jsonl"
 OTHER = ".json"

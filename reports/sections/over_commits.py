@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from reports import asv
-from reports.environments import SHORT_COMMIT
-from reports.figures import Plot
-from reports.plots import STYLE
-from reports.regressions import LARGER_IS_BETTER, amount, name_of
-from reports.tables import slug
+from reports.figures.comparison import STYLE
+from reports.figures.plot import Plot
+from reports.sections.changes import LARGER_IS_BETTER, amount, name_of
+from reports.sources import asv
+from reports.sources.environments import SHORT_COMMIT
+from reports.tables.table import slug
 
 COLORS = "colorblind"
 MARKERS = "osD^vPX*<>"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jinja2
 
-from reports import files
-from reports.figures import Plot
+from reports.figures.plot import Plot
+from reports.pages import files
 
 TEMPLATES = Path(__file__).parent / "templates"
 

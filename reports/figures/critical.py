@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.records.record import Quantity, Status
-from reports import labels, units
-from reports.plots import SCALES, STYLE, Palette, label_ticks
+from reports.figures.comparison import SCALES, STYLE, Palette, label_ticks
+from reports.words import labels, units
 
 PANEL = ["problem", "data", "task", "budget"]
 """What the probes of a panel share."""

@@ -1,0 +1,1 @@
+"""What a reader sees under one heading: a question, and what was measured to answer it."""
