@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from benchmarks.records.record import Quantity, Status
-from reports.tables.table import integer
+from reports.figures.plot import Plot
+from reports.figures.scales import SCALES, Scale, hide_minor_ticks
+from reports.figures.style import Palette, palette_of, say_not_measured, styled
 from reports.words import labels, units
 
 OK = Status.OK.value
@@ -21,62 +23,40 @@ WIDTH = 0.8
 """Seaborn's share of a category that its dodged points take up."""
 NARROW = 30
 """Below this ratio of the ends of an axis, powers of ten alone are too few ticks."""
-STYLE = "whitegrid"
 NARROWEST = 8.0
 """Width of a figure of a single suite, in inches."""
 LEGEND = 3
 """Columns of the legend for each suite."""
 
 
-@dataclass(frozen=True)
-class Palette:
-    """Colour and marker per method, shared by all figures of a report."""
-
-    colors: dict[str, str]
-    markers: dict[str, str]
-
-    @classmethod
-    def of(cls, methods: Sequence[str]) -> Palette:
-        """Assign colours and markers.
-
-        Args:
-            methods: All methods of the report.
-
-        Returns:
-            The palette.
-        """
-        return cls(labels.method_colors(methods), labels.method_markers(methods))
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The axis of a quantity."""
-
-    title: str
-    tick: Callable[[float, int | None], str]
-    base: int
-
-
-SCALES = {
-    Quantity.TIME: Scale("time", units.tick_seconds, 10),
-    Quantity.MEMORY: Scale("peak memory", units.tick_size, 2),
-    Quantity.ACCURACY: Scale("relative error", lambda value, _: f"{value:.0e}", 10),
-}
-
-
-def label_ticks(panel: Axes, scale: Scale) -> None:
-    """Label both axes of a logarithmic panel by plain numbers, without minor ticks.
+def comparisons(
+    frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity, caption: str
+) -> list[Plot]:
+    """A figure for each setting.
 
     Args:
-        panel: The panel.
-        scale: Of its vertical axis.
+        frame: All measurements, whose methods have colours.
+        rows: Those to be drawn, all of the quantity.
+        quantity: What to draw.
+        caption: How to read it.
+
+    Returns:
+        The figures.
     """
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.yaxis.set_major_locator(LogLocator(base=scale.base, numticks=8))
-    panel.yaxis.set_major_formatter(FuncFormatter(scale.tick))
-    for side in (panel.xaxis, panel.yaxis):
-        side.set_minor_locator(NullLocator())
-        side.set_minor_formatter(NullFormatter())
+    palette, short = palette_of(frame), labels.QUANTITIES[quantity.value].short
+    plots = []
+    for setting, group in rows.groupby("setting", sort=False):
+        title = labels.titled(f"{short} by method", str(setting))
+        plots.append(
+            Plot(
+                name=labels.slug(f"{quantity.value} {setting}"),
+                title=title,
+                caption=caption,
+                alt=f"{title}. {_in_words(group, quantity)}",
+                draw=partial(comparison, group, quantity, palette),
+            )
+        )
+    return plots
 
 
 def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Figure:
@@ -92,14 +72,12 @@ def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Fig
     """
     rows = frame[(frame["quantity"] == quantity.value) & (frame["method"] != labels.REFERENCE)]
     rows = rows.assign(
-        row=[
-            labels.problem_label(p, d) for p, d in zip(rows["problem"], rows["data"], strict=True)
-        ],
+        row=labels.problem_labels(rows),
         column=[labels.suite_label(suite) for suite in rows["suite"]],
     )
     rows["batch"] = [_size(row) for _, row in rows.iterrows()]
     names, suites = list(dict.fromkeys(rows["row"])), _suites(rows)
-    with sns.axes_style(STYLE), sns.plotting_context("notebook", font_scale=0.85):
+    with styled():
         figure, axes = _grid(rows, names, suites)
         for i, name in enumerate(names):
             drawn = rows.loc[rows["row"] == name, "samples"].explode().dropna().astype(float)
@@ -107,18 +85,28 @@ def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Fig
             _prepare_row(axes[i], drawn[drawn > 0], SCALES[quantity])
             for j, column in enumerate(suites):
                 facet = rows[(rows["row"] == name) & (rows["column"] == column)]
-                _draw(axes[i][j], facet, methods, palette)
+                Facet(axes[i][j], facet, methods, palette).draw()
                 axes[i][j].set_title(f"{name}\n{column}", fontsize="medium")
                 axes[i][j].set_xlabel(f"{SCALES[quantity].title} (log scale)")
         _legend(figure, labels.sorted_methods(rows["method"]), LEGEND * len(suites), palette)
     return figure
 
 
+def _in_words(rows: pd.DataFrame, quantity: Quantity) -> str:
+    """Range of each method, for readers who cannot see the figure."""
+    text, parts = SCALES[quantity].text, []
+    for method, group in rows.groupby("method", sort=False):
+        values = group["value"].dropna()
+        done = f"{text(values.min())} to {text(values.max())}" if len(values) else "no result"
+        parts.append(f"{labels.method_label(str(method))}: {done}")
+    return "; ".join(parts) + "."
+
+
 def _size(row: pd.Series) -> str:
     """What distinguishes the measurements of a facet: batch size and task."""
-    size = f"batch {integer(row['batch_size'])}"
+    size = f"batch {units.integer(row['batch_size'])}"
     if row["suite"] == "leading":
-        return f"{size}\nk = {integer(row['k'])}"
+        return f"{size}\nk = {units.integer(row['k'])}"
     task = row["task"].replace(", ", ",\n")
     return size if row["task"] == row["column"] else f"{size}\n{task}"
 
@@ -155,84 +143,85 @@ def _prepare_row(axes: list[Axes], values: pd.Series, scale: Scale) -> None:
         ax.set_xlim(low / margin, high * margin)
         ax.xaxis.set_major_locator(_locator(scale, high / low))
         ax.xaxis.set_major_formatter(FuncFormatter(scale.tick))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        hide_minor_ticks(ax.xaxis)
 
 
-def _draw(axes: Axes, facet: pd.DataFrame, methods: list[str], palette: Palette) -> None:
-    """One facet: batch sizes from top to bottom, methods side by side within each."""
-    batches = list(dict.fromkeys(facet["batch"]))  # in the order of the report
-    samples = facet[["batch", "method", "samples"]].explode("samples").dropna()
-    samples = samples.assign(samples=samples["samples"].astype(float))
-    positive = samples[samples["samples"] > 0]
-    if len(positive):
-        _points(axes, positive, batches, methods, palette)
-    _outcomes(axes, facet, batches, methods, palette)
-    if not len(facet):
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="0.4")
-    axes.set_yticks(range(len(batches)), batches)
-    for boundary in range(1, len(batches)):
-        axes.axhline(boundary - 0.5, color="0.8", linewidth=0.8, linestyle="--")
-    axes.set_ylim(max(len(batches), 1) - 0.5, -0.5)
-    axes.set_ylabel("")
+@dataclass(frozen=True)
+class Facet:
+    """What a panel shows: batch sizes from top to bottom, methods side by side within each."""
 
+    axes: Axes
+    rows: pd.DataFrame
+    methods: list[str]
+    palette: Palette
 
-def _points(
-    axes: Axes,
-    samples: pd.DataFrame,
-    batches: list[str],
-    methods: list[str],
-    palette: Palette,
-) -> None:
-    common = {
-        "data": samples,
-        "x": "samples",
-        "y": "batch",
-        "hue": "method",
-        "order": batches,
-        "hue_order": methods,
-        "palette": {name: palette.colors[name] for name in methods},
-        "orient": "h",
-        "legend": False,
-        "ax": axes,
-    }
-    sns.stripplot(
-        **common, dodge=True, jitter=False, marker="|", size=13, linewidth=1.2, alpha=0.6
-    )
-    sns.pointplot(
-        **common,
-        estimator="median",
-        errorbar=None,
-        linestyle="none",
-        markers=[palette.markers[name] for name in methods],
-        markersize=5.5,
-        dodge=WIDTH * (1 - 1 / len(methods)) if len(methods) > 1 else False,
-    )
+    @property
+    def batches(self) -> list[str]:
+        """In the order of the report."""
+        return list(dict.fromkeys(self.rows["batch"]))
 
+    def draw(self) -> None:
+        """Draw points, outcomes in words, and lines between the batch sizes."""
+        samples = self.rows[["batch", "method", "samples"]].explode("samples").dropna()
+        samples = samples.assign(samples=samples["samples"].astype(float))
+        positive = samples[samples["samples"] > 0]
+        if len(positive):
+            self._draw_points(positive)
+        self._draw_outcomes()
+        if not len(self.rows):
+            say_not_measured(self.axes)
+        count = len(self.batches)
+        self.axes.set_yticks(range(count), self.batches)
+        for boundary in range(1, count):
+            self.axes.axhline(boundary - 0.5, color="0.8", linewidth=0.8, linestyle="--")
+        self.axes.set_ylim(max(count, 1) - 0.5, -0.5)
+        self.axes.set_ylabel("")
 
-def _outcomes(
-    axes: Axes,
-    facet: pd.DataFrame,
-    batches: list[str],
-    methods: list[str],
-    palette: Palette,
-) -> None:
-    """Words in place of the points that a logarithmic axis or a failure does not allow."""
-    for _, row in facet.iterrows():
-        if row["status"] == OK and row["value"] > 0:
-            continue
-        word = "exactly 0" if row["status"] == OK else labels.status_label(row["status"])
-        offset = (methods.index(row["method"]) - (len(methods) - 1) / 2) * WIDTH / len(methods)
-        axes.text(
-            0.02,
-            batches.index(row["batch"]) + offset,
-            f"{labels.short_method_label(row['method'])}: {word}",
-            transform=axes.get_yaxis_transform(),
-            color=palette.colors[row["method"]],
-            va="center",
-            fontsize="small",
-            fontstyle="italic",
+    def _draw_points(self, samples: pd.DataFrame) -> None:
+        methods, palette = self.methods, self.palette
+        common = {
+            "data": samples,
+            "x": "samples",
+            "y": "batch",
+            "hue": "method",
+            "order": self.batches,
+            "hue_order": methods,
+            "palette": {name: palette.colors[name] for name in methods},
+            "orient": "h",
+            "legend": False,
+            "ax": self.axes,
+        }
+        sns.stripplot(
+            **common, dodge=True, jitter=False, marker="|", size=13, linewidth=1.2, alpha=0.6
         )
+        sns.pointplot(
+            **common,
+            estimator="median",
+            errorbar=None,
+            linestyle="none",
+            markers=[palette.markers[name] for name in methods],
+            markersize=5.5,
+            dodge=WIDTH * (1 - 1 / len(methods)) if len(methods) > 1 else False,
+        )
+
+    def _draw_outcomes(self) -> None:
+        """Words in place of the points that a logarithmic axis or a failure does not allow."""
+        count, batches = len(self.methods), self.batches
+        for _, row in self.rows.iterrows():
+            if row["status"] == OK and row["value"] > 0:
+                continue
+            word = "exactly 0" if row["status"] == OK else labels.status_label(row["status"])
+            place = self.methods.index(row["method"]) - (count - 1) / 2
+            self.axes.text(
+                0.02,
+                batches.index(row["batch"]) + place * WIDTH / count,
+                f"{labels.short_method_label(row['method'])}: {word}",
+                transform=self.axes.get_yaxis_transform(),
+                color=self.palette.colors[row["method"]],
+                va="center",
+                fontsize="small",
+                fontstyle="italic",
+            )
 
 
 def _locator(scale: Scale, spread: float) -> LogLocator:

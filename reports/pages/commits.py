@@ -1,51 +1,52 @@
-"""The page of asv's results: what became of each figure over commits."""
+"""The page over commits, from results of asv and saved runs of pytest-benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
-from reports.pages.rendering import Drawing, template
-from reports.sections.changes import worse_rows
+from reports import sections
+from reports.pages.page import Page
+from reports.sections.changes import change_table, worse_rows
 from reports.sources import asv
-from reports.sources.asv import Results
 from reports.sources.environments import SHORT_COMMIT
-from reports.tables.table import Table
+from reports.sources.sources import Sources
 
 
-def render(
-    results: Results,
-    table: Table,
-    drawings: Sequence[Drawing],
-    runs: Table | None = None,
-    index: str | None = None,
-) -> str:
-    """Render the page.
+def is_about(sources: Sources) -> bool:
+    """Whether asv or pytest-benchmark measured anything."""
+    return sources.has_commits
+
+
+def facts(sources: Sources) -> dict[str, Any]:
+    """What the lead and the footer have to know.
 
     Args:
-        results: Of asv.
-        table: The changes.
-        drawings: The figures.
-        runs: Of pytest-benchmark, if there are any.
-        index: The page of the harness's records, if there is one.
+        sources: All that was found.
 
     Returns:
-        HTML that needs no other file and no network.
+        Variables of the template.
     """
-    frame = results.frame
+    frame = sources.results.frame
     dates = frame.drop_duplicates("commit").sort_values("order")
     measured = frame[frame["outcome"] != asv.SKIPPED]
-    return template("regressions.html.j2").render(
-        commits=[
+    return {
+        "commits": [
             (commit[:SHORT_COMMIT], date.date().isoformat())
             for commit, date in zip(dates["commit"], dates["date"], strict=True)
         ],
-        measured=len(measured),
-        failed=int((measured["outcome"] == asv.FAILED).sum()),
-        worse=len(worse_rows(table)),
-        table=table,
-        drawings=drawings,
-        runs=runs,
-        machines=results.machines,
-        sources=results.sources,
-        index=index,
-    )
+        "measured": len(measured),
+        "failed": int((measured["outcome"] == asv.FAILED).sum()),
+        "worse": len(worse_rows(change_table(frame))),
+        "sources": [*sources.results.sources, *(run.path for run in sources.runs)],
+    }
+
+
+COMMITS = Page(
+    file="regressions.html",
+    title="GGN curvature: over commits",
+    link="Over commits",
+    template="commits.html.j2",
+    sections=sections.commits(),
+    is_about=is_about,
+    facts=facts,
+)

@@ -1,1 +1,63 @@
-"""What a reader sees under one heading: a question, and what was measured to answer it."""
+"""What a reader sees under one heading: a question, and what was measured to answer it.
+
+To add a section: a file that has one as `SECTION`, and its name in a line below.
+"""
+
+from collections.abc import Iterable
+from importlib import import_module
+
+from reports.sections.base import Section
+from reports.sections.headline import Headline
+from reports.sections.others import Others
+
+ABOUT_SUITES = (
+    "eigenvalues",
+    "leading",
+    "tolerance",
+    "derivatives",
+    "newton",
+    "density",
+    "preconditioned",
+    "targets",
+    "drop_in",
+    "critical",
+    "scaling",
+)
+"""Sections of the comparison that are about suites of their own."""
+
+ABOUT_ALL = (
+    "paper",
+    "time",
+    "memory",
+    "accuracy",
+    "spectra",
+    "failures",
+    "pytest_runs",
+)
+"""Sections of the comparison that are about measurements of any suite."""
+
+ABOUT_COMMITS = (
+    "changes",
+    "over_commits",
+    "pytest_runs",
+    "machines",
+)
+"""Sections of the page over commits."""
+
+
+def sections(names: Iterable[str]) -> tuple[Section, ...]:
+    """Sections by the names of their files."""
+    return tuple(import_module(f"{__name__}.{name}").SECTION for name in names)
+
+
+def comparison() -> tuple[Section, ...]:
+    """The sections of the page that compares methods, in their order."""
+    about_suites, about_all = sections(ABOUT_SUITES), sections(ABOUT_ALL)
+    others = Others([*about_suites, *about_all])
+    topics = (*about_suites, others, *about_all)
+    return (Headline(topics), *sections(["glossary"]), *topics, *sections(["environments"]))
+
+
+def commits() -> tuple[Section, ...]:
+    """The sections of the page over commits, in their order."""
+    return sections(ABOUT_COMMITS)

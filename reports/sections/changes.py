@@ -1,16 +1,20 @@
-"""What became of each figure over commits: from asv's results."""
+"""What became of each figure over commits: the last one against earlier ones."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from reports.sections.base import Section
 from reports.sources import asv
 from reports.sources.environments import SHORT_COMMIT
+from reports.sources.sources import Sources
 from reports.tables.table import Table
 from reports.words import units
+from reports.words.benchmarks import LARGER_IS_BETTER, amount, name_of
 
 THRESHOLD = 1.05
 """Ratio from which on a change is named, if the noise does not explain it."""
@@ -18,9 +22,6 @@ THRESHOLD = 1.05
 PROCESS, TIMES, ERROR = 1.1, 1.25, 10.0
 """The same of what has a single sample: memory of whole processes, which varies with the
 allocator; ratios of times; and errors, which round-off decides."""
-
-LARGER_IS_BETTER = ("samples", "ratio")
-"""Units of what should grow."""
 
 CAPTION = (
     "The last commit against the first one that was measured, and against the best one, for each "
@@ -33,9 +34,6 @@ CAPTION = (
     "turns."
 )
 
-NAMES = {"gram": "Gram", "newton": "Newton"}
-"""Of people, in the names of functions."""
-
 CHANGE, SINCE_BEST = COMPARED = ("Change", "Against the best")
 """Columns that compare commits."""
 
@@ -43,45 +41,119 @@ MARKS = {"failed": "failed", "lost": "failed", "worse": "worse", "better": "bett
 """Kinds of changes, and how the page marks them."""
 
 
-def name_of(benchmark: str, kind: str) -> str:
-    """A benchmark for people, from the name of its function.
+class Changes(Section):
+    """First, best and last figure of each point."""
 
-    Args:
-        benchmark: As asv names it, such as ``asv.speed.Eigenvalues.time_eigenvalues``.
-        kind: asv's type, such as ``time``.
+    name = "changes"
+    title = "Changes"
+    question = "What became faster or slower, smaller or larger?"
 
-    Returns:
-        For example “Time of eigenvalues”.
+    def needs(self, sources: Sources) -> pd.DataFrame:
+        """Results of asv."""
+        return sources.results.frame
+
+    def tables(self, sources: Sources) -> list[Table]:
+        """All points; what worsened first."""
+        return [change_table(sources.results.frame)]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A point of a benchmark over commits; some commit was measured at it.
+
+    Attributes:
+        rows: Its results, in the order of the commits.
     """
-    function = benchmark.rpartition(".")[2]
-    words = function.partition("_")[2].replace("_", " ") or function
-    words = " ".join(NAMES.get(word, word) for word in words.split(" "))
-    prefix = {"time": "Time of ", "peakmemory": "Peak memory of the process, "}.get(kind, "")
-    text = prefix + words
-    return text[:1].upper() + text[1:]
 
+    rows: pd.DataFrame
 
-def amount(value: float, unit: str) -> str:
-    """A figure with its unit.
+    @property
+    def unit(self) -> str:
+        """Of its figures, as asv's benchmarks have it."""
+        return str(self.rows["unit"].iloc[0])
 
-    Args:
-        value: In base units.
-        unit: As asv's benchmarks have it.
+    @property
+    def done(self) -> pd.DataFrame:
+        """The results that are figures."""
+        return self.rows[self.rows["outcome"] == asv.OK]
 
-    Returns:
-        For example “1.20 s”; a dash for NaN.
-    """
-    if math.isnan(value):
-        return units.NOTHING
-    if unit == "seconds":
-        return units.seconds(value)
-    if unit == "bytes":
-        return units.size(value)
-    if unit == "ratio":
-        return f"{units.significant(value)}x"
-    if unit == "1":
-        return units.error(value)
-    return f"{value:g} {unit}"
+    @property
+    def tried(self) -> pd.DataFrame:
+        """The results that are figures or failures."""
+        return self.rows[self.rows["outcome"] != asv.SKIPPED]
+
+    @property
+    def first(self) -> pd.Series:
+        """The first figure, or else the last failure."""
+        return self.done.iloc[0] if len(self.done) else self.tried.iloc[-1]
+
+    @property
+    def last(self) -> pd.Series:
+        """The last figure, or else the last failure."""
+        return self.done.iloc[-1] if len(self.done) else self.tried.iloc[-1]
+
+    @property
+    def best(self) -> pd.Series:
+        """The best figure, or else the last failure."""
+        values = self.done["value"]
+        if not len(values):
+            return self.last
+        larger = self.unit in LARGER_IS_BETTER
+        return self.done.loc[values.idxmax() if larger else values.idxmin()]
+
+    @property
+    def change(self) -> tuple[str, str]:
+        """The kind of what happened since the first figure, and its words."""
+        if self.tried["outcome"].iloc[-1] == asv.FAILED:
+            return "failed", f"failed at {_short(self.tried['commit'].iloc[-1])}"
+        if self.rows["outcome"].iloc[-1] == asv.SKIPPED:
+            later = self.rows[self.rows["order"] > self.last["order"]]
+            return "lost", f"lost at {_short(later['commit'].iloc[0])}"
+        if len(self.done) < 2:
+            return "single", "one commit"
+        return _judge(self.first, self.last)
+
+    @property
+    def since_best(self) -> tuple[str, str]:
+        """The kind of what happened since the best figure, and its words."""
+        if len(self.done) < 2:
+            return "single", units.NOTHING
+        kind, text = _judge(self.best, self.last)
+        return kind, f"{text} ({_short(self.best['commit'])})"
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """What the page shows, by column."""
+        return {
+            "Figure": name_of(str(self.first["benchmark"]), str(self.first["kind"])),
+            "At": self.first["point"],
+            "Setting": self.first["setting"],
+            CHANGE: self.change[1],
+            SINCE_BEST: self.since_best[1],
+            "First": amount(self.first["value"], self.unit),
+            "Last": amount(self.last["value"], self.unit),
+            "Commits": str(len(self.done)),
+        }
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The numbers behind it."""
+        return {
+            "benchmark": self.first["benchmark"],
+            "unit": self.unit,
+            "first": self.first["value"],
+            "first_commit": self.first["commit"],
+            "best": self.best["value"],
+            "best_commit": self.best["commit"],
+            "last": self.last["value"],
+            "last_commit": self.last["commit"],
+            "last_to_first": _ratio(self.first["value"], self.last["value"]),
+        }
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kinds of both comparisons, by column."""
+        return {CHANGE: self.change[0], SINCE_BEST: self.since_best[0]}
 
 
 def change_table(frame: pd.DataFrame) -> Table:
@@ -93,25 +165,29 @@ def change_table(frame: pd.DataFrame) -> Table:
     Returns:
         One row per benchmark and point that some commit was measured at; what worsened first.
     """
-    series = [
-        _change(group)
-        for _, group in frame.groupby(["setting", "benchmark", "point"], sort=False)
-        if (group["outcome"] != asv.SKIPPED).any()
-    ]
+    grouped = frame.groupby(["setting", "benchmark", "point"], sort=False)
+    series = [Series(rows) for _, rows in grouped if (rows["outcome"] != asv.SKIPPED).any()]
     order = [*MARKS, "unchanged", "single"]
-    series.sort(key=lambda row: min(order.index(row[column]) for column in COMPARED))
-    shown = pd.DataFrame([row["shown"] for row in series], dtype=object)
-    raw = pd.DataFrame([row["raw"] for row in series])
+    series.sort(key=lambda s: min(order.index(kind) for kind in s.kinds.values()))
+    shown = pd.DataFrame([s.shown for s in series], dtype=object)
     if frame["setting"].nunique() < 2 and len(shown):
         shown = shown.drop(columns="Setting")
-    kinds = {
-        (index, column): MARKS[row[column]]
-        for index, row in enumerate(series)
-        for column in COMPARED
-        if row[column] in MARKS
-    }
-    measured = ("First", "Last", *COMPARED)
-    return Table("regressions", "Changes", CAPTION, shown, raw, measured, kinds)
+    return Table(
+        name="regressions",
+        title=Changes.title,
+        caption=CAPTION,
+        shown=shown,
+        raw=pd.DataFrame([s.raw for s in series]),
+        measured=("First", "Last", *COMPARED),
+        kinds={
+            (index, column): MARKS[kind]
+            for index, s in enumerate(series)
+            for column, kind in s.kinds.items()
+            if kind in MARKS
+        },
+        wrapped=("At",),
+        empty="No point was measured.",
+    )
 
 
 def worse_rows(table: Table) -> set[int]:
@@ -128,51 +204,8 @@ def worse_rows(table: Table) -> set[int]:
     return lost | {row for (row, _), kind in table.kinds.items() if kind == "worse"}
 
 
-def _change(group: pd.DataFrame) -> dict[str, Any]:
-    """A row: what is shown, the numbers behind it, and the kind of both comparisons."""
-    unit = str(group["unit"].iloc[0])
-    done = group[group["outcome"] == asv.OK]
-    tried = group[group["outcome"] != asv.SKIPPED]
-    first, last = (done.iloc[0], done.iloc[-1]) if len(done) else (tried.iloc[-1],) * 2
-    best = done.loc[_best(done["value"], unit)] if len(done) else last
-    kind, text = _judge(first, last)
-    since_kind, since = _judge(best, last) if len(done) > 1 else ("single", "")
-    if tried["outcome"].iloc[-1] == asv.FAILED:
-        kind, text = "failed", f"failed at {tried['commit'].iloc[-1][:SHORT_COMMIT]}"
-    elif group["outcome"].iloc[-1] == asv.SKIPPED:
-        later = group[group["order"] > last["order"]]
-        kind, text = "lost", f"lost at {later['commit'].iloc[0][:SHORT_COMMIT]}"
-    elif len(done) < 2:
-        kind, text = "single", "one commit"
-    shown = {
-        "Figure": name_of(str(group["benchmark"].iloc[0]), str(group["kind"].iloc[0])),
-        "At": group["point"].iloc[0],
-        "Setting": group["setting"].iloc[0],
-        CHANGE: text,
-        SINCE_BEST: f"{since} ({best['commit'][:SHORT_COMMIT]})"
-        if len(done) > 1
-        else units.NOTHING,
-        "First": amount(first["value"], unit),
-        "Last": amount(last["value"], unit),
-        "Commits": str(len(done)),
-    }
-    raw = {
-        "benchmark": group["benchmark"].iloc[0],
-        "unit": unit,
-        "first": first["value"],
-        "first_commit": first["commit"],
-        "best": best["value"],
-        "best_commit": best["commit"],
-        "last": last["value"],
-        "last_commit": last["commit"],
-        "last_to_first": _ratio(first["value"], last["value"]),
-    }
-    return {"shown": shown, "raw": raw, CHANGE: kind, SINCE_BEST: since_kind}
-
-
-def _best(values: pd.Series, unit: str) -> Any:
-    """Where the best value is."""
-    return values.idxmax() if unit in LARGER_IS_BETTER else values.idxmin()
+def _short(commit: str) -> str:
+    return commit[:SHORT_COMMIT]
 
 
 def _judge(before: pd.Series, after: pd.Series) -> tuple[str, str]:
@@ -205,3 +238,6 @@ def _ratio(first: float, last: float) -> float:
     if first == last:
         return 1.0
     return last / first if first else math.inf
+
+
+SECTION = Changes()

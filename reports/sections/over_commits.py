@@ -1,8 +1,9 @@
-"""Figures over commits: each point of a benchmark relative to its first commit."""
+"""Each point of a benchmark over commits, relative to its first one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import seaborn as sns
@@ -10,12 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from reports.figures.comparison import STYLE
 from reports.figures.plot import Plot
-from reports.sections.changes import LARGER_IS_BETTER, amount, name_of
+from reports.figures.style import styled
+from reports.sections.base import Section
 from reports.sources import asv
 from reports.sources.environments import SHORT_COMMIT
-from reports.tables.table import slug
+from reports.sources.sources import Sources
+from reports.words import labels
+from reports.words.benchmarks import LARGER_IS_BETTER, amount, name_of
 
 COLORS = "colorblind"
 MARKERS = "osD^vPX*<>"
@@ -30,35 +33,55 @@ CAPTION = (
 )
 
 
-def plots(frame: pd.DataFrame) -> Iterator[Plot]:
-    """A figure per benchmark.
+class OverCommits(Section):
+    """A figure for each benchmark."""
+
+    name = "over-commits"
+    title = "Over commits"
+    question = "At which commit did it change?"
+
+    def needs(self, sources: Sources) -> pd.DataFrame:
+        """Results of asv, without points that no commit was measured at."""
+        return measured(sources.results.frame)
+
+    def figures(self, sources: Sources) -> list[Plot]:
+        """A figure for each benchmark and setting."""
+        frame = sources.results.frame
+        several = frame["setting"].nunique() > 1
+        return [
+            _plot(group, str(setting) if several else "")
+            for (setting, _), group in measured(frame).groupby(["setting", "benchmark"])
+        ]
+
+
+def measured(frame: pd.DataFrame) -> pd.DataFrame:
+    """The points that some commit was measured at.
 
     Args:
         frame: Results of asv.
 
-    Yields:
-        Figures of the benchmarks that some commit was measured at.
+    Returns:
+        Rows of the frame.
     """
-    if frame.empty:
-        return
-    several = frame["setting"].nunique() > 1
-    measured = frame.groupby(["setting", "benchmark", "point"])["outcome"].transform(
-        lambda outcomes: (outcomes != asv.SKIPPED).any()
+    tried = frame["outcome"] != asv.SKIPPED
+    series = [frame[name] for name in ("setting", "benchmark", "point")]
+    return frame[tried.groupby(series).transform("any").astype(bool)]
+
+
+def _plot(frame: pd.DataFrame, setting: str) -> Plot:
+    benchmark, kind, unit = (str(frame[name].iloc[0]) for name in ("benchmark", "kind", "unit"))
+    title = labels.titled(name_of(benchmark, kind), setting)
+    better = "Higher is better." if unit in LARGER_IS_BETTER else "Lower is better."
+    return Plot(
+        name=labels.slug(f"commits {benchmark} {setting}"),
+        title=title,
+        caption=CAPTION.format(better=better),
+        alt=f"{title}, over commits. {_in_words(frame, unit)}",
+        draw=partial(draw, frame),
     )
-    for (setting, benchmark), group in frame[measured].groupby(["setting", "benchmark"]):
-        unit, kind = str(group["unit"].iloc[0]), str(group["kind"].iloc[0])
-        title = name_of(str(benchmark), kind) + (f": {setting}" if several else "")
-        better = "Higher is better." if unit in LARGER_IS_BETTER else "Lower is better."
-        yield Plot(
-            name=slug(f"commits {benchmark} {setting if several else ''}"),
-            title=title,
-            caption=CAPTION.format(better=better),
-            alt=f"{title}, over commits. {_in_words(group, unit)}",
-            draw=lambda group=group: over_commits(group),  # type: ignore[misc]
-        )
 
 
-def over_commits(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame) -> Figure:
     """Draw the points of a benchmark over commits.
 
     Args:
@@ -71,13 +94,13 @@ def over_commits(frame: pd.DataFrame) -> Figure:
     position = {commit: index for index, commit in enumerate(commits)}
     groups = [*frame.groupby("point", sort=False)]
     height = max(HEIGHT, 1.0 + PER_LINE * len(groups))
-    with sns.axes_style(STYLE), sns.plotting_context("notebook", font_scale=0.8):
+    with styled(font_scale=0.8):
         figure = Figure(figsize=(11.0, height), layout="constrained")
         panel = figure.subplots()
         colors = sns.color_palette(COLORS, len(groups))
         for index, (point, rows) in enumerate(groups):
             marker = MARKERS[index % len(MARKERS)]
-            _line(panel, rows, str(point), position, colors[index], marker)
+            Line(str(point), colors[index], marker).draw(panel, rows, position)
         panel.set_xticks([*position.values()], [c[:SHORT_COMMIT] for c in position], rotation=30)
         panel.set_xlim(-0.3, len(position) - 0.7)
         panel.set_ylabel("relative to the first")
@@ -86,25 +109,33 @@ def over_commits(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _line(
-    panel: Axes,
-    rows: pd.DataFrame,
-    label: str,
-    position: dict[str, int],
-    color: tuple[float, float, float],
-    marker: str,
-) -> None:
-    rows = rows.sort_values("order")
-    done = rows[rows["outcome"] == asv.OK]
-    base = done["value"].iloc[0] if len(done) and done["value"].iloc[0] else 1.0
-    places = rows["commit"].map(position)
-    unit = str(rows["unit"].iloc[0])
-    first = f" ({amount(base, unit)})" if len(done) else " (failed)"
-    panel.plot(places, rows["value"] / base, color=color, marker=marker, label=label + first)
-    lows, highs = (rows[end] / base for end in ("low", "high"))
-    panel.vlines(places, lows, highs, color=color, linewidth=1)
-    failed = rows[rows["outcome"] == asv.FAILED]["commit"].map(position)
-    panel.plot(failed, [1.0] * len(failed), color=color, marker="x", linestyle="", markersize=9)
+@dataclass(frozen=True)
+class Line:
+    """How a point is drawn."""
+
+    label: str
+    color: tuple[float, float, float]
+    marker: str
+
+    def draw(self, panel: Axes, rows: pd.DataFrame, position: dict[str, int]) -> None:
+        """Draw the figures of a point, with gaps and crosses where there are none.
+
+        Args:
+            panel: Where to draw.
+            rows: Results of the point.
+            position: Places of the commits.
+        """
+        rows = rows.sort_values("order")
+        done = rows[rows["outcome"] == asv.OK]
+        base = done["value"].iloc[0] if len(done) and done["value"].iloc[0] else 1.0
+        places, unit = rows["commit"].map(position), str(rows["unit"].iloc[0])
+        label = f"{self.label} ({amount(base, unit) if len(done) else 'failed'})"
+        panel.plot(places, rows["value"] / base, color=self.color, marker=self.marker, label=label)
+        lows, highs = (rows[end] / base for end in ("low", "high"))
+        panel.vlines(places, lows, highs, color=self.color, linewidth=1)
+        failed = rows[rows["outcome"] == asv.FAILED]["commit"].map(position)
+        ones = [1.0] * len(failed)
+        panel.plot(failed, ones, color=self.color, marker="x", linestyle="", markersize=9)
 
 
 def _in_words(group: pd.DataFrame, unit: str) -> str:
@@ -115,3 +146,6 @@ def _in_words(group: pd.DataFrame, unit: str) -> str:
         ends = [amount(value, unit) for value in (*done.iloc[:1], *done.iloc[-1:])]
         parts.append(f"{point}: {' to '.join(ends) or 'failed'}")
     return "; ".join(parts) + "."
+
+
+SECTION = OverCommits()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import pandas as pd
 
 from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity, Status
-from reports.sources import records as loading
+from reports.sections.base import Section
+from reports.sources.frame import varying
+from reports.sources.published import DEVICES, LARGEST_SEARCHED, published
+from reports.sources.sources import Sources
 from reports.tables.table import Table, identity
 from reports.words import labels, units
 from reports.words.labels import OURS
 
-FOLDER = Path(__file__).resolve().parents[2] / "bench_results" / "paper"
-LARGEST_SEARCHED = 2**15
 CAPTION = (
     "What the paper reports (ViViT: Curvature access through the generalized Gauss-Newton's "
     "low-rank structure, TMLR 2022) of the same problem, batch size and task, on other machines: "
@@ -24,19 +22,37 @@ CAPTION = (
     "these memories, ours for the budget in the row: to be read beside each other, not divided."
 )
 
-PUBLISHED_QUANTITIES = {
-    "eigenvalues": "evals",
-    "eigenpairs": "evecs",
-    "newton_step": "newton_step",
-}
-GROUPINGS = {"network": "one_group", "layer": "layerwise_group"}
-VARIANTS = {
-    ("exact", "whole"): "full_batch_exact",
-    ("monte_carlo", "whole"): "full_batch_mc",
-    ("exact", "eighth"): "frac_batch_exact",
-    ("monte_carlo", "eighth"): "frac_batch_mc",
-}
-DEVICES = {"cpu": "Published: CPU", "cuda": "Published: GPU"}
+
+class Paper(Section):
+    """What the paper reports, row by row."""
+
+    name = "paper"
+    title = "Beside the published figures"
+    question = "What did the paper measure of the same, on its machines?"
+
+    def needs(self, sources: Sources) -> pd.DataFrame:
+        """Those of our measurements that have a published counterpart."""
+        return counterparts(sources.frame)
+
+    def tables(self, sources: Sources) -> list[Table]:
+        """Published figures beside ours."""
+        return [paper_table(sources.frame)]
+
+
+def counterparts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Our measurements of what the paper reports.
+
+    Args:
+        frame: All measurements.
+
+    Returns:
+        Rows of the frame, numbered from 0; maybe none.
+    """
+    wanted = frame["quantity"].isin([Quantity.TIME.value, Quantity.CRITICAL.value])
+    fine = wanted & (frame["status"] == Status.OK.value)
+    ours = frame[fine & (frame["method"] == OURS)]
+    kept = [label for label, row in ours.iterrows() if published(row)]
+    return ours.loc[kept].reset_index(drop=True)
 
 
 def paper_table(frame: pd.DataFrame) -> Table:
@@ -48,58 +64,30 @@ def paper_table(frame: pd.DataFrame) -> Table:
     Returns:
         One row for each of our measurements that has a published counterpart; maybe none.
     """
-    wanted = frame["quantity"].isin([Quantity.TIME.value, Quantity.CRITICAL.value])
-    fine = wanted & (frame["status"] == Status.OK.value)
-    ours = frame[fine & (frame["method"] == OURS)]
-    found = [_published(row) for _, row in ours.iterrows()]
-    kept = [bool(figures) for figures in found]
-    ours, found = ours[kept].reset_index(drop=True), [figures for figures in found if figures]
-    shown = identity(ours, loading.varying(frame))
+    ours = counterparts(frame)
+    rows = [row for _, row in ours.iterrows()]
+    found = [published(row) for row in rows]
+    shown = identity(ours, varying(frame))
     shown["Quantity"] = [labels.QUANTITIES[q].label for q in ours["quantity"]]
     shown["Budget"] = [
         units.NOTHING if pd.isna(b) else units.size(float(b)) for b in ours["budget"]
     ]
-    shown["vivit here"] = [_text(row["quantity"], row["value"]) for _, row in ours.iterrows()]
-    shown["original here"] = [_original(frame[fine], row) for _, row in ours.iterrows()]
+    shown["vivit here"] = [_text(row["quantity"], row["value"]) for row in rows]
+    shown["original here"] = [_original(frame, row) for row in rows]
     for device, title in DEVICES.items():
         shown[title] = [
             _text(row["quantity"], figures[device]) if device in figures else units.NOTHING
-            for (_, row), figures in zip(ours.iterrows(), found, strict=True)
+            for row, figures in zip(rows, found, strict=True)
         ]
     raw = pd.DataFrame({name: [figures.get(name) for figures in found] for name in DEVICES})
-    title = "Beside the published figures"
-    return Table("published", title, CAPTION, shown, raw, ("vivit here", *shown.columns[-3:]))
-
-
-def _published(row: pd.Series) -> dict[str, float]:
-    """By device, what the paper reports of a measurement."""
-    variant = VARIANTS.get((row["approximation"], row["subset"]))
-    grouping = GROUPINGS.get(row["grouping"])
-    if row["quantity"] == Quantity.CRITICAL.value:
-        table, value = _read("critical_batch_size.csv"), "n_crit"
-        same = (table["approximation"] == variant) & (
-            table["quantity"] == PUBLISHED_QUANTITIES.get(row["computed"])
-        )
-        if row["computed"] == "eigenpairs":
-            same &= row["k"] == 1
-    else:
-        if row["computed"] != "eigenpairs":
-            return {}
-        table, value = _read("runtime_eigenpairs.csv"), "min_s"
-        same = (table["method"] == variant) & (table["k"] == row["k"])
-        same &= table["batch_size"] == row["batch_size"]
-    same &= (table["problem"] == row["problem"]) & (table["grouping"] == grouping)
-    return dict(zip(table.loc[same, "device"], table.loc[same, value], strict=True))
-
-
-@cache
-def _read(name: str) -> pd.DataFrame:
-    return pd.read_csv(FOLDER / name)
+    measured = ("vivit here", *shown.columns[-3:])
+    return Table("published", Paper.title, CAPTION, shown, raw, measured)
 
 
 def _original(frame: pd.DataFrame, row: pd.Series) -> str:
     """The better of the original's settings, of the same cell."""
     same = (frame["cell"] == row["cell"]) & (frame["quantity"] == row["quantity"])
+    same &= frame["status"] == Status.OK.value
     values = frame.loc[same & frame["method"].isin(ORIGINAL), "value"]
     if not len(values):
         return units.NOTHING
@@ -111,3 +99,6 @@ def _text(quantity: str, value: float) -> str:
     if quantity == Quantity.TIME.value:
         return units.seconds(float(value))
     return f"> {LARGEST_SEARCHED}" if value > LARGEST_SEARCHED else f"{int(value)}"
+
+
+SECTION = Paper()

@@ -1,4 +1,4 @@
-"""The table of ratios, one per suite and setting."""
+"""Ratios of other methods to this library: what the sections of most suites show."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmarks.records.record import Quantity, Status
-from reports.tables import ratios
-from reports.tables.table import Table, identity, integer, slug
+from reports.sections.base import Section, Words
+from reports.sources.frame import COMPARED, compared, groups
+from reports.sources.sources import Sources
+from reports.tables.ratios import baselines, compare, ratio_kind, ratio_text, summary
+from reports.tables.table import Notes, Table, identity
 from reports.words import labels, units
 from reports.words.labels import MISSING, OURS, YARDSTICK
 
@@ -25,25 +28,26 @@ CAPTION = (
 )
 
 
-class Notes:
-    """Collects footnotes; equal ones share a number."""
+class Ratios(Section):
+    """A suite whose methods compute the same: times and memory, relative to vivit's."""
 
-    def __init__(self) -> None:
-        """Start without notes."""
-        self.texts: list[str] = []
+    def needs(self, sources: Sources) -> pd.DataFrame:
+        """Times, memory and accuracies of its suites, unless there are only accuracies."""
+        return compared(sources.frame, self.suites)
 
-    def mark(self, text: str) -> str:
-        """Remember a note.
+    def answers(self, sources: Sources) -> list[Words]:
+        """A sentence for each baseline, apart for each suite and setting."""
+        return [
+            Words(ratio_table(group).title, CAPTION, tuple(summary(group)))
+            for group in self._groups(sources)
+        ]
 
-        Args:
-            text: The note.
+    def tables(self, sources: Sources) -> list[Table]:
+        """The ratios, apart for each suite and setting."""
+        return [ratio_table(group) for group in self._groups(sources)]
 
-        Returns:
-            The reference to it, such as " [1]".
-        """
-        if text not in self.texts:
-            self.texts.append(text)
-        return f" [{self.texts.index(text) + 1}]"
+    def _groups(self, sources: Sources) -> list[pd.DataFrame]:
+        return groups(self.needs(sources), "suite")
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Column:
     raw: list[float]
 
 
-def headline_table(frame: pd.DataFrame) -> Table:
+def ratio_table(frame: pd.DataFrame) -> Table:
     """Ratios of this library to every baseline.
 
     Args:
@@ -67,18 +71,18 @@ def headline_table(frame: pd.DataFrame) -> Table:
         One row per cell: the library's own time and memory, then the ratios.
     """
     frame = frame[frame["method"] != labels.REFERENCE]
-    frame = frame[frame["quantity"].isin(labels.COMPARED)]
+    frame = frame[frame["quantity"].isin(COMPARED)]
     cells, notes = frame.drop_duplicates("cell"), Notes()
     columns = [_own_column(frame, cells["cell"], quantity, notes) for quantity in QUANTITIES]
     columns += [
         _ratio_column(frame, cells["cell"], baseline, quantity, notes)
         for quantity in QUANTITIES
-        for baseline in ratios.baselines(frame)
+        for baseline in baselines(frame)
     ]
-    title, setting = _titles(frame)
+    suite, setting = str(frame["suite"].iloc[0]), str(frame["setting"].iloc[0])
     return Table(
-        name=slug(f"ratios {frame['suite'].iloc[0]} {setting}"),
-        title=f"{title}: {setting}" if setting else title,
+        name=labels.slug(f"ratios {suite} {setting}"),
+        title=labels.titled(labels.capitalized(labels.suite_label(suite)), setting),
         caption=CAPTION,
         shown=_identity(cells).assign(**{c.title: c.texts for c in columns}),
         raw=pd.DataFrame({c.raw_title: c.raw for c in columns}),
@@ -90,20 +94,15 @@ def headline_table(frame: pd.DataFrame) -> Table:
 
 def _identity(cells: pd.DataFrame) -> pd.DataFrame:
     """What a row is about; of a task that the heading names, only `k` remains."""
-    shown = identity(cells, [])
+    shown = identity(cells)
     variants = cells[["computed", "approximation", "subset", "grouping"]].drop_duplicates()
     if len(variants) > 1:
         return shown
     if cells["k"].isna().all():
         return shown.drop(columns="Computed")
-    return shown.assign(Computed=[integer(k) for k in cells["k"]]).rename(
+    return shown.assign(Computed=[units.integer(k) for k in cells["k"]]).rename(
         columns={"Computed": "k"}
     )
-
-
-def _titles(frame: pd.DataFrame) -> tuple[str, str]:
-    title = labels.suite_label(str(frame["suite"].iloc[0]))
-    return title[0].upper() + title[1:], str(frame["setting"].iloc[0])
 
 
 def _own_column(
@@ -131,7 +130,7 @@ def _own_column(
 def _ratio_column(
     frame: pd.DataFrame, cells: Iterable[str], baseline: str, quantity: Quantity, notes: Notes
 ) -> Column:
-    pairs = ratios.compare(frame, quantity)
+    pairs = compare(frame, quantity)
     rows = pairs[pairs["baseline"] == baseline].set_index("cell").loc[list(cells)]
     name = labels.short_method_label(baseline)
     described = [_describe(row, baseline, quantity, notes) for _, row in rows.iterrows()]
@@ -154,7 +153,7 @@ def _describe(pair: pd.Series, baseline: str, quantity: Quantity, notes: Notes) 
     """Text and kind of one pair: its ratio, or what kept it from being formed."""
     if pd.notna(pair["ratio"]):
         ratio = float(pair["ratio"])
-        return ratios.ratio_text(ratio, baseline, quantity), ratios.ratio_kind(ratio, baseline)
+        return ratio_text(ratio, baseline, quantity), ratio_kind(ratio, baseline)
     parts = []
     if pair["status_ours"] != OK:
         own = _outcome(OURS, pair["status_ours"], pair["reason_ours"], notes)

@@ -1,15 +1,27 @@
-"""How time and memory grow with batch size, classes and width: series and fitted exponents."""
+"""How time and memory grow with batch size, classes and width: curves and fitted exponents."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
 
 from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity, Status
-from reports.tables.table import Table, slug
+from reports.figures.plot import Plot
+from reports.figures.scales import SCALES, label_ticks
+from reports.figures.style import Palette, legend_below, palette_of, say_not_measured, styled
+from reports.sections.base import Section
+from reports.sources.frame import compared, groups
+from reports.sources.sources import Sources
+from reports.tables.table import Table
 from reports.words import labels
 
 QUANTITIES = (Quantity.TIME, Quantity.MEMORY)
@@ -18,6 +30,17 @@ FITTED = 3
 
 BETTER = "original_better"
 """The original in the better of its settings at each size."""
+
+CAPTION = (
+    f"Exponents fitted to the {FITTED} largest sizes of each curve of the figures below: “N^2.0” "
+    "means that twice the size costs four times as much. All eigenvalues, but 10 leading "
+    "eigenpairs for Lanczos."
+)
+HOW_TO_READ = (
+    "Lower is better; a straight line is a power law, and its exponent, fitted to the "
+    f"{FITTED} largest sizes, stands in the legend. One size varies in each column of panels, the "
+    "others stay. All eigenvalues, but for Lanczos, which computes the 10 leading eigenpairs."
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,29 @@ AXES = (
     Axis("scaling_width", "width", "W", "width W (channels)"),
 )
 SUITES = tuple(axis.suite for axis in AXES)
+
+
+class Scaling(Section):
+    """Exponents, and the curves that they are fitted to."""
+
+    name = "scaling"
+    title = "Scaling"
+    question = "How do time and memory grow with the batch, the classes and the width?"
+    suites = SUITES
+
+    def needs(self, sources: Sources) -> pd.DataFrame:
+        """Times, memory and accuracies of the suites."""
+        return compared(sources.frame, SUITES)
+
+    def tables(self, sources: Sources) -> list[Table]:
+        """The exponents in each setting."""
+        return [scaling_table(group) for group in groups(self.needs(sources))]
+
+    def figures(self, sources: Sources) -> list[Plot]:
+        """The curves in each setting."""
+        palette, rows = palette_of(sources.frame), self.needs(sources)
+        drawn = rows["quantity"].isin([quantity.value for quantity in QUANTITIES])
+        return [_plot(group, palette) for group in groups(rows[drawn & (rows["value"] > 0)])]
 
 
 def series(frame: pd.DataFrame, axis: Axis, quantity: Quantity) -> pd.DataFrame:
@@ -131,13 +177,9 @@ def scaling_table(frame: pd.DataFrame) -> Table:
             texts[name] = [_power(axis.symbol, value) for value in raw[name]]
     setting = str(frame["setting"].iloc[0])
     return Table(
-        name=slug(f"scaling {setting}"),
-        title="Scaling" + (f": {setting}" if setting else ""),
-        caption=(
-            f"Exponents fitted to the {FITTED} largest sizes of each curve of the figures below: "
-            "“N^2.0” means that twice the size costs four times as much. All eigenvalues, but 10 "
-            "leading eigenpairs for Lanczos."
-        ),
+        name=labels.slug(f"scaling {setting}"),
+        title=labels.titled(Scaling.title, setting),
+        caption=CAPTION,
         shown=pd.DataFrame({"Method": [name_of(m) for m in methods], **texts}),
         raw=raw.reset_index(drop=True).add_prefix("exponent: "),
         measured=tuple(texts),
@@ -167,3 +209,79 @@ def _power(symbol: str, exponent: float) -> str:
     if np.isnan(exponent):
         return labels.STATUSES[labels.MISSING]
     return f"{symbol}^{rounded(exponent)}"
+
+
+def _plot(frame: pd.DataFrame, palette: Palette) -> Plot:
+    setting = str(frame["setting"].iloc[0])
+    title = labels.titled(Scaling.title, setting)
+    fitted = [
+        f"{name_of(row['method'])}, {row['quantity']} over {row['symbol']}: "
+        f"{rounded(row['exponent'])}"
+        for _, row in exponents(frame).dropna().iterrows()
+    ]
+    return Plot(
+        name=labels.slug(f"scaling {setting}"),
+        title=title,
+        caption=HOW_TO_READ,
+        alt=f"{title}: time and memory over size; exponents: {'; '.join(fitted)}.",
+        draw=partial(draw, frame, palette),
+    )
+
+
+def draw(frame: pd.DataFrame, palette: Palette) -> Figure:
+    """Draw time and memory over batch size, classes and width, all axes logarithmic.
+
+    Args:
+        frame: Measurements in one setting, some of them of the scaling suites.
+        palette: Colours and markers of the methods.
+
+    Returns:
+        The figure; the legend of each panel gives the fitted exponents.
+    """
+    axes_drawn = [axis for axis in AXES if any(len(series(frame, axis, q)) for q in QUANTITIES)]
+    with styled():
+        figure = Figure(figsize=(1.0 + 4.2 * len(axes_drawn), 9.0), layout="constrained")
+        panels = figure.subplots(len(QUANTITIES), len(axes_drawn), squeeze=False, sharey="row")
+        for i, quantity in enumerate(QUANTITIES):
+            for panel, axis in zip(panels[i], axes_drawn, strict=True):
+                _panel(panel, series(frame, axis, quantity), axis, quantity, palette)
+            panels[i][0].set_ylabel(f"{SCALES[quantity].title} (log scale)")
+    return figure
+
+
+def _panel(
+    panel: Axes, points: pd.DataFrame, axis: Axis, quantity: Quantity, palette: Palette
+) -> None:
+    panel.set_title(f"{SCALES[quantity].title} over {axis.title}", fontsize="medium")
+    if not len(points):
+        say_not_measured(panel)
+        return
+    handles = [
+        _curve(panel, points[points["method"] == method], method, axis, palette)
+        for method in ordered(points["method"])
+    ]
+    scale, sizes = SCALES[quantity], sorted(set(points["size"]))
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log", base=scale.base)
+    panel.xaxis.set_major_locator(FixedLocator(sizes))
+    label_ticks(panel, scale)
+    panel.set_xlabel(f"{axis.title} (log scale)")
+    legend_below(panel, handles)
+
+
+def _curve(panel: Axes, curve: pd.DataFrame, method: str, axis: Axis, palette: Palette) -> Line2D:
+    shown = ORIGINAL[0] if method == BETTER else method
+    slope = exponent(curve["size"].to_numpy(), curve["value"].to_numpy())
+    fitted = "" if math.isnan(slope) else f": ${axis.symbol}^{{{rounded(slope)}}}$"
+    (line,) = panel.plot(
+        curve["size"],
+        curve["value"],
+        color=palette.colors[shown],
+        marker=palette.markers[shown],
+        linestyle="--" if method == "lanczos" else "-",
+        label=name_of(method) + fitted,
+    )
+    return line
+
+
+SECTION = Scaling()

@@ -9,21 +9,53 @@ import pandas as pd
 
 from benchmarks.grid.targets import ORIGINAL, TARGETS, Target
 from benchmarks.records.record import Quantity, Status
-from reports.sources import records as loading
-from reports.tables.table import Table, identity, slug
+from reports.sections.base import Section, Words
+from reports.sources.frame import COMPARED, TASK, compared, groups
+from reports.sources.sources import Sources
+from reports.tables.table import Table, identity
 from reports.words import labels, units
 from reports.words.labels import MISSING, OURS
 
-SUITE = "engine"
 OK = Status.OK.value
 CAPTION = (
     "Ratios of medians, of run times and of peaks of memory: “3.00x” in time means that the other "
     "method takes three times as long as vivit, in memory that it needs three times as much. "
     "“Original” is vivit-for-pytorch 1.0.0 in the better of its two settings, for each figure by "
-    "itself. A "
-    "target is reached if both of its ratios are. Below 1x the other method is better; a target "
-    "below 1x is met by staying close to a yardstick that does less."
+    "itself. A target is reached if both of its ratios are. Below 1x the other method is better; "
+    "a target below 1x is met by staying close to a yardstick that does less."
 )
+
+
+class Targets(Section):
+    """The library's targets, problem by problem."""
+
+    name = "targets"
+    title = "Engine targets"
+    question = "Does vivit reach the ratios that it was made to reach?"
+    suites = ("engine",)
+
+    def needs(self, sources: Sources) -> pd.DataFrame:
+        """Times, memory and accuracies of the engine suite."""
+        return compared(sources.frame, self.suites)
+
+    def answers(self, sources: Sources) -> list[Words]:
+        """How many targets are reached in each setting."""
+        return [
+            Words(target_table(group).title, points=(verdict(group),))
+            for group in groups(self.needs(sources))
+        ]
+
+    def words(self, sources: Sources) -> list[Words]:
+        """What the original needed to run in each setting."""
+        return [
+            Words(target_table(group).title, points=tuple(said))
+            for group in groups(self.needs(sources))
+            if (said := circumstances(group))
+        ]
+
+    def tables(self, sources: Sources) -> list[Table]:
+        """Targets against measured ratios in each setting."""
+        return [target_table(group) for group in groups(self.needs(sources))]
 
 
 @dataclass(frozen=True)
@@ -43,8 +75,8 @@ class Figure:
     @property
     def text(self) -> str:
         """What was measured and, in brackets, what is asked for."""
-        measured = self.failure or f"{units.significant(self.ratio)}x"
-        return measured + (f" (≥ {units.significant(self.asked, 2)}x)" if self.asked else "")
+        measured = self.failure or units.factor(self.ratio)
+        return measured + (f" (≥ {units.factor(self.asked, 2)})" if self.asked else "")
 
     @property
     def reached(self) -> bool | None:
@@ -69,7 +101,7 @@ def target_table(frame: pd.DataFrame) -> Table:
     sizes = [_figure(target.memory, rows, target, Quantity.MEMORY) for target, rows in cells]
     reached = [_verdict(pair) for pair in zip(times, sizes, strict=True)]
     what = pd.concat([rows.head(1) for _, rows in cells]) if cells else frame.head(0)
-    shown = identity(what, []).assign(
+    shown = identity(what).assign(
         **{
             "Against": [_rivals(target) for target, _ in cells],
             "Reached": reached,
@@ -81,8 +113,8 @@ def target_table(frame: pd.DataFrame) -> Table:
     )
     setting = str(frame["setting"].iloc[0])
     return Table(
-        name=slug(f"targets {setting}"),
-        title=f"Engine targets: {setting}" if setting else "Engine targets",
+        name=labels.slug(f"targets {setting}"),
+        title=labels.titled(Targets.title, setting),
         caption=CAPTION,
         shown=shown,
         raw=pd.DataFrame(
@@ -96,8 +128,21 @@ def target_table(frame: pd.DataFrame) -> Table:
     )
 
 
-def remarks(frame: pd.DataFrame) -> list[str]:
-    """How many targets are reached, and what the original needed to run.
+def verdict(frame: pd.DataFrame) -> str:
+    """How many targets are reached.
+
+    Args:
+        frame: Measurements of the engine suite in one setting.
+
+    Returns:
+        A sentence.
+    """
+    words = list(target_table(frame).shown["Reached"])
+    return f"{words.count('yes')} of {len(words)} targets reached."
+
+
+def circumstances(frame: pd.DataFrame) -> list[str]:
+    """What the original ran with, and what it needed to run.
 
     Args:
         frame: Measurements of the engine suite in one setting.
@@ -105,14 +150,13 @@ def remarks(frame: pd.DataFrame) -> list[str]:
     Returns:
         Sentences, the facts of which are the records'.
     """
-    words = list(target_table(frame).shown["Reached"])
-    sentences = [f"{words.count('yes')} of {len(words)} targets reached."]
     details = frame.loc[frame["method"].isin(ORIGINAL), "details"]
     packages = dict.fromkeys(_versions(d["package"]) for d in details if "package" in d)
     shims = dict.fromkeys(shim for d in details for shim in d.get("shims", []))
-    sentences += [f"The original ran with {text}." for text in packages]
-    sentences += [f"To run on current PyTorch it needed a shim: {text}." for text in shims]
-    return sentences
+    return [
+        *(f"The original ran with {text}." for text in packages),
+        *(f"To run on current PyTorch it needed a shim: {text}." for text in shims),
+    ]
 
 
 def _rows(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
@@ -120,17 +164,14 @@ def _rows(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
     parameters = target.task.parameters
     k = frame["k"].isna() if parameters["k"] is None else frame["k"] == parameters["k"]
     same = (frame["problem"] == target.problem) & (frame["batch_size"] == target.batch_size) & k
-    for name in loading.TASK:
+    for name in TASK:
         same &= frame[name] == parameters[name]
-    return frame[same & frame["quantity"].isin(labels.COMPARED)]
+    return frame[same & frame["quantity"].isin(COMPARED)]
 
 
 def _figure(asked: float | None, rows: pd.DataFrame, target: Target, quantity: Quantity) -> Figure:
     ours, rivals = (_of(rows, methods, quantity) for methods in ((OURS,), target.rivals))
-    done, own = (
-        rivals.loc[rivals["status"] == OK, "value"],
-        ours.loc[ours["status"] == OK, "value"],
-    )
+    done, own = (rows.loc[rows["status"] == OK, "value"] for rows in (rivals, ours))
     if len(done) and len(own) and own.iloc[0] > 0:
         return Figure(asked, float(done.min() / own.iloc[0]), "")
     lacking = ours if not len(own) else rivals
@@ -168,3 +209,6 @@ def _rivals(target: Target) -> str:
 
 def _versions(package: dict[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in package.items())
+
+
+SECTION = Targets()

@@ -1,9 +1,8 @@
-"""pytest-benchmark's saved runs -> a table."""
+"""pytest-benchmark's saved runs -> frames, a row per benchmark."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +12,12 @@ import pandas as pd
 
 from reports.errors import ReportError
 from reports.sources.environments import SHORT_COMMIT
-from reports.tables.table import Table
-from reports.words import labels, units
 
 MARKS = ("benchmarks", "machine_info", "commit_info")
 """Keys by which a file of pytest-benchmark is told from other JSON."""
 
 FACTS = ("problem", "data", "computed", "method", "N", "D", "columns", "relative_error")
 """What our suite tells of each benchmark."""
-
-
-CAPTION = (
-    "Saved runs of pytest --benchmark-only, the latest first. A ratio compares medians of the "
-    "same run with vivit's at the same point; within a run, methods are timed one after the "
-    "other, so tables of samples in turns are the better comparison."
-)
 
 
 @dataclass(frozen=True)
@@ -67,46 +57,6 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
     return sorted((run for run in runs if len(run.frame)), key=lambda r: r.time, reverse=True)
 
 
-def run_table(runs: Sequence[Run]) -> Table:
-    """All benchmarks of all runs.
-
-    Args:
-        runs: At least one.
-
-    Returns:
-        The table.
-    """
-    frame = pd.concat([run.frame.assign(file=run.path) for run in runs], ignore_index=True)
-    ours = frame[frame["method"] == labels.OURS].set_index(["file", "point"])["median"]
-    keys = pd.MultiIndex.from_frame(frame[["file", "point"]])
-    frame["to_ours"] = frame["median"].to_numpy() / ours.reindex(keys).to_numpy()
-    shown = pd.DataFrame(
-        {
-            "Run": frame["run"],
-            "Problem": [
-                labels.problem_label(p, d)
-                for p, d in zip(frame["problem"], frame["data"], strict=True)
-            ],
-            "Computed": frame["computed"],
-            "Batch": frame["N"].map(_whole),
-            "D": frame["D"].map(_whole),
-            "Columns": frame["columns"].map(_whole),
-            "Method": frame["method"].map(labels.method_label),
-            "Median": frame["median"].map(units.seconds),
-            "IQR": frame["iqr"].map(units.seconds),
-            "Time to vivit's": frame["to_ours"].map(_ratio),
-            "Relative error": frame["relative_error"].map(units.error),
-            "Rounds": frame["rounds"].map(str),
-        },
-        dtype=object,
-    )
-    raw = frame[["commit", "machine", "median", "iqr", "min", "to_ours"]].rename(
-        columns={name: f"{name} [s]" for name in ("median", "iqr", "min")}
-    )
-    measured = ("Median", "IQR", "Time to vivit's", "Relative error", "Rounds")
-    return Table("pytest", "Runs of pytest-benchmark", CAPTION, shown, raw, measured)
-
-
 def _read(path: Path) -> Run | None:
     """A run; None if the file is of something else."""
     try:
@@ -140,11 +90,3 @@ def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
         **{name: float(stats[name]) for name in ("median", "iqr", "min")},
         "rounds": int(stats["rounds"]),
     }
-
-
-def _whole(value: object) -> str:
-    return units.NOTHING if value is None or pd.isna(value) else f"{int(value):,}"  # type: ignore[call-overload]
-
-
-def _ratio(value: float) -> str:
-    return units.NOTHING if math.isnan(value) else f"{units.significant(value)}x"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.records.record import Quantity, Status
+from reports.sources.frame import COMPARED
 from reports.words import labels, units
 from reports.words.labels import MISSING, OURS, YARDSTICK
 
@@ -13,7 +14,7 @@ OK = Status.OK.value
 
 def baselines(frame: pd.DataFrame) -> list[str]:
     """The methods to compare with, in the order of the report."""
-    rows = frame[frame["quantity"].isin(labels.COMPARED)]
+    rows = frame[frame["quantity"].isin(COMPARED)]
     return labels.sorted_methods(set(rows["method"]) - {OURS, labels.REFERENCE})
 
 
@@ -30,7 +31,7 @@ def compare(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
         both were measured and ours is positive). A measurement that was not made has the status
         ``"missing"``.
     """
-    compared = frame[frame["quantity"].isin(labels.COMPARED)]
+    compared = frame[frame["quantity"].isin(COMPARED)]
     cells = compared[compared["method"] != labels.REFERENCE]["cell"].drop_duplicates()
     names = pd.DataFrame({"baseline": baselines(frame)}, dtype=object)
     outcome = ["cell", "method", "value", "status", "reason"]

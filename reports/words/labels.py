@@ -1,24 +1,22 @@
-"""Plain names, descriptions and colours of what the records name by identifiers.
+"""Plain names and descriptions of what the records name by identifiers.
 
 An identifier that is not listed appears under a name made from the identifier itself.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import seaborn as sns
+import pandas as pd
 
 from benchmarks.records.record import Quantity, Status
 
 OURS = "gram"
 YARDSTICK = "gradient"
 REFERENCE = "reference"
-COMPARED = (Quantity.TIME.value, Quantity.MEMORY.value, Quantity.ACCURACY.value)
-KEPT_APART = (*COMPARED, Quantity.CRITICAL.value, Quantity.PROBE.value)
-"""What must not be mixed with the same of another setting."""
 MISSING = "missing"
 
 
@@ -281,6 +279,12 @@ def problem_label(problem: str, data: str) -> str:
     return PROBLEMS.get(problem, _readable(problem)) + DATA.get(data, unknown)
 
 
+def problem_labels(frame: pd.DataFrame) -> list[str]:
+    """Names of the problems of some measurements, row by row."""
+    pairs = zip(frame["problem"], frame["data"], strict=True)
+    return [problem_label(problem, data) for problem, data in pairs]
+
+
 def suite_label(suite: str) -> str:
     """Name of a suite."""
     return SUITES[suite].label if suite in SUITES else _readable(suite)
@@ -334,40 +338,19 @@ def sorted_methods(methods: Iterable[str]) -> list[str]:
     return sorted(set(methods), key=lambda method: rank(method, METHODS))
 
 
-def method_colors(methods: Iterable[str]) -> dict[str, str]:
-    """One colour per method, the same in every figure and safe for colour-blind readers.
-
-    Args:
-        methods: All methods of the report, not only those of one figure.
-
-    Returns:
-        Method -> hexadecimal colour.
-    """
-    palette = list(sns.color_palette("colorblind").as_hex())
-    colors = {OURS: palette[0], "naive_gram": palette[1], "power_iteration": palette[2]}
-    colors |= {"lanczos": palette[4], "original": palette[3], "original_lean": palette[6]}
-    colors |= {"backpropagation": "#a0a0a0", "matrix_product": "#c8c8c8"}
-    colors |= {"matrix_memory": "#8a8a8a", "drop_in": "#1f3b73"}
-    colors |= {"lobpcg": palette[5], "gram_power_iteration": "#e3a15c", "quadrature": palette[8]}
-    colors |= {"kfac_expand": palette[9], "kfac_reduce": "#2e7d6b"}
-    colors |= {YARDSTICK: "#6b6b6b", REFERENCE: "#000000"}
-    spare = [palette[index] for index in (8, 9, 5)]
-    unknown = [method for method in sorted_methods(methods) if method not in colors]
-    return colors | {name: spare[i % len(spare)] for i, name in enumerate(unknown)}
+def titled(title: str, setting: str) -> str:
+    """A heading that names the setting, where there are several."""
+    return f"{title}: {setting}" if setting else title
 
 
-def method_markers(methods: Iterable[str]) -> dict[str, str]:
-    """One marker per method, so that no figure relies on colour alone.
+def capitalized(text: str) -> str:
+    """Text with a capital first letter, and all others as they are."""
+    return text[:1].upper() + text[1:]
 
-    Args:
-        methods: All methods of the report.
 
-    Returns:
-        Method -> matplotlib marker.
-    """
-    shapes = "osD^vPX*<>phdH8"
-    ordered = [*METHODS, *(name for name in sorted_methods(methods) if name not in METHODS)]
-    return {name: shapes[i % len(shapes)] for i, name in enumerate(ordered)}
+def slug(text: str) -> str:
+    """Text as part of a file name or of an anchor."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
 
 
 def _readable(identifier: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import pandas as pd
+
 NOTHING = "—"
+"""Stands where there is no number."""
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -36,6 +41,16 @@ def size(value: float, digits: int = 3) -> str:
         if value >= 1024**exponent:
             return f"{significant(value / 1024**exponent, digits)} {unit}"
     return f"{value:.0f} B"
+
+
+def factor(value: float, digits: int = 3) -> str:
+    """A ratio such as "3.25x"; a dash for NaN."""
+    return NOTHING if math.isnan(value) else f"{significant(value, digits)}x"
+
+
+def integer(value: object) -> str:
+    """A whole number that may be missing."""
+    return NOTHING if pd.isna(value) else str(value)
 
 
 def error(value: float) -> str:

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.records.record import Quantity, Record, RecordStore, Status
+from reports import sections
 from reports.sources import environments
-from reports.sources import records as loading
+from reports.sources.frame import to_frame
+from reports.sources.records import Measurements, latest
+from reports.sources.sources import Sources
 
 MACHINE = {"cpu": "Test CPU", "cores": 2, "memory_bytes": 8 * 1024**3, "gpu": None, "os": "Linux"}
 MakeRecord = Callable[..., Record]
@@ -66,13 +69,46 @@ def make() -> MakeRecord:
 
 @pytest.fixture
 def tabulate():
-    """Records -> frame, as loading does it."""
+    """Records -> frame, as it is done after reading them."""
 
-    def to_frame(*records):
-        chosen = loading.latest(records)
-        return loading.to_frame(chosen, environments.distinct(chosen))
+    def tabulate_records(*records):
+        chosen = latest(records)
+        return to_frame(chosen, environments.distinct(chosen))
 
-    return to_frame
+    return tabulate_records
+
+
+@pytest.fixture
+def suite_tables():
+    """Frame -> tables of the sections that are about suites, as on the page."""
+
+    def make_tables(frame):
+        found, names = Sources(Measurements(frame)), sections.ABOUT_ALL
+        others = {section.name for section in sections.sections(names)}
+        return [
+            table
+            for section in sections.comparison()
+            if section.name not in others and len(section.needs(found))
+            for table in section.tables(found)
+        ]
+
+    return make_tables
+
+
+@pytest.fixture
+def plots():
+    """Frame -> figures of the page, by name."""
+
+    def make_plots(frame):
+        found = Sources(Measurements(frame))
+        return {
+            plot.name: plot
+            for section in sections.comparison()
+            if len(section.needs(found))
+            for plot in section.figures(found)
+        }
+
+    return make_plots
 
 
 @pytest.fixture

@@ -3,17 +3,11 @@
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from benchmarks.records.record import Quantity
 from reports.cli import main
-from reports.figures import plot as figures
-from reports.figures.comparison import Palette, comparison
 from reports.pages import files
-from reports.sections import spectra
 
 
 class Page(HTMLParser):
@@ -128,56 +122,7 @@ def _refuse(*_):
     raise OSError("no space")
 
 
-@pytest.mark.parametrize(
-    "samples", [[0.0], [1.0], [1e-9, 1e3]], ids=["zero", "one sample", "wide range"]
-)
-def test_comparison_draws_any_range(make, tabulate, samples):
-    frame = tabulate(make("gram", "accuracy", samples), make("gradient", "accuracy", status="oom"))
-    figure = comparison(frame, Quantity.ACCURACY, Palette.of(["gram", "gradient"]))
-    words = [text.get_text() for text in figure.axes[0].texts]
-    assert isinstance(figure, Figure)
-    assert "gradient: out of memory" in words
-    assert ("vivit: exactly 0" in words) == (samples == [0.0])
-
-
-def test_every_sample_is_drawn(make, tabulate):
-    frame = tabulate(make(samples=[1.0, 2.0, 4.0]), make("gradient", samples=[0.5]))
-    axes = comparison(frame, Quantity.TIME, Palette.of(["gram", "gradient"])).axes[0]
-    drawn = np.concatenate([points.get_offsets()[:, 0] for points in axes.collections])
-    assert sorted(drawn.tolist()) == pytest.approx([0.5, 1.0, 2.0, 4.0])
-
-
-def test_spectrum_by_hand(make, tabulate):
-    record = make("reference", "spectrum", [-1e-17, 1e-16, 0.5, 2.0], suite="reference")
-    values = spectra.eigenvalues(tabulate(record))
-    assert values["eigenvalue"].tolist() == [2.0, 0.5]
-    assert values["rank"].tolist() == [1, 2]
-    assert values["weight"].tolist() == [1e-3, 1e-3]
-
-
-@pytest.mark.parametrize(("samples", "count"), [([0.0], 0), ([1.0], 1), ([1e-3, 1.0], 1)])
-def test_small_spectra(make, tabulate, samples, count):
-    frame = tabulate(make("reference", "spectrum", samples, suite="reference"), make())
-    drawn = [plot.draw() for plot in figures.plots(frame) if plot.name == "spectra"]
-    assert len(drawn) == count
-
-
-def test_every_plot_has_caption_and_alternative_text(records, tabulate):
-    for plot in figures.plots(tabulate(*records)):
+def test_every_plot_has_caption_and_alternative_text(records, tabulate, plots):
+    for plot in plots(tabulate(*records)).values():
         assert plot.caption
         assert plot.alt.startswith(plot.title)
-
-
-def test_a_problem_gets_the_height_that_it_needs(make, tabulate):
-    """The legend of many methods stays within the figure."""
-    methods = ("gram", "naive_gram", "original", "original_lean", "lanczos", "power_iteration")
-    rows = [make(method, batch_size=b) for method in methods for b in (1, 2, 3)]
-    rows.append(make(problem="digits_cnn"))
-    frame = tabulate(*rows)
-    figure = comparison(frame, Quantity.TIME, Palette.of(list(methods)))
-    figure.draw_without_rendering()
-    high, low = (axes.get_position().height for axes in figure.axes)
-    assert high > 3 * low
-    legend = figure.legends[0].get_window_extent()
-    assert legend.x0 >= 0
-    assert legend.x1 <= figure.bbox.x1

@@ -8,10 +8,11 @@ import pytest
 
 from reports.cli import main
 from reports.errors import ReportError
-from reports.sections import changes as regressions
-from reports.sections import over_commits as regression_plot
-from reports.sections.changes import amount, change_table, name_of, worse_rows
+from reports.sections import changes, over_commits
+from reports.sections.changes import change_table, worse_rows
 from reports.sources import asv
+from reports.sources.sources import Sources
+from reports.words.benchmarks import amount, name_of
 
 SPEED = "asv.speed.Eigenvalues.time_eigenvalues"
 BYTES = "asv.tracked.Library.track_peak_of_tensors"
@@ -199,7 +200,7 @@ def test_thresholds(unit, kind, before, after, expected):
         pd.Series({"unit": unit, "kind": kind, "value": v, "low": math.nan, "high": math.nan})
         for v in (before, after)
     ]
-    assert regressions._kind(*rows) == expected
+    assert changes._kind(*rows) == expected
 
 
 def test_results_of_another_version_of_a_benchmark_are_left_out(write):
@@ -256,7 +257,8 @@ def test_both_pages_lead_to_each_other(three, store, records, tmp_path):
 
 
 def test_figures_leave_gaps_and_mark_failures(three):
-    (speed, *_) = (p for p in regression_plot.plots(asv.load([three]).frame) if "time" in p.name)
+    plots = over_commits.SECTION.figures(Sources(results=asv.load([three])))
+    (speed, *_) = (plot for plot in plots if "time" in plot.name)
     assert "digits_mlp, batch size 16 samples: 1.00 s to 2.00 s" in speed.alt
     (panel,) = speed.draw().axes
     labels = [line.get_label() for line in panel.lines if not line.get_label().startswith("_")]

@@ -6,11 +6,9 @@ from benchmarks.grid.profiles import PROFILES
 from benchmarks.grid.suites import SUITES
 from benchmarks.grid.targets import CRITICAL_TARGETS, critical_methods_by_cell
 from benchmarks.records.tasks import Task
-from reports.figures.plot import plots
-from reports.pages.comparison import headlines
 from reports.sections.critical import critical_table
-from reports.sources import records as loading
-from reports.tables.table import failure_table
+from reports.sections.failures import failure_table
+from reports.sources.frame import failures
 
 SEARCH = {
     "suite": "critical",
@@ -74,9 +72,9 @@ def test_sizes_that_all_fit_have_no_ratio(found, tabulate):
     assert list(table.shown["vivit's, relative to it"]) == ["—", "—"]
 
 
-def test_environments_are_not_mixed(make, found, tabulate):
+def test_environments_are_not_mixed(make, found, tabulate, suite_tables):
     frame = tabulate(found("gram", 1200.0), found("gram", 1100.0, commit="other"))
-    assert len(headlines(frame)) == 2
+    assert len(suite_tables(frame)) == 2
 
 
 def test_the_yardstick_has_a_target_of_its_own(found, tabulate):
@@ -93,21 +91,21 @@ def test_budgets_are_not_mixed(found, tabulate):
     assert sorted(table.shown["Budget"]) == ["1.00 GiB", "4.00 GiB"]
 
 
-def test_the_page_has_the_table_and_probes_are_no_failures(make, found, tabulate):
+def test_the_page_has_the_table_and_probes_are_no_failures(make, found, tabulate, suite_tables):
     probes = [
         make("gram", "probe", [5e8], **{**SEARCH, "batch_size": 16}),
         make("gram", "probe", status="oom", reason="large", **{**SEARCH, "batch_size": 64}),
         make("gram", "probe", status="error", reason="bug", **{**SEARCH, "batch_size": 32}),
     ]
     frame = tabulate(found("gram", 50.0), *probes)
-    (headline,) = headlines(frame)
-    assert headline.table.title == "Critical batch sizes"
-    assert headline.table.raw["batch size"].tolist() == [50.0]
-    assert len(loading.failures(frame)) == 1
+    (table,) = suite_tables(frame)
+    assert table.title == "Critical batch sizes"
+    assert table.raw["batch size"].tolist() == [50.0]
+    assert len(failures(frame)) == 1
     assert list(failure_table(frame).shown["Reason"]) == ["bug"]
 
 
-def test_the_figure_shows_each_probe(make, found, tabulate):
+def test_the_figure_shows_each_probe(make, found, tabulate, plots):
     """What fits at its memory, what does not on the line of the budget."""
     probes = [
         make("gram", "probe", [5e8], **{**SEARCH, "batch_size": 16}),
@@ -115,7 +113,7 @@ def test_the_figure_shows_each_probe(make, found, tabulate):
         make("gram", "probe", status="oom", reason="large", **{**SEARCH, "batch_size": 64}),
     ]
     frame = tabulate(found("gram", 32.0), *probes)
-    (plot,) = [plot for plot in plots(frame) if plot.name == "critical"]
+    plot = plots(frame)["critical"]
     assert "largest that fits: vivit (Gram), all eigenvalues: 32." in plot.alt
     (panel,) = plot.draw().axes
     drawn = [line.get_xydata().tolist() for line in panel.lines]

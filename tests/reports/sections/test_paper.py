@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from reports.sections.paper import FOLDER, paper_table
+from reports.sections.paper import paper_table
+from reports.sources.published import FOLDER
 
 RUN = {"problem": "cifar10_3c3d", "batch_size": 128, "data": "synthetic"}
 

@@ -6,7 +6,9 @@ import pytest
 
 from reports.cli import main
 from reports.errors import ReportError
-from reports.sources import pytest_benchmark
+from reports.sections.pytest_runs import run_table
+from reports.sources.pytest_benchmark import find_runs
+from reports.words import labels
 
 
 def entry(method, median, **facts):
@@ -52,7 +54,7 @@ def test_ratios_are_to_vivit_in_the_same_run(save):
         dirty=True,
     )
     folder = save("0002_b", later)
-    table = pytest_benchmark.run_table(pytest_benchmark.find_runs([folder]))
+    table = run_table(find_runs([folder]))
     shown = table.shown.to_dict("records")
     assert [row["Run"] for row in shown] == (
         ["2026-11-26 10:00, 0123456789 with changes"] * 4 + ["2026-11-25 10:00, 0123456789"] * 2
@@ -63,7 +65,7 @@ def test_ratios_are_to_vivit_in_the_same_run(save):
     ]
     assert shown[2]["Columns"] == "—"
     assert shown[0]["D"] == "6,570"
-    assert shown[0]["Problem"] == pytest_benchmark.labels.problem_label("digits_mlp", "real")
+    assert shown[0]["Problem"] == labels.problem_label("digits_mlp", "real")
     assert list(table.raw["median [s]"]) == [1.0, 1.0, 0.5, 3.0, 2.0, 6.0]
 
 
@@ -71,13 +73,13 @@ def test_runs_of_the_same_minute_are_kept_apart(save):
     save("0001_a", run(entry("gram", 2.0), entry("gradient", 1.0)))
     save("0002_empty", run())
     folder = save("0003_b", run(entry("gram", 1.0), entry("gradient", 1.0)))
-    table = pytest_benchmark.run_table(pytest_benchmark.find_runs([folder]))
+    table = run_table(find_runs([folder]))
     assert sorted(table.shown["Time to vivit's"]) == ["0.500x", "1.00x", "1.00x", "1.00x"]
 
 
 def test_other_json_is_passed_over(save):
-    assert pytest_benchmark.find_runs([save("other", {"version": 2})]) == []
-    assert pytest_benchmark.find_runs([save("list", "[]")]) == []
+    assert find_runs([save("other", {"version": 2})]) == []
+    assert find_runs([save("list", "[]")]) == []
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_other_json_is_passed_over(save):
 )
 def test_a_file_that_is_not_understood_is_named(save, content, message):
     with pytest.raises(ReportError, match=message):
-        pytest_benchmark.find_runs([save("torn", content)])
+        find_runs([save("torn", content)])
 
 
 def test_runs_stand_on_the_page_with_and_without_records(save, store, records, tmp_path):

@@ -5,8 +5,7 @@ import math
 import pytest
 
 from benchmarks.records.record import Quantity
-from reports.pages.comparison import headlines
-from reports.sections.ratios import headline_table
+from reports.sections.ratios import ratio_table
 from reports.tables import ratios
 
 TIME, MEMORY = Quantity.TIME, Quantity.MEMORY
@@ -45,7 +44,7 @@ def test_ratios_by_hand(make, tabulate):
         make("gradient", "memory", [4.0]),
         *(make(method, "accuracy", [1e-7]) for method in ("gram", "naive_gram", "gradient")),
     )
-    table = headline_table(frame)
+    table = ratio_table(frame)
     assert cell(table, "vivit: time") == "2.00 s"
     assert cell(table, "Time vs naive Gram") == "4.00x faster"
     assert cell(table, "Time vs gradient") == "20.0 gradients"
@@ -59,9 +58,9 @@ def test_ratios_by_hand(make, tabulate):
 def test_variants_of_a_task_are_told_apart(make, tabulate):
     variants = [{"computed": "eigenvalues"}, {"computed": "eigenvalues", "subset": "eighth"}]
     whole = [make(method, **variants[0]) for method in ("gram", "gradient")]
-    assert "Computed" not in headline_table(tabulate(*whole)).shown
+    assert "Computed" not in ratio_table(tabulate(*whole)).shown
     both = whole + [make(method, **variants[1]) for method in ("gram", "gradient")]
-    assert headline_table(tabulate(*both)).shown["Computed"].tolist() == [
+    assert ratio_table(tabulate(*both)).shown["Computed"].tolist() == [
         "all eigenvalues",
         "all eigenvalues, first N/8 samples",
     ]
@@ -81,7 +80,7 @@ def test_failures_are_shown_as_such(make, tabulate, ours, theirs, text):
     frame = tabulate(
         make("gram", status=ours, reason="ours"), make("naive_gram", status=theirs, reason="why")
     )
-    table = headline_table(frame)
+    table = ratio_table(frame)
     assert cell(table, "Time vs naive Gram") == text
     assert table.kinds[0, "Time vs naive Gram"] == "failed"
     assert any("why" in note or "ours" in note for note in table.notes)
@@ -93,18 +92,18 @@ def test_failures_are_shown_as_such(make, tabulate, ours, theirs, text):
 def test_what_was_not_measured_is_said(make, tabulate, method, text):
     other = {"gram": "naive_gram", "naive_gram": "gram"}[method]
     frame = tabulate(make(method), make(other, batch_size=128))
-    assert cell(headline_table(frame), "Time vs naive Gram") == text
+    assert cell(ratio_table(frame), "Time vs naive Gram") == text
 
 
 def test_zero_memory_gives_no_infinite_ratio(make, tabulate):
     frame = tabulate(make("gram", "memory", [0.0]), make("naive_gram", "memory", [5.0]))
     assert math.isnan(ratios.compare(frame, MEMORY)["ratio"].iloc[0])
-    assert cell(headline_table(frame), "Memory vs naive Gram") == "vivit below resolution"
+    assert cell(ratio_table(frame), "Memory vs naive Gram") == "vivit below resolution"
 
 
-def test_no_blank_cells(records, tabulate):
-    for headline in headlines(tabulate(*records)):
-        texts = headline.table.shown.to_numpy().ravel()
+def test_no_blank_cells(records, tabulate, suite_tables):
+    for table in suite_tables(tabulate(*records)):
+        texts = table.shown.to_numpy().ravel()
         assert all(isinstance(text, str) and text for text in texts)
         assert not {"nan", "NaN", "None", "<NA>"} & set(texts)
 
@@ -131,14 +130,14 @@ def test_no_ratio_across_environments_or_parameters(make, tabulate, change):
     assert ratios.compare(frame, TIME)["ratio"].isna().all()
 
 
-def test_settings_get_tables_of_their_own(make, tabulate):
+def test_settings_get_tables_of_their_own(make, tabulate, suite_tables):
     rows = [make(method, commit=c) for method in ("gram", "naive_gram") for c in ("a", "b")]
-    found = headlines(tabulate(*rows))
-    assert [h.table.title for h in found] == [
+    found = suite_tables(tabulate(*rows))
+    assert [table.title for table in found] == [
         "All eigenvalues: environment 1",
         "All eigenvalues: environment 2",
     ]
-    assert [len(h.table.shown) for h in found] == [1, 1]
+    assert [len(table.shown) for table in found] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ def test_times_of_doubtful_results_are_marked(make, tabulate, error, note):
     rows = [make("gram"), make("power_iteration"), make("gram", "accuracy", [1e-7])]
     if error:
         rows.append(make("power_iteration", "accuracy", [error]))
-    table = headline_table(tabulate(*rows))
+    table = ratio_table(tabulate(*rows))
     assert cell(table, "Time vs power iteration") == "equally fast [1]"
     assert note in table.notes[0]
 

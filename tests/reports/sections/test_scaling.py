@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.grid.profiles import PROFILES
-from reports.figures import plot as figures
-from reports.figures.comparison import Palette
-from reports.figures.scaling import scaling as draw
-from reports.pages.comparison import headlines
+from reports.figures.style import Palette
 from reports.sections import scaling
+from reports.sections.scaling import draw
 
 SIZES = (16, 32, 64, 128)
 
@@ -45,11 +43,11 @@ def test_the_better_setting_counts_at_each_size(frame):
     assert points.loc[points["method"] == "lanczos", "size"].tolist() == [16, 32, 128]
 
 
-def test_exponents_by_hand(frame):
+def test_exponents_by_hand(frame, suite_tables):
     sizes = np.array([1.0, 2.0, 4.0, 8.0])
     assert scaling.exponent(sizes, np.array([99.0, 4.0, 16.0, 64.0])) == pytest.approx(2.0)
     assert math.isnan(scaling.exponent(sizes[:1], sizes[:1]))
-    (table,) = (headline.table for headline in headlines(frame))
+    (table,) = suite_tables(frame)
     shown = table.shown.set_index("Method")
     assert list(shown.index) == ["vivit", "Lanczos, 10 leading", "original (better setting)"]
     assert shown.loc["vivit", "Time over N"] == "N^2.0"
@@ -73,8 +71,8 @@ def test_zero_has_no_sign(value, text):
     assert scaling.rounded(value) == text
 
 
-def test_scaling_has_a_figure_of_its_own(frame):
-    names = {plot.name: plot for plot in figures.plots(frame)}
+def test_scaling_has_a_figure_of_its_own(frame, plots):
+    names = plots(frame)
     assert set(names) == {"scaling"}
     assert "vivit, time over N: 2.0" in names["scaling"].alt
 

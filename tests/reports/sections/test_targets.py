@@ -6,8 +6,7 @@ from benchmarks.grid.profiles import PROFILES
 from benchmarks.grid.suites import SUITES
 from benchmarks.grid.targets import TARGETS, methods_by_cell
 from benchmarks.records.tasks import Task
-from reports.pages.comparison import headlines
-from reports.sections.targets import remarks, target_table
+from reports.sections.targets import circumstances, target_table, verdict
 
 EXACT = {
     "suite": "engine",
@@ -74,18 +73,18 @@ def test_shims_and_versions_are_said(make, tabulate):
     record = make("original", "accuracy", [1e-7], **EXACT)
     record.details["package"] = {"vivit-for-pytorch": "1.0.0", "torch": "2.13.0"}
     record.details["shims"] = ["symeig is given back"]
-    said = remarks(tabulate(*rows, record))
-    assert said == [
+    frame = tabulate(*rows, record)
+    assert [verdict(frame), *circumstances(frame)] == [
         "1 of 1 targets reached.",
         "The original ran with vivit-for-pytorch 1.0.0, torch 2.13.0.",
         "To run on current PyTorch it needed a shim: symeig is given back.",
     ]
 
 
-def test_the_page_has_the_table(make, tabulate):
-    (headline,) = headlines(tabulate(*engine(make, (1.0, 1.0), (3.0, 4.0), (9.0, 9.0))))
-    assert headline.table.title == "Engine targets"
-    assert headline.table.raw.to_dict("records") == [{"time ratio": 3.0, "memory ratio": 4.0}]
+def test_the_page_has_the_table(make, tabulate, suite_tables):
+    (table,) = suite_tables(tabulate(*engine(make, (1.0, 1.0), (3.0, 4.0), (9.0, 9.0))))
+    assert table.title == "Engine targets"
+    assert table.raw.to_dict("records") == [{"time ratio": 3.0, "memory ratio": 4.0}]
 
 
 def test_everything_is_measured_that_a_target_needs():

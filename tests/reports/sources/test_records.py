@@ -5,9 +5,7 @@ import pytest
 from benchmarks.records.record import RecordError, RecordStore
 from reports.cli import main
 from reports.errors import ReportError
-from reports.figures import plot as figures
-from reports.sources import environments
-from reports.sources import records as loading
+from reports.sources import environments, records
 
 EARLY, LATE = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
 
@@ -86,7 +84,7 @@ def test_environments_are_named_in_order_of_time(make):
 def test_files_are_found_recursively_and_once(store, make):
     folder = store([make()])
     file = folder / "run" / "measured.jsonl"
-    assert loading.find_files([folder, file]) == [file]
+    assert records.find_files([folder, file]) == [file]
 
 
 def test_no_files(tmp_path, capsys):
@@ -100,13 +98,13 @@ def test_no_files(tmp_path, capsys):
 
 def test_one_of_several_inputs_is_missing(store, make, tmp_path):
     with pytest.raises(ReportError, match=r"no such file or folder: .*absent"):
-        loading.load([store([make()]), tmp_path / "absent"])
+        records.load([store([make()]), tmp_path / "absent"])
 
 
 def test_empty_file(tmp_path):
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(ReportError, match=r"no records in .*empty\.jsonl"):
-        loading.load([tmp_path])
+        records.load([tmp_path])
 
 
 def test_corrupt_line(store, make, capsys):
@@ -114,7 +112,7 @@ def test_corrupt_line(store, make, capsys):
     file = folder / "run" / "measured.jsonl"
     file.write_text(file.read_text() + "nonsense\n")
     with pytest.raises(RecordError, match=r"measured\.jsonl, line 2"):
-        loading.load([folder])
+        records.load([folder])
     assert main(["--input", str(folder), "--output", str(folder / "out")]) == 2
     assert "line 2" in capsys.readouterr().err
 
@@ -122,7 +120,7 @@ def test_corrupt_line(store, make, capsys):
 def test_file_that_is_not_text(tmp_path):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00\n")
     with pytest.raises(ReportError, match=r"cannot read .*binary\.jsonl"):
-        loading.load([tmp_path])
+        records.load([tmp_path])
 
 
 def test_parameters_that_are_no_object(tmp_path, make):
@@ -130,7 +128,7 @@ def test_parameters_that_are_no_object(tmp_path, make):
     object.__setattr__(record, "parameters", [1])
     RecordStore(tmp_path / "odd.jsonl").append([record])
     with pytest.raises(ReportError, match="record 1: expected parameters to be an object"):
-        loading.load([tmp_path])
+        records.load([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -158,11 +156,11 @@ def test_what_was_computed_is_said(make, tabulate, parameters, task):
     assert list(frame["other"]) == [""]
 
 
-def test_tasks_stay_apart_in_figures(make, tabulate):
+def test_tasks_stay_apart_in_figures(make, tabulate, plots):
     """Also in the spectra, of which those of the plain GGN are drawn."""
     spectrum = {"method": "reference", "quantity": "spectrum", "suite": "reference"}
     rows = [make(), make(grouping="layer"), make(**spectrum), make(**spectrum, grouping="layer")]
-    plots = {plot.name: plot for plot in figures.plots(tabulate(*rows))}
-    labels = [tick.get_text() for tick in plots["time"].draw().axes[0].get_yticklabels()]
+    drawn = plots(tabulate(*rows))
+    labels = [tick.get_text() for tick in drawn["time"].draw().axes[0].get_yticklabels()]
     assert labels == ["batch 32", "batch 32\nall eigenvalues,\nper layer"]
-    assert plots["spectra"].alt.count("largest eigenvalue") == 1
+    assert drawn["spectra"].alt.count("largest eigenvalue") == 1
