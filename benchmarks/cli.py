@@ -6,33 +6,31 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks.commits import check
 from benchmarks.commits.regressions import CommitError
 from benchmarks.commits.verdicts import RulesError
 from benchmarks.grid import arguments as types
-from benchmarks.grid.comparison import Comparison, Selection
+from benchmarks.grid.comparison import Comparison
 from benchmarks.grid.profiles import PROFILES, Profile
 from benchmarks.grid.suites import SUITES
-from benchmarks.measure.critical import BudgetMode
 from benchmarks.methods import METHODS
 from benchmarks.problems.datasets import DataError
-from benchmarks.problems.own import OwnProblem, ProblemError, find_problem
+from benchmarks.problems.own import ProblemError
 from benchmarks.problems.problem import PROBLEMS
 from benchmarks.records.environment import command_line, environment, machine
 from benchmarks.records.names import Parser
 from benchmarks.records.record import RecordError, RecordStore, merge
 from benchmarks.run.cluster import Cluster, JobsError, SettingError, collect, shard_files, submit
 from benchmarks.run.estimate import Estimate
-from benchmarks.run.process import PEER_PYTHON, ROOT
+from benchmarks.run.process import ROOT
 from benchmarks.run.progress import progress_bar
 from benchmarks.run.runner import Runner, failures, num_cells
-
-DEFAULT_FOLDER = Path("bench_results/local")
+from benchmarks.selection import DEFAULT_FOLDER, SelectionError, add_options, selected
+from benchmarks.selection import check as check_selection
 
 PUBLISHED = ROOT / "bench_results" / "published"
 """Records from which times are estimated, besides those of earlier runs."""
@@ -47,6 +45,7 @@ WRONG = (
     CommitError,
     RulesError,
     SettingError,
+    SelectionError,
     ImportError,
 )
 """What users can mend."""
@@ -98,20 +97,26 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure. Names are shown by: python -m benchmarks list",
         help="measure; goes on where an earlier run stopped",
     )
-    _add_selection(run)
-    run.add_argument(
-        "--shard",
-        type=types.shard,
-        default=(1, 1),
-        metavar="I/N",
-        help="only a part of the grid, such as 2/8; see merge",
-    )
-    run.add_argument("--dry-run", action="store_true", help="show the cells and what they take")
+    add_options(run)
     run.set_defaults(run=_run)
     jobs = commands.add_parser(
         "submit",
         help="run in shards, on a SLURM cluster or here; what follows -- are arguments of run",
     )
+    _add_jobs(jobs)
+    jobs.set_defaults(run=_submit)
+    join = commands.add_parser("merge", help="add the records of some files to another, each once")
+    join.add_argument("target", type=Path, help="file to append to; it need not exist")
+    join.add_argument("sources", type=Path, nargs="+", help="files of records")
+    join.set_defaults(run=_merge)
+    compare = commands.add_parser(
+        "check", help="compare the library with another commit's, in turns: is it slower?"
+    )
+    check.add_arguments(compare)
+    return parser
+
+
+def _add_jobs(jobs: argparse.ArgumentParser) -> None:
     jobs.add_argument("--shards", type=types.positive, required=True, help="number of jobs")
     jobs.add_argument("--on", choices=["slurm", "local"], default="slurm", help="default: slurm")
     jobs.add_argument("--minutes", type=types.positive, default=240, help="of a job; default: 240")
@@ -126,93 +131,6 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument("--output", type=Path, required=True, help="file of all records in the end")
     jobs.add_argument("--wait", action="store_true", help="until all are done, and merge")
     jobs.add_argument("rest", nargs="*", metavar="-- ARGUMENTS", help="of run")
-    jobs.set_defaults(run=_submit)
-    join = commands.add_parser("merge", help="add the records of some files to another, each once")
-    join.add_argument("target", type=Path, help="file to append to; it need not exist")
-    join.add_argument("sources", type=Path, nargs="+", help="files of records")
-    join.set_defaults(run=_merge)
-    compare = commands.add_parser(
-        "check", help="compare the library with another commit's, in turns: is it slower?"
-    )
-    check.add_arguments(compare)
-    return parser
-
-
-def _add_selection(run: argparse.ArgumentParser) -> None:
-    """What to measure, and how."""
-    run.add_argument(
-        "--profile", choices=PROFILES, default="quick", metavar="NAME", help="default: quick"
-    )
-    for what, choices in (("suite", SUITES), ("method", METHODS)):
-        run.add_argument(
-            f"--{what}",
-            action="append",
-            choices=choices,
-            metavar="NAME",
-            help=f"only this {what} of the profile; may be repeated",
-        )
-    run.add_argument(
-        "--problem",
-        action="append",
-        type=types.problem,
-        metavar="NAME",
-        help="only this problem; may be repeated; or one of your own: "
-        "path/to/file.py:function, in place of the profile's",
-    )
-    run.add_argument(
-        "--batch-size", type=types.positive, metavar="N", help="default: those of the profile"
-    )
-    run.add_argument(
-        "--device", type=types.device, default="cpu", metavar="NAME", help="cpu (default) or cuda"
-    )
-    run.add_argument(
-        "--threads",
-        type=types.positive,
-        metavar="N",
-        help="of torch; default: the profile's, or all cores",
-    )
-    run.add_argument(
-        "--repeats", type=types.positive, metavar="N", help="timed runs; default: the profile's"
-    )
-    run.add_argument(
-        "--budget",
-        type=types.size_in_bytes,
-        metavar="SIZE",
-        help="of searches for critical batch sizes, such as 4GiB",
-    )
-    run.add_argument(
-        "--budget-mode",
-        type=types.choice(BudgetMode),
-        metavar="MODE",
-        help="process: enforced by the system (default); simulated: by a count of the bytes of "
-        "tensors",
-    )
-    run.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="with torchvision's CIFAR or Fashion-MNIST, to be used",
-    )
-    run.add_argument(
-        "--workers",
-        type=types.positive,
-        default=1,
-        metavar="N",
-        help="side by side for memory and searches; default: 1",
-    )
-    run.add_argument(
-        "--peer-python",
-        type=Path,
-        default=PEER_PYTHON,
-        metavar="FILE",
-        help="with the original package; default: tox's peer",
-    )
-    run.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help=f"of records; default: {DEFAULT_FOLDER}/PROFILE.jsonl",
-    )
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -220,8 +138,16 @@ def _list(options: argparse.Namespace) -> int:
     for kind, registry in kinds.items():
         print(f"{kind}:")
         for name, entry in registry.items():
-            print(f"  {name:16} {entry.description}")
+            print(f"  {name:20} {entry.description}{_settings(entry)}")
     return 0
+
+
+def _settings(entry: Any) -> str:
+    """What a method can be asked for, with the values that it has otherwise."""
+    if getattr(entry, "settings", None) is None:
+        return ""
+    values = ", ".join(f"{name}={value}" for name, value in asdict(entry.settings).items())
+    return f" [settings: {values}]"
 
 
 def _merge(options: argparse.Namespace) -> int:
@@ -246,17 +172,15 @@ def _submit(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     profile = PROFILES[options.profile]
-    comparisons = _selected(options, profile)
+    comparisons = selected(options, profile)
     if not comparisons and options.shard[1] > 1:
         print("There is nothing in this shard: there are more shards than comparisons.")
         return 0
     if not comparisons:
         print("error: nothing in the profile matches the selection.", file=sys.stderr)
         return 2
-    _check_problems(comparisons)
-    memory = machine()["memory_bytes"]
-    if options.device == "cpu" and not _budgets_tell(comparisons, memory // options.workers):
-        return 2
+    memory = machine()["memory_bytes"] // options.workers
+    check_selection(comparisons, memory)
     output = options.output or DEFAULT_FOLDER / f"{profile.name}.jsonl"
     store = RecordStore(output)
     if options.dry_run:
@@ -273,7 +197,7 @@ def _run(options: argparse.Namespace) -> int:
             environment(command_line()),
             profile.timeout,
             profile.patience,
-            int(MEMORY_FRACTION * memory / options.workers),
+            int(MEMORY_FRACTION * memory),
             progress,
             options.peer_python.absolute(),
             options.workers,
@@ -284,41 +208,6 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _selected(options: argparse.Namespace, profile: Profile) -> list[Comparison]:
-    selection = Selection(
-        options.suite,
-        options.problem,
-        options.method,
-        options.budget,
-        options.budget_mode,
-        options.batch_size,
-        options.shard,
-        {
-            "device": options.device,
-            "repeats": options.repeats,
-            "threads": options.threads or profile.threads or torch.get_num_threads(),
-            "data_root": None if options.data_root is None else options.data_root.resolve(),
-        },
-    )
-    return selection.of(profile.comparisons())
-
-
-def _check_problems(comparisons: Iterable[Comparison]) -> None:
-    """Make a small instance of what comes from outside, so that errors come at once.
-
-    Raises:
-        ProblemError: A user's problem does not do what is expected.
-        DataError: A data set cannot be read.
-    """
-    chosen = {(c.source or c.problem, c.device, c.seed, c.data_root) for c in comparisons}
-    for name, device, seed, root in sorted(chosen, key=str):
-        problem = find_problem(name)
-        if isinstance(problem, OwnProblem):
-            problem.check(device, seed)
-        elif root is not None:
-            problem.make(2, device, torch.float32, seed, root)
-
-
 def _show(comparisons: list[Comparison], profile: Profile, store: RecordStore) -> int:
     """What would be measured, and how long it may take."""
     files = [*sorted(PUBLISHED.glob("*.jsonl")), store.path]
@@ -326,20 +215,6 @@ def _show(comparisons: list[Comparison], profile: Profile, store: RecordStore) -
     for line in known.lines(comparisons, profile.patience):
         print(line)
     return 0
-
-
-def _budgets_tell(comparisons: Iterable[Comparison], memory: int) -> bool:
-    """Whether budgets are below the memory that there is for each worker, so that they run out."""
-    real = [c.limits for c in comparisons if c.limits is not None]
-    largest = max((x.budget for x in real if x.mode is BudgetMode.PROCESS), default=0)
-    if largest > memory:
-        print(
-            f"error: a budget of {largest} bytes cannot be told from the memory that this machine "
-            f"has for a worker, {memory} bytes: choose a smaller one by --budget, or fewer "
-            "--workers.",
-            file=sys.stderr,
-        )
-    return largest <= memory
 
 
 def _summarise(output: Path, failed: Iterable[str]) -> None:

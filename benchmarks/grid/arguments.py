@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from benchmarks.methods import find_method
 from benchmarks.problems.own import SEPARATOR, OwnProblem, ProblemError
 from benchmarks.problems.problem import PROBLEMS
 from benchmarks.records.names import Choice, did_you_mean, unknown
@@ -89,6 +90,14 @@ def shard(text: str) -> tuple[int, int]:
             f"expected i/n with i from 1 to n, such as 2/8, got {text!r}"
         )
     return index, number
+
+
+def method(text: str) -> str:
+    """A method's name, and perhaps settings."""
+    try:
+        return find_method(text).text
+    except (KeyError, ValueError) as error:
+        raise argparse.ArgumentTypeError(error.args[0]) from error
 
 
 def problem(text: str) -> str:

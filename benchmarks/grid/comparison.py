@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.measure.critical import BudgetMode, Limits
 from benchmarks.problems.own import OwnProblem, find_problem
 from benchmarks.records.record import Quantity
+from benchmarks.records.settings import SEPARATOR, split_method
 from benchmarks.records.tasks import Task
 
 
@@ -101,7 +102,7 @@ class Selection:
     Attributes:
         suites: These suites only.
         problems: These problems only, by name; a user's own take the place of those of the grid.
-        methods: These methods only.
+        methods: These methods only, with the settings of the grid or others.
         budget: Bytes, of searches for critical batch sizes.
         budget_mode: How it is enforced.
         batch_size: Of all comparisons but those searches.
@@ -130,7 +131,7 @@ class Selection:
         changes = {name: value for name, value in self.settings.items() if value is not None}
         selected: dict[Comparison, dict[str, None]] = {}
         for comparison in comparisons:
-            methods = [m for m in comparison.methods if self.methods is None or m in self.methods]
+            methods = self._of_methods(comparison.methods)
             if not methods or (self.suites is not None and comparison.suite not in self.suites):
                 continue
             for chosen in self._on_problems(comparison):
@@ -140,6 +141,15 @@ class Selection:
         index, number = self.shard
         found = [replace(comparison, methods=(*names,)) for comparison, names in selected.items()]
         return found[index - 1 :: number]
+
+    def _of_methods(self, methods: Iterable[str]) -> list[str]:
+        """Those that were named; settings take the place of those of the grid."""
+        if self.methods is None:
+            return [*methods]
+        named = {split_method(m)[0] for m in methods}
+        of_grid = [m for m in methods if split_method(m)[0] in self.methods]
+        given = [m for m in self.methods if SEPARATOR in m and split_method(m)[0] in named]
+        return list(dict.fromkeys([*of_grid, *given]))
 
     def _on_problems(self, comparison: Comparison) -> Iterator[Comparison]:
         if self.problems is None or comparison.problem in self.problems:

@@ -13,9 +13,10 @@ from benchmarks.methods.matrix_memory import MatrixMemory
 from benchmarks.methods.matrix_product import MatrixProduct
 from benchmarks.methods.naive_gram import NaiveGram
 from benchmarks.methods.original import Original
-from benchmarks.methods.power_iteration import STUDIED, PowerIteration
+from benchmarks.methods.power_iteration import PowerIteration
 from benchmarks.methods.quadrature import Quadrature
 from benchmarks.records.registry import Registry
+from benchmarks.records.settings import split_method
 
 METHODS: Registry[Method] = Registry(
     "method",
@@ -35,8 +36,25 @@ METHODS: Registry[Method] = Registry(
         Backpropagation(),
         MatrixProduct(),
         MatrixMemory(),
-        *(PowerIteration(rule) for rule in STUDIED),
     ],
 )
 
-__all__ = ["METHODS", "Method", "NotApplicableError"]
+
+def find_method(text: str) -> Method:
+    """A method by name, and perhaps settings.
+
+    Args:
+        text: Such as ``gram``, or ``power_iteration:tolerance=1e-6,most_iterations=500``.
+
+    Returns:
+        The method.
+
+    Raises:
+        KeyError: There is no method of that name.
+        ValueError: It has no such setting, or the value is not one.
+    """
+    name, settings = split_method(text)
+    return METHODS[name].with_settings(settings)
+
+
+__all__ = ["METHODS", "Method", "NotApplicableError", "find_method"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from benchmarks.measure.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
 
@@ -21,7 +22,10 @@ class Backpropagation(Method):
     """
 
     name = "backpropagation"
-    description = "yardstick: the columns of S backpropagated, no V and no Gram matrix"
+    label = Label("backpropagation of S", "backpropagation")
+    description = (
+        "yardstick: the columns of the loss Hessian's factor S sent back, and nothing else"
+    )
     tolerance = 1e-2
     """As for the gradient."""
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
 from torch import Tensor
 
 from benchmarks.measure.accuracy import Check, Outcome, Reference, check
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
+from benchmarks.records.names import unknown
+from benchmarks.records.settings import method_text
 from benchmarks.records.tasks import Computed, Grouping, Task
 
 
@@ -21,17 +27,60 @@ class Method(ABC):
     """A way to compute curvature, or a yardstick.
 
     Attributes:
-        name: Short name.
+        name: Short name, which records have.
+        label: Its name in reports.
         description: One line for people: what it computes, and how.
         tolerance: Largest relative error of eigenvalues in single precision at which its time
             counts.
         is_peer: Whether it runs in the environment of the original package.
+        settings: A frozen dataclass of positive numbers with defaults; None if there are none.
     """
 
     name: str
+    label: Label
     description: str
     tolerance: float
     is_peer: bool = False
+    settings: Any = None
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Settings that are not the method's own, by name."""
+        if self.settings is None:
+            return {}
+        own, here = asdict(type(self.settings)()), asdict(self.settings)
+        return {name: value for name, value in here.items() if value != own[name]}
+
+    @property
+    def text(self) -> str:
+        """Name, and settings that are not its own, as users write them."""
+        return method_text(self.name, self.changed)
+
+    def with_settings(self, values: Mapping[str, str]) -> Method:
+        """The same method with other settings, where what is inaccurate is a result.
+
+        Args:
+            values: By name, as users write them.
+
+        Returns:
+            A method of the same name.
+
+        Raises:
+            ValueError: It has no such setting, or the value is no positive number.
+        """
+        own = {} if self.settings is None else asdict(self.settings)
+        for name in values:
+            if not own:
+                raise ValueError(f"{self.name} has no settings, got {name!r}")
+            if name not in own:
+                raise ValueError(unknown(f"setting of {self.name}", name, own))
+        given = {name: _number(name, text, type(own[name])) for name, text in values.items()}
+        chosen = copy.copy(self)
+        if given:
+            chosen.settings = replace(self.settings, **given)
+        if chosen.changed:
+            chosen.tolerance = math.inf
+        return chosen
 
     @abstractmethod
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
@@ -63,6 +112,17 @@ class Method(ABC):
             The error, and how large it may be.
         """
         return check(outcome, task, reference, self.tolerance)
+
+
+def _number(name: str, text: str, kind: type) -> Any:
+    try:
+        value = kind(float(text)) if float(text) == kind(float(text)) else math.nan
+    except (ValueError, OverflowError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        what = "whole number" if kind is int else "number"
+        raise ValueError(f"{name} must be a positive {what}, got {text!r}")
+    return value
 
 
 def refuse_others(

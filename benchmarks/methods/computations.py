@@ -22,6 +22,7 @@ from benchmarks.methods.base import (
 )
 from benchmarks.methods.conventions import above_cutoff, blocks, flat_vectors
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import NEWTON_DAMPING, Approximation, Computed, Subset, Task
 
 
@@ -87,7 +88,10 @@ class DropIn(Computations):
     """Ours, under the original's interface."""
 
     name = "drop_in"
-    description = "vivit inside BackPACK, with the interface of vivit-for-pytorch 1.0.0"
+    label = Label("vivit in BackPACK")
+    description = (
+        "this library under the interface of vivit-for-pytorch 1.0.0, in BackPACK's backward pass"
+    )
 
     def package(self) -> Any:
         """The library, as users import it."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmarks.measure.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Task
 
 
@@ -17,7 +18,8 @@ class Gradient(Method):
     """Forward and backward pass of the mini-batch loss; computes no curvature."""
 
     name = "gradient"
-    description = "yardstick: one mini-batch gradient, no curvature"
+    label = Label("gradient")
+    description = "yardstick: one plain mini-batch gradient, which computes no curvature"
     tolerance = 1e-2
     """A near-tie of a max pooling or ReLU that single precision decides the other way changes the
     gradient by as much as 1e-3: the recorded error of 3c3d with N = 128."""

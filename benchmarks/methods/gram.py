@@ -12,6 +12,7 @@ from benchmarks.measure.accuracy import Check, Outcome, Reference, check
 from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
 from benchmarks.methods.conventions import above_cutoff, flat_vectors
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import (
     NEWTON_DAMPING,
     Approximation,
@@ -38,9 +39,10 @@ class Gram(Method):
     """
 
     name = "gram"
+    label = Label("vivit (Gram)", "vivit")
     description = (
-        "vivit: exact Gram matrix, contracted layer by layer, V not stored as a whole "
-        "(few pairs of very many columns: Lanczos)"
+        "this library: the exact Gram matrix of the low-rank factor V, summed up layer by layer "
+        "without storing V as a whole (few pairs of very many columns: Lanczos)"
     )
     tolerance = 1e-4
 

@@ -10,6 +10,7 @@ from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.methods.power_iteration import Rule, power_iteration
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
 
@@ -21,7 +22,8 @@ class GramPowerIteration(Method):
     """
 
     name = "gram_power_iteration"
-    description = "power iteration on vivit's Gram matrix (100 iterations per pair, tol 1e-3)"
+    label = Label("power iteration on the Gram matrix", "power iteration, Gram")
+    description = "the same iteration on this library's Gram matrix instead of the GGN"
     tolerance = 0.1
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:

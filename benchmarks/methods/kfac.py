@@ -11,10 +11,18 @@ from torch import Tensor, nn
 from benchmarks.measure.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
 DAMPING = 1e-3
 """Split between the two factors of a layer by the heuristic of Martens and Grosse (2015)."""
+
+
+DESCRIPTIONS = {
+    KFACType.EXPAND: "Kronecker factors of linear layers and convolutions, their damped inverses, "
+    "and the gradient times these",
+    KFACType.REDUCE: "the same with shared positions summed up before the factors are formed",
+}
 
 
 class Kfac(Method):
@@ -35,10 +43,8 @@ class Kfac(Method):
             kind: Of `KFACType`.
         """
         self._kind = kind
-        self.name = f"kfac_{kind.lower()}"
-        self.description = (
-            f"K-FAC {kind.lower()} (curvlinops): factors, damped inverses, preconditioned gradient"
-        )
+        self.name, title = f"kfac_{kind.lower()}", f"K-FAC {kind.lower()}"
+        self.label, self.description = Label(f"{title} (curvlinops)", title), DESCRIPTIONS[kind]
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Find the parameters that it knows."""

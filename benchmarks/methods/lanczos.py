@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,10 +13,19 @@ from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.methods.conventions import matrix_free_ggn
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
-TOLERANCE = 1e-3
-"""Of ARPACK: relative accuracy of each eigenvalue."""
+
+@dataclass(frozen=True)
+class Settings:
+    """Of ARPACK.
+
+    Attributes:
+        tolerance: Relative accuracy of each eigenvalue.
+    """
+
+    tolerance: float = 1e-3
 
 
 class Lanczos(Method):
@@ -26,17 +36,20 @@ class Lanczos(Method):
     """
 
     name = "lanczos"
-    description = "scipy's eigsh (ARPACK, tol 1e-3) on curvlinops' matrix-free GGN"
+    label = Label("Lanczos (scipy, curvlinops)", "Lanczos")
+    description = "scipy's eigsh, which is ARPACK, on curvlinops' matrix-free GGN"
     tolerance = 1e-2
+    settings = Settings()
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Draw the first vector."""
         refuse_others(self, task, (Computed.PAIRS,))
+        tolerance = self.settings.tolerance
         start = np.random.default_rng(0).standard_normal(instance.num_parameters, np.float32)
 
         def run() -> Outcome:
             products = Counted(matrix_free_ggn(instance).to_scipy(dtype=np.float32))
-            values, vectors = eigsh(products, k=task.k, which="LA", tol=TOLERANCE, v0=start)
+            values, vectors = eigsh(products, k=task.k, which="LA", tol=tolerance, v0=start)
             order = np.argsort(values)
             return Outcome(
                 torch.from_numpy(values[order]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,11 +13,23 @@ from scipy.sparse.linalg import lobpcg
 from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.methods.conventions import matrix_free_ggn
-from benchmarks.methods.lanczos import TOLERANCE, Counted
+from benchmarks.methods.lanczos import Counted
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
-MAX_ITERATIONS = 100
+
+@dataclass(frozen=True)
+class Settings:
+    """When the iteration ends.
+
+    Attributes:
+        tolerance: Largest residual, relative to the largest Ritz value of the start.
+        most_iterations: Of the block.
+    """
+
+    tolerance: float = 1e-3
+    most_iterations: int = 100
 
 
 class Lobpcg(Method):
@@ -28,12 +41,15 @@ class Lobpcg(Method):
     """
 
     name = "lobpcg"
-    description = "scipy's LOBPCG (tol 1e-3, at most 100 iterations) on curvlinops' GGN"
+    label = Label("LOBPCG (scipy, curvlinops)", "LOBPCG")
+    description = "scipy's lobpcg on curvlinops' matrix-free GGN"
     tolerance = 1e-2
+    settings = Settings()
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Draw the first block."""
         refuse_others(self, task, (Computed.PAIRS,))
+        rule = self.settings
         shape = (instance.num_parameters, task.k or 0)
         start = np.random.default_rng(0).standard_normal(shape, np.float32)
 
@@ -44,7 +60,7 @@ class Lobpcg(Method):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that it did not converge: checked afterwards
                 values, vectors = lobpcg(
-                    products, block, tol=TOLERANCE * largest, maxiter=MAX_ITERATIONS
+                    products, block, tol=rule.tolerance * largest, maxiter=rule.most_iterations
                 )
             order = np.argsort(values)
             return Outcome(

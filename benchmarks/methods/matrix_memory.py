@@ -9,6 +9,7 @@ import torch
 from benchmarks.measure.accuracy import Check, Outcome, Reference
 from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
 
@@ -19,7 +20,11 @@ class MatrixMemory(Method):
     """
 
     name = "matrix_memory"
-    description = "yardstick: memory for the Gram matrix and its eigensolver, and nothing else"
+    label = Label("memory of the matrices", "matrices")
+    description = (
+        "yardstick: memory for the Gram matrix and for what its eigensolver holds beside it, and "
+        "nothing else"
+    )
     tolerance = 0.0
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:

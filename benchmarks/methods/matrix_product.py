@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmarks.measure.accuracy import Check, Outcome, Reference, relative_error
 from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
 INNER = 4096
@@ -25,7 +26,11 @@ class MatrixProduct(Method):
     """
 
     name = "matrix_product"
-    description = "yardstick: large matrix products with the flops of the cheapest contractions"
+    label = Label("matrix products")
+    description = (
+        "yardstick: large matrix products with as many flops as the cheapest contractions of the "
+        "Gram matrix, and nothing else"
+    )
     tolerance = 1e-4
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:

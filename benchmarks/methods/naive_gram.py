@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_nested_inputs, refuse_others
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
 
@@ -20,8 +21,10 @@ class NaiveGram(Method):
     """The Gram matrix of the stored ``D x NC`` matrix V, one einsum per parameter."""
 
     name = "naive_gram"
+    label = Label("naive Gram (BackPACK, V stored)", "naive Gram")
     description = (
-        "naive Gram matrix: V stored (BackPACK SqrtGGNExact, in its faster setting), then einsum"
+        "the same Gram matrix from BackPACK's SqrtGGNExact in its faster setting, with the whole "
+        "factor V in memory"
     )
     tolerance = 1e-4
 

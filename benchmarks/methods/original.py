@@ -14,6 +14,7 @@ from backpack.core.derivatives.convnd import weight_jac_t_save_memory
 from torch import Tensor
 
 from benchmarks.methods.computations import Computations
+from benchmarks.records.label import Label
 
 PACKAGE, VERSION = "vivit-for-pytorch", "1.0.0"
 OURS = Path(__file__).resolve().parents[2] / "vivit"
@@ -39,8 +40,16 @@ class Original(Computations):
         """
         self._lean = lean
         self.name = "original_lean" if lean else "original"
-        setting = "inside weight_jac_t_save_memory(True)" if lean else "as shipped"
-        self.description = f"{PACKAGE} {VERSION}, {setting}; needs the tox environment peer"
+        title = f"{PACKAGE} {VERSION}"
+        if lean:
+            self.label = Label(f"{title}, lean", "original, lean")
+            self.description = "the same inside BackPACK's weight_jac_t_save_memory(True)"
+            return
+        self.label = Label(title, "original")
+        self.description = (
+            "the package that this library succeeds, as shipped but for what current PyTorch "
+            "needs; in the tox environment peer"
+        )
 
     def package(self) -> Any:
         """The original, with what it needs of torch."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +13,7 @@ from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.methods.conventions import blocks
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
 if TYPE_CHECKING:
@@ -34,10 +33,6 @@ class Rule:
     most_iterations: int = 100
 
 
-STUDIED = [Rule(float(tolerance), 1_000_000) for tolerance in np.logspace(-5, -1, 21)]
-"""Of the published study of time against accuracy."""
-
-
 class PowerIteration(Method):
     """Leading eigenpairs one after the other, as in PyHessian and the published experiments.
 
@@ -50,21 +45,13 @@ class PowerIteration(Method):
     """
 
     name = "power_iteration"
+    label = Label("power iteration")
+    description = (
+        "repeated products of the matrix-free GGN with a vector, one eigenpair after the other, "
+        "until they converge"
+    )
     tolerance = 0.1
-
-    def __init__(self, rule: Rule | None = None) -> None:
-        """Choose when a pair is done.
-
-        Args:
-            rule: Of a study of rules, where inaccurate pairs are a result; None for the usual one.
-        """
-        self._rule = rule or Rule()
-        if rule is not None:
-            self.name, self.tolerance = f"power_iteration_{rule.tolerance:.1e}", math.inf
-        self.description = (
-            f"power iteration on the matrix-free GGN ({self._rule.most_iterations} iterations per "
-            f"pair, tol {self._rule.tolerance:.1e})"
-        )
+    settings = Rule()
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Import only."""
@@ -83,7 +70,7 @@ class PowerIteration(Method):
                     k,
                     start,
                     like,
-                    self._rule,
+                    self.settings,
                 )
                 for names in blocks(instance.model, task.grouping)
             ]

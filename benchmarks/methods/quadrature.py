@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from curvlinops.papyan2020traces.spectrum import fast_lanczos
@@ -11,10 +12,19 @@ from benchmarks.measure.accuracy import Outcome
 from benchmarks.methods.base import Method, refuse_others
 from benchmarks.methods.conventions import matrix_free_ggn
 from benchmarks.problems.problem import Instance
+from benchmarks.records.label import Label
 from benchmarks.records.tasks import Computed, Task
 
-NODES = 100
-"""Lanczos steps from one random vector: as in the Deep Curvature Suite."""
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the quadrature, as in the Deep Curvature Suite.
+
+    Attributes:
+        steps: Lanczos steps from one random vector.
+    """
+
+    steps: int = 100
 
 
 class Quadrature(Method):
@@ -25,14 +35,16 @@ class Quadrature(Method):
     """
 
     name = "quadrature"
-    description = "stochastic Lanczos quadrature (curvlinops): 100 steps, one random vector"
+    label = Label("stochastic Lanczos quadrature (curvlinops)", "Lanczos quadrature")
+    description = "Lanczos steps from one random vector: Ritz values and weights for the density"
     tolerance = 0.9
     """Distance of distributions, in means of the eigenvalues: that of nothing but zeros is one."""
+    settings = Settings()
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Nothing to prepare."""
         refuse_others(self, task, (Computed.DENSITY,))
-        steps = min(NODES, instance.num_parameters)
+        steps = min(self.settings.steps, instance.num_parameters)
 
         def run() -> Outcome:
             with torch.random.fork_rng(devices=[]):

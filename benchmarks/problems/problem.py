@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map_only
 from benchmarks.problems import networks
 from benchmarks.problems.datasets import Batch, first_images
 from benchmarks.problems.digits import digits_batch, trained_on_digits
+from benchmarks.records.label import Label
 from benchmarks.records.registry import Registry
 
 
@@ -99,7 +100,8 @@ class Problem:
     """How to make the instances of a problem.
 
     Attributes:
-        name: Short name.
+        name: Short name, which records have.
+        label: Its name in reports.
         description: One line for people.
         data: ``"real"`` or ``"synthetic"``, where no other is asked for.
         num_parameters: ``D``, asserted on every instance.
@@ -110,6 +112,7 @@ class Problem:
     """
 
     name: str
+    label: Label
     description: str
     data: str
     num_parameters: int
@@ -230,6 +233,7 @@ def _family(classes: int, width: int) -> Problem:
     network = partial(networks.scaled_cnn, classes, width)
     return Problem(
         f"cnn_c{classes}_w{width}",
+        Label(f"cnn c{classes} w{width}"),
         f"small CNN, untrained, synthetic noise: {classes} classes, width {width}",
         "synthetic",
         networks.scaled_cnn_parameters(classes, width),
@@ -260,6 +264,7 @@ PROBLEMS = Registry(
     [
         Problem(
             "digits_mlp",
+            Label("digits MLP"),
             "MLP 64-64-32-10 trained on handwritten digits (scikit-learn) to 90% test accuracy",
             "real",
             6_570,
@@ -267,6 +272,7 @@ PROBLEMS = Registry(
         ),
         Problem(
             "digits_cnn",
+            Label("digits CNN"),
             "small CNN trained on handwritten digits (scikit-learn) to 90% test accuracy",
             "real",
             1_898,
@@ -274,6 +280,7 @@ PROBLEMS = Registry(
         ),
         Problem(
             "cifar10_3c3d",
+            Label("CIFAR-10 3c3d"),
             "3C3D, untrained, on synthetic noise of CIFAR-10's shape",
             "synthetic",
             895_210,
@@ -282,6 +289,7 @@ PROBLEMS = Registry(
         ),
         Problem(
             "fmnist_2c2d",
+            Label("Fashion-MNIST 2c2d"),
             "2C2D, untrained, on synthetic noise of Fashion-MNIST's shape",
             "synthetic",
             3_274_634,
@@ -291,6 +299,7 @@ PROBLEMS = Registry(
         *(
             Problem(
                 f"cifar10_resnet{6 * blocks + 2}",
+                Label(f"CIFAR-10 ResNet-{6 * blocks + 2}"),
                 f"ResNet-{6 * blocks + 2} (eval mode), untrained, on noise of CIFAR-10's shape",
                 "synthetic",
                 size,
@@ -303,6 +312,7 @@ PROBLEMS = Registry(
         ),
         Problem(
             "cifar100_allcnnc",
+            Label("CIFAR-100 All-CNN-C"),
             "All-CNN-C (eval mode), untrained, on synthetic noise of CIFAR-100's shape",
             "synthetic",
             1_387_108,
@@ -311,6 +321,7 @@ PROBLEMS = Registry(
         ),
         Problem(
             "cifar100_vgg16",
+            Label("CIFAR-100 VGG-16"),
             "VGG-16, untrained, on synthetic noise of CIFAR-100's shape",
             "synthetic",
             15_291_300,
@@ -319,6 +330,7 @@ PROBLEMS = Registry(
         ),
         Problem(
             "cifar10_wrn16_4",
+            Label("CIFAR-10 Wide ResNet 16-4"),
             "Wide ResNet 16-4 (eval mode), untrained, on synthetic noise of CIFAR-10's shape",
             "synthetic",
             2_748_890,
@@ -327,6 +339,7 @@ PROBLEMS = Registry(
         ),
         Problem(
             "tiny_transformer",
+            Label("small transformer"),
             "transformer encoder, two layers of width 64, untrained, on random tokens",
             "synthetic",
             119_050,
@@ -334,6 +347,7 @@ PROBLEMS = Registry(
         ),
         Problem(
             "mlp_linear",
+            Label("MLP of linear layers"),
             "MLP 1024-512-256-128-64-32-10, square loss, untrained, on normal data",
             "synthetic",
             699_690,

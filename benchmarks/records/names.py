@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import itertools
 import re
 from collections.abc import Collection, Iterable
 from enum import Enum
 from typing import Any
-
-MANY = 8
-"""Names that differ in their numbers alone: from so many on, the first and the last are told."""
 
 NEAREST = 3
 """Names that are suggested at most."""
@@ -47,16 +43,7 @@ def unknown(kind: str, name: str, choices: Collection[str]) -> str:
         The name, near matches and all choices.
     """
     guess = did_you_mean(name, choices) or "."
-    return f"Unknown {kind} {name!r}{guess} Choose from: {', '.join(_shortened(choices))}."
-
-
-def _shortened(choices: Iterable[str]) -> list[str]:
-    """Of many names in a row that differ in their numbers alone, the first and the last."""
-    shown: list[str] = []
-    for _, group in itertools.groupby(choices, lambda name: re.sub(r"\d[\d.e+-]*", "#", name)):
-        names = [*group]
-        shown += names if len(names) < MANY else [f"{names[0]} to {names[-1]}"]
-    return shown
+    return f"Unknown {kind} {name!r}{guess} Choose from: {', '.join(choices)}."
 
 
 class Choice(str, Enum):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records.names import Choice
+from benchmarks.records.settings import FIELD, method_text
 
 SCHEMA = 1
 """Version of the fields below."""
@@ -74,7 +75,8 @@ class Record:
         method: Name of the method; ``"reference"`` for a float64 reference.
         quantity: What was measured.
         parameters: Everything the measurement depends on: batch size, task, device, dtype, seed,
-            threads, repeats, and whether the data is real or synthetic.
+            threads, repeats, whether the data is real or synthetic, and the settings of the
+            method that are not its own.
         status: The outcome.
         samples: Raw values; empty unless the status is ok.
         unit: Unit of the samples.
@@ -105,6 +107,11 @@ class Record:
         return cell_key(
             self.suite, self.problem, self.method, self.quantity.value, self.parameters
         )
+
+    @property
+    def text(self) -> str:
+        """Its method with those settings that are not the method's own."""
+        return method_text(self.method, self.parameters.get(FIELD, {}))
 
     def to_json(self) -> str:
         """One line of JSON; floats that JSON lacks are refused."""

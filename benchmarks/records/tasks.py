@@ -29,6 +29,19 @@ class Computed(Choice):
     PRECONDITIONED = "preconditioned_gradient"
 
     @property
+    def label(self) -> str:
+        """Its name in reports."""
+        return {
+            Computed.EIGENVALUES: "all eigenvalues",
+            Computed.PAIRS: "leading eigenpairs",
+            Computed.DERIVATIVES: "directional derivatives",
+            Computed.NEWTON_STEP: "damped Newton step",
+            Computed.GRAM: "Gram matrix",
+            Computed.DENSITY: "spectral density",
+            Computed.PRECONDITIONED: "preconditioned gradient",
+        }[self]
+
+    @property
     def is_about_leading(self) -> bool:
         """Whether some leading eigenvectors are what it is about."""
         return self in (Computed.PAIRS, Computed.DERIVATIVES)
@@ -41,6 +54,11 @@ class Approximation(Choice):
     MONTE_CARLO = "monte_carlo"
     """One sampled column per sample."""
 
+    @property
+    def label(self) -> str:
+        """In reports; empty where it goes without saying."""
+        return "Monte-Carlo (1 sample)" if self is Approximation.MONTE_CARLO else ""
+
 
 class Subset(Choice):
     """The samples that carry curvature."""
@@ -48,6 +66,11 @@ class Subset(Choice):
     WHOLE = "whole"
     EIGHTH = "eighth"
     """The first ``N // 8``, at least one."""
+
+    @property
+    def label(self) -> str:
+        """In reports; empty where it goes without saying."""
+        return "first N/8 samples" if self is Subset.EIGHTH else ""
 
 
 class Grouping(Choice):
@@ -57,6 +80,11 @@ class Grouping(Choice):
     LAYER = "layer"
     """One block for each module that owns parameters."""
     PARAMETER = "parameter"
+
+    @property
+    def label(self) -> str:
+        """In reports; empty where it goes without saying."""
+        return "" if self is Grouping.NETWORK else f"per {self.value}"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Estimate:
         for record in records:
             parameters, problem = record.parameters, record.problem
             if record.quantity is Quantity.TIME and record.status is Status.OK:
-                key = _key(problem, record.method, parameters)
+                key = _key(problem, record.text, parameters)
                 self._seconds[key] = median(record.samples)
 
     def seconds(self, comparison: Comparison, method: str, patience: float) -> float | None:

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from benchmarks.grid.comparison import Comparison
-from benchmarks.methods import METHODS
+from benchmarks.methods import METHODS, find_method
 from benchmarks.records.record import (
     Quantity,
     Record,
@@ -20,6 +20,7 @@ from benchmarks.records.record import (
     cell_key,
     identity,
 )
+from benchmarks.records.settings import FIELD
 
 FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
 """Outcomes that a second run does not try again; an error may have been mended."""
@@ -199,6 +200,26 @@ def answer_of(record: Record) -> Answer:
     }
 
 
+def cell_of(
+    suite: str, problem: str, method: str, quantity: Quantity, parameters: Mapping[str, Any]
+) -> Cell:
+    """What is measured of a method, with its settings where they are not its own.
+
+    Args:
+        suite: Name of the suite.
+        problem: Name of the problem.
+        method: Name of the method, and perhaps settings.
+        quantity: Which figure.
+        parameters: Of the comparison.
+
+    Returns:
+        The cell.
+    """
+    chosen = find_method(method)
+    settings = {FIELD: chosen.changed} if chosen.changed else {}
+    return Cell(suite, problem, chosen.name, quantity, {**parameters, **settings})
+
+
 def _cell(comparison: Comparison, method: str, quantity: Quantity) -> Cell:
     suite, problem = comparison.suite, comparison.problem
-    return Cell(suite, problem, method, quantity, comparison.parameters)
+    return cell_of(suite, problem, method, quantity, comparison.parameters)

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.grid.comparison import Comparison
 from benchmarks.measure.critical import BudgetMode
 from benchmarks.measure.time_and_memory import says_out_of_memory
-from benchmarks.methods import METHODS
+from benchmarks.methods import find_method
 from benchmarks.records.record import Status
 from benchmarks.run.worker import PARENT
 
@@ -74,7 +74,7 @@ def open_worker(
     Returns:
         The worker, or what stands for one whose environment does not exist.
     """
-    if not METHODS[method].is_peer:
+    if not find_method(method).is_peer:
         return WorkerProcess(comparison, method, memory_limit, settings=settings)
     if not peer_python.exists():
         return AbsentWorker(peer_python)

@@ -20,7 +20,7 @@ from benchmarks.grid.comparison import Comparison
 from benchmarks.measure.critical import Limits, critical_batch_size
 from benchmarks.records.record import Quantity, Record, RecordStore, Status
 from benchmarks.records.tasks import Computed
-from benchmarks.run.journal import Answer, Cell, Conditions, Journal, answer_of
+from benchmarks.run.journal import Answer, Cell, Conditions, Journal, answer_of, cell_of
 from benchmarks.run.process import RETURNING, YIELDING, WorkerProcess, open_worker
 
 MIN_SAMPLES = 3
@@ -161,7 +161,7 @@ class Runner:
         """Whether a batch size fits into the budget, in a process of its own."""
         probed = replace(comparison, batch_size=size)
         parameters = probed.parameters | ({"attempt": attempt} if attempt > 1 else {})
-        cell = Cell(comparison.suite, comparison.problem, method, Quantity.PROBE, parameters)
+        cell = cell_of(comparison.suite, comparison.problem, method, Quantity.PROBE, parameters)
         known = self._journal.find(cell)
         if known is not None:
             return answer_of(known)
@@ -380,5 +380,5 @@ def failures(records: list[Record]) -> Iterator[str]:
     for record in records:
         probed = record.quantity is Quantity.PROBE and record.status is Status.OUT_OF_MEMORY
         if record.status is not Status.OK and not probed:
-            what = f"{record.suite}/{record.problem}/{record.method}/{record.quantity.value}"
+            what = f"{record.suite}/{record.problem}/{record.text}/{record.quantity.value}"
             yield f"{record.status.value:8} {what}: {record.reason}"

@@ -33,7 +33,7 @@ from benchmarks.measure.time_and_memory import (
     whole_process_bytes,
 )
 from benchmarks.measure.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
-from benchmarks.methods import METHODS, NotApplicableError
+from benchmarks.methods import NotApplicableError, find_method
 from benchmarks.methods.gram import missing_parts
 from benchmarks.problems.own import find_problem
 from benchmarks.problems.problem import Instance
@@ -73,7 +73,7 @@ class Worker:
 
         Args:
             problem: Name of the problem, or ``path/to/file.py:function``.
-            method: Name of the method.
+            method: Name of the method, and perhaps settings.
             batch_size: ``N``.
             task: What is computed, as `Task.parameters` gives it.
             device: As torch names it.
@@ -85,7 +85,7 @@ class Worker:
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-        self._problem, self._method = find_problem(problem), METHODS[method]
+        self._problem, self._method = find_problem(problem), find_method(method)
         self._data_root = None if data_root is None else Path(data_root)
         self._budget = budget
         self._task = Task.from_parameters(task)

@@ -32,6 +32,7 @@ def test_list(capsys):
     shown = capsys.readouterr().out
     for name in [*PROBLEMS, *METHODS, *SUITES, *PROFILES]:
         assert f"  {name}" in shown
+    assert "[settings: tolerance=0.001, most_iterations=100]" in shown
     assert cli.main(["list", "methods"]) == 0
     assert "problems" not in capsys.readouterr().out
 
@@ -75,7 +76,16 @@ def test_run(tmp_path, capsys):
         (["--suite", "eigenvalue"], "Unknown suite 'eigenvalue': did you mean eigenvalues?"),
         (["--method", "grma"], "Unknown method 'grma': did you mean gram"),
         (["--method", "x"], "Unknown method 'x'. Choose from: gram, drop_in"),
-        (["--method", "x"], "power_iteration_1.0e-05 to power_iteration_1.0e-01."),
+        (["--method", "grma:steps=1"], "Unknown method 'grma': did you mean gram"),
+        (["--method", "gram:steps=1"], "gram has no settings, got 'steps'"),
+        (["--method", "lanczos:tol=1"], "Unknown setting of lanczos 'tol': did you mean toleranc"),
+        (["--method", "lanczos:tolerance"], "expected settings as in lanczos:name=value,name=val"),
+        (["--method", "lobpcg:tolerance=1,tolerance=2"], "each once, got 'lobpcg:tolerance=1,to"),
+        (["--method", "lanczos:tolerance=-1"], "tolerance must be a positive number, got '-1'"),
+        (["--method", "lanczos:tolerance=nan"], "tolerance must be a positive number, got 'nan'"),
+        (["--method", "lanczos:tolerance=few"], "tolerance must be a positive number, got 'few'"),
+        (["--method", "quadrature:steps=inf"], "steps must be a positive whole number, got 'inf'"),
+        (["--method", "quadrature:steps=1.5"], "steps must be a positive whole number, got '1.5'"),
         (["--budgte", "1GiB"], "unrecognized arguments: --budgte 1GiB: did you mean --budget"),
         (["--device", "tpu"], "got 'tpu': did you mean cpu?"),
         (["--device", "cdua"], "got 'cdua': did you mean cuda?"),

@@ -47,6 +47,27 @@ def test_suites_problems_methods_and_settings():
     assert Selection(["eigenvalues"], methods=["power_iteration"]).of(GRID) == []
 
 
+POWER = ("gram", "power_iteration", "power_iteration:tolerance=0.1")
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        (None, POWER),
+        (["gram"], ("gram",)),
+        (["power_iteration"], POWER[1:]),
+        (["power_iteration:tolerance=0.5"], ("power_iteration:tolerance=0.5",)),
+        (["power_iteration:tolerance=0.1"], ("power_iteration:tolerance=0.1",)),
+        (["power_iteration", "power_iteration:tolerance=0.1"], POWER[1:]),
+        (["lanczos", "lanczos:tolerance=0.1"], None),
+    ],
+)
+def test_settings_take_the_place_of_those_of_the_grid(methods, expected):
+    grid = [replace(SMALL, methods=POWER)]
+    chosen = Selection(methods=methods).of(grid)
+    assert [c.methods for c in chosen] == ([] if expected is None else [expected])
+
+
 def test_budget_is_of_searches_and_batch_size_of_the_others():
     chosen = Selection(budget=7, budget_mode=BudgetMode.SIMULATED, batch_size=5)
     assert chosen.of([SMALL, SEARCH]) == [

@@ -1,7 +1,8 @@
 """Every method computes what it says, on a problem small enough for the dense oracle."""
 
 import copy
-from dataclasses import replace
+import math
+from dataclasses import asdict, replace
 
 import oracle
 import pytest
@@ -17,7 +18,7 @@ from benchmarks.measure.time_and_memory import (
     runs_per_sample,
     seconds_per_run,
 )
-from benchmarks.methods import METHODS, NotApplicableError
+from benchmarks.methods import METHODS, NotApplicableError, find_method, lanczos
 from benchmarks.methods.power_iteration import Rule, power_iteration
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import Computed, Grouping, Subset, Task
@@ -242,15 +243,60 @@ def test_a_study_of_tolerances_keeps_what_is_inaccurate():
     task = Task.leading(3)
     reference, _ = make_reference(problem, task)
     found = {}
-    for name in ("power_iteration_1.0e-01", "power_iteration_1.0e-05"):
-        outcome = METHODS[name].prepare(problem, task)()
-        check = METHODS[name].check(outcome, problem, task, reference)
+    for text in ("power_iteration:tolerance=0.1", "power_iteration:tolerance=1e-5"):
+        method = find_method(text)
+        outcome = method.prepare(problem, task)()
+        check = method.check(outcome, problem, task, reference)
         assert check.error <= check.tolerance == float("inf")
-        found[name] = (check.error, sum(outcome.details["iterations"]))
+        found[text] = (check.error, sum(outcome.details["iterations"]))
     (rough, few), (fine, many) = found.values()
     assert fine < 1e-3 < rough
     assert few < many
-    assert len([name for name in METHODS if name.startswith("power_iteration_")]) == 21
+    assert METHODS["power_iteration"].tolerance == 0.1  # the registry's own is another object
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_settings_are_part_of_a_method(name):
+    """One way to write each: what is the method's own is left out, numbers are as Python's."""
+    method = METHODS[name]
+    assert method.text == find_method(name).text == name
+    own = {} if method.settings is None else asdict(method.settings)
+    for setting, value in own.items():
+        assert find_method(f"{name}:{setting}={value}").text == name
+        chosen = find_method(f"{name}:{setting}={value * 10:e}")
+        assert chosen.text == f"{name}:{setting}={value * 10}"
+        assert getattr(chosen.settings, setting) == value * 10
+        assert type(getattr(chosen.settings, setting)) is type(value)
+        assert chosen.name == name
+        assert chosen.tolerance == math.inf
+        assert find_method(chosen.text).settings == chosen.settings
+
+
+@pytest.mark.parametrize("tolerance", [0.5, 1e-6])
+def test_tolerance_of_lanczos_is_used(tolerance, monkeypatch):
+    given = []
+    monkeypatch.setattr(lanczos, "eigsh", lambda *_, tol, **__: given.append(tol) or (None, None))
+    run = find_method(f"lanczos:tolerance={tolerance}").prepare(small_problem(), Task.leading(2))
+    with pytest.raises(TypeError):  # there is no result
+        run()
+    assert given == [tolerance]
+
+
+def test_settings_are_used():
+    """The number of products, or of iterations, is another one."""
+    problem, density = small_problem(), Task(Computed.DENSITY)
+    counts = [
+        find_method(text).prepare(problem, task)().details[what]
+        for text, task, what in (
+            ("quadrature:steps=7", density, "products"),
+            ("lobpcg:most_iterations=1", Task.leading(2), "products"),
+            ("lobpcg", Task.leading(2), "products"),
+            ("power_iteration:most_iterations=3", Task.leading(2), "iterations"),
+        )
+    ]
+    assert counts[0] == 7
+    assert counts[1] < counts[2]
+    assert counts[3] == [3, 3]
 
 
 def test_power_iteration_in_blocks():
@@ -281,7 +327,7 @@ def test_gradient():
 def test_suites_name_methods_that_exist():
     for suite in SUITES.values():
         for method in suite.methods:
-            assert method in METHODS
+            assert find_method(method).text == method
 
 
 def test_time():

@@ -9,7 +9,7 @@ from benchmarks.grid.suites import SUITES
 from benchmarks.measure.critical import BudgetMode
 from benchmarks.methods import METHODS
 from benchmarks.problems.problem import PROBLEMS
-from benchmarks.records.names import did_you_mean, unknown
+from benchmarks.records.names import did_you_mean
 from benchmarks.records.record import Quantity, Status
 from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
 
@@ -27,12 +27,6 @@ from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, 
 )
 def test_near_matches(name, expected):
     assert did_you_mean(name, ["smoke", "quick", "cifar10_wrn16_4"]) == expected
-
-
-def test_few_names_are_told_and_many_alike_are_not():
-    few, many = ([f"tol_{i}e-05" for i in range(n)] for n in (7, 8))
-    assert unknown("x", "y", few).endswith(f"Choose from: {', '.join(few)}.")
-    assert unknown("x", "y", ["a", *many, "b"]).endswith("from: a, tol_0e-05 to tol_7e-05, b.")
 
 
 @pytest.mark.parametrize("registry", [METHODS, PROBLEMS, PROFILES, SUITES, GRIDS])

@@ -173,6 +173,28 @@ def test_record_is_complete(make):
     assert record.time
 
 
+def test_settings_are_in_the_record_and_make_a_cell(make):
+    """The method's name is the same for all; a run that was killed goes on where it stopped."""
+    methods = ("gram", "lanczos", "lanczos:tolerance=0.1", "lanczos:tolerance=0.2")
+    comparison = replace(COMPARISON, methods=methods)
+    runner, _, _ = make({("lanczos:tolerance=0.2", "time"): {"status": "error", "reason": "x"}})
+    runner.run([comparison])
+    records = runner.store.read()
+    times = [r for r in records if r.quantity is Quantity.TIME]
+    assert [r.method for r in times] == ["gram", "lanczos", "lanczos", "lanczos"]
+    settings = [r.parameters.get("settings") for r in times]
+    assert settings == [None, None, {"tolerance": 0.1}, {"tolerance": 0.2}]
+    assert [r.text for r in times] == [*methods]
+    assert len({r.key for r in times}) == 4
+    assert next(failures(records)).startswith(
+        "error    eigenvalues/digits_mlp/lanczos:tolerance=0.2/"
+    )
+    again, log, _ = make()
+    again.run([comparison])
+    assert {method for method, _ in log} == {"lanczos:tolerance=0.2"}
+    assert [r.text for r in again.made] == ["lanczos:tolerance=0.2"]
+
+
 @pytest.mark.parametrize("status", ["oom", "timeout", "skipped", "error"])
 def test_a_failing_method_does_not_end_the_run(make, status):
     failed = {"status": status, "reason": "because"}
