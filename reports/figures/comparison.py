@@ -113,7 +113,7 @@ def _size(row: pd.Series) -> str:
 
 def _suites(rows: pd.DataFrame) -> list[str]:
     """Names of the suites, in the order of the report."""
-    suites = sorted(set(rows["suite"]), key=lambda suite: labels.rank(suite, labels.SUITES))
+    suites = sorted(set(rows["suite"]), key=labels.suite_rank)
     return [labels.suite_label(suite) for suite in suites]
 
 

@@ -11,7 +11,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from reports.words.labels import METHODS, OURS, REFERENCE, YARDSTICK, sorted_methods
+from benchmarks.methods import METHODS
+from reports.words.labels import OURS, REFERENCE, YARDSTICK, sorted_methods
 
 FONT_SCALE = 0.85
 COLORBLIND = tuple(sns.color_palette("colorblind").as_hex())

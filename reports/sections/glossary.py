@@ -37,13 +37,13 @@ class Glossary(Section):
 def suite_terms(frame: pd.DataFrame) -> tuple[Term, ...]:
     """The suites of some measurements; the reference is listed among the methods."""
     names = [str(name) for name in frame["suite"].unique() if name != labels.REFERENCE]
-    return tuple(_term(labels.SUITES, name, labels.suite_label(name)) for name in names)
+    return tuple(Term(labels.suite_label(n), labels.suite_description(n)) for n in names)
 
 
 def method_terms(frame: pd.DataFrame) -> tuple[Term, ...]:
     """The methods of some measurements."""
     names = labels.sorted_methods(frame["method"])
-    return tuple(_term(labels.METHODS, name, labels.method_label(name)) for name in names)
+    return tuple(Term(labels.method_label(n), labels.method_description(n)) for n in names)
 
 
 def quantity_terms(frame: pd.DataFrame) -> tuple[Term, ...]:
@@ -60,7 +60,7 @@ def problem_terms(frame: pd.DataFrame) -> tuple[Term, ...]:
     """The problems of some measurements, with their sizes as far as they are recorded."""
     ordered = sorted(
         set(zip(frame["problem"], frame["data"], strict=True)),
-        key=lambda item: (labels.rank(item[0], labels.PROBLEMS), item[1]),
+        key=lambda item: (labels.problem_rank(item[0]), item[1]),
     )
     return tuple(
         Term(labels.problem_label(problem, data), _sizes(frame, problem, data))
@@ -78,10 +78,6 @@ def _sizes(frame: pd.DataFrame, problem: str, data: str) -> str:
     if batches:
         parts.append(f"batch size {_listed(batches)}")
     return ", ".join(parts)
-
-
-def _term(known: dict[str, labels.Entry], name: str, label: str) -> Term:
-    return Term(label, known[name].description if name in known else "")
 
 
 def _listed(numbers: Sequence[int]) -> str:

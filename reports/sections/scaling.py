@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from benchmarks.grid.targets import ORIGINAL
+from benchmarks.methods import METHODS
 from benchmarks.records.record import Quantity, Status
 from reports.figures.plot import Plot
 from reports.figures.scales import SCALES, label_ticks
@@ -188,7 +189,7 @@ def scaling_table(frame: pd.DataFrame) -> Table:
 
 def ordered(methods: pd.Series) -> list[str]:
     """Methods in the order of the report, the original where its settings are."""
-    known = [*labels.METHODS]
+    known = [*METHODS]
     known.insert(known.index(ORIGINAL[0]), BETTER)
     return sorted(set(methods), key=lambda method: labels.rank(method, known))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.records.record import Quantity, Record, Status
+from benchmarks.records.settings import FIELD
 from reports.sources import environments
 from reports.sources.environments import Environment
 from reports.words import labels
@@ -34,6 +35,7 @@ KNOWN_PARAMETERS = (
     *TASK,
     *("classes", "width"),
     *("budget", "largest", "resolution", "attempt"),
+    FIELD,
 )
 WHOLE = ("batch_size", "k", "threads", "classes", "width", "budget")
 """Parameters that are whole numbers, if they are there."""
@@ -53,13 +55,16 @@ COLUMNS = (
 def cell(record: Record) -> str:
     """Identifies what may be divided by each other: equal in all but method and quantity.
 
+    The settings of a method are a part of the method.
+
     Args:
         record: The record.
 
     Returns:
         Environment, suite, problem and all parameters but the number of repeats.
     """
-    parameters = {name: v for name, v in record.parameters.items() if name != "repeats"}
+    others = ("repeats", FIELD)
+    parameters = {name: v for name, v in record.parameters.items() if name not in others}
     identity = [environments.fingerprint(record), record.suite, record.problem, parameters]
     return json.dumps(identity, sort_keys=True)
 
@@ -137,7 +142,7 @@ def _row(record: Record, known: dict[str, Environment]) -> dict[str, Any]:
     return {
         "suite": record.suite,
         "problem": record.problem,
-        "method": record.method,
+        "method": record.text,
         "quantity": record.quantity.value,
         "status": status,
         "reason": reason,
@@ -175,24 +180,24 @@ def _integer(value: Any) -> int | None:
 
 def _order(row: pd.Series) -> tuple[Any, ...]:
     return (
-        labels.rank(row["suite"], labels.SUITES),
+        labels.suite_rank(row["suite"]),
         _natural(row["environment"]),
         row["device"],
         row["dtype"],
-        labels.rank(row["problem"], labels.PROBLEMS)[0],
+        labels.problem_rank(row["problem"])[0],
         _or_zero(row["classes"]),
         _or_zero(row["width"]),
         row["problem"],
         row["data"],
         _or_zero(row["batch_size"]),
         _or_zero(row["budget"]),
-        labels.rank(row["computed"], labels.COMPUTED),
+        labels.rank(row["computed"], labels.ORDER_OF_COMPUTED),
         _or_zero(row["k"]),
         *(row[name] != TASK[name] for name in ("approximation", "subset", "grouping")),
         _or_zero(row["threads"]),
         row["seed"],
         row["other"],
-        labels.rank(row["method"], labels.METHODS),
+        labels.method_rank(row["method"]),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.records.record import Record, RecordStore, Status
+from benchmarks.records.settings import FIELD
 from reports.errors import ReportError
 from reports.sources import environments
 from reports.sources.environments import Environment
@@ -109,7 +110,7 @@ def latest(records: Iterable[Record]) -> list[Record]:
     """
     chosen: dict[tuple[str, ...], tuple[tuple[bool, float], Record]] = {}
     for record in records:
-        identity = (cell(record), record.method, record.quantity.value)
+        identity = (cell(record), record.text, record.quantity.value)
         time = environments.parse_time(record.time)
         merit = (record.status is Status.OK, time.timestamp() if time else -math.inf)
         if identity not in chosen or merit >= chosen[identity][0]:
@@ -126,4 +127,6 @@ def _read(path: Path) -> Source:
         for name in ("parameters", "details", "environment"):
             if not isinstance(getattr(record, name), dict):
                 raise ReportError(f"{path}, record {number}: expected {name} to be an object")
+        if not isinstance(record.parameters.get(FIELD, {}), dict):
+            raise ReportError(f"{path}, record {number}: expected {FIELD} to be an object")
     return Source(path, records)

@@ -1,220 +1,50 @@
-"""Plain names and descriptions of what the records name by identifiers.
+"""What the records name by identifiers, as people read it.
 
-An identifier that is not listed appears under a name made from the identifier itself.
+Names live with what they name: methods, problems, suites and tasks of the harness. What is not
+listed there, in older records or those of others, appears under a name made from its identifier.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.grid.suites import SUITES
+from benchmarks.methods import METHODS
+from benchmarks.problems.problem import PROBLEMS
+from benchmarks.records.label import Label
 from benchmarks.records.record import Quantity, Status
+from benchmarks.records.settings import SEPARATOR
+from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset
 
 OURS = "gram"
 YARDSTICK = "gradient"
 REFERENCE = "reference"
+"""The method, and the suite, of spectra in double precision that accuracies refer to."""
+
 MISSING = "missing"
+"""The outcome of what was not measured."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How an identifier appears.
+    """How a quantity appears.
 
     Attributes:
         label: Its name.
         short: Its name where space is scarce.
-        description: One line of explanation; may be empty.
+        description: One line of explanation.
     """
 
     label: str
     short: str
-    description: str = ""
+    description: str
 
-
-METHODS = {
-    OURS: Entry(
-        "vivit (Gram)",
-        "vivit",
-        "this library: the exact Gram matrix of the low-rank factor V, summed up layer by layer "
-        "without storing V as a whole, then decomposed",
-    ),
-    "drop_in": Entry(
-        "vivit in BackPACK",
-        "vivit in BackPACK",
-        "this library under the interface of vivit-for-pytorch 1.0.0, in BackPACK's backward pass",
-    ),
-    "naive_gram": Entry(
-        "naive Gram (BackPACK, V stored)",
-        "naive Gram",
-        "the same Gram matrix from BackPACK's SqrtGGNExact, with the whole factor V in memory",
-    ),
-    "power_iteration": Entry(
-        "power iteration",
-        "power iteration",
-        "repeated products of the matrix-free GGN with a vector, one eigenpair after the other, "
-        "until they converge",
-    ),
-    "lanczos": Entry(
-        "Lanczos (scipy, curvlinops)",
-        "Lanczos",
-        "scipy's eigsh with a tolerance of 1e-3 on curvlinops' matrix-free GGN",
-    ),
-    "gram_power_iteration": Entry(
-        "power iteration on the Gram matrix",
-        "power iteration, Gram",
-        "the same iteration on this library's Gram matrix instead of the GGN",
-    ),
-    "lobpcg": Entry(
-        "LOBPCG (scipy, curvlinops)",
-        "LOBPCG",
-        "scipy's lobpcg with a tolerance of 1e-3 on curvlinops' matrix-free GGN",
-    ),
-    "quadrature": Entry(
-        "stochastic Lanczos quadrature (curvlinops)",
-        "Lanczos quadrature",
-        "100 Lanczos steps from one random vector: Ritz values and weights for the density",
-    ),
-    "kfac_expand": Entry(
-        "K-FAC expand (curvlinops)",
-        "K-FAC expand",
-        "Kronecker factors of linear layers and convolutions, their damped inverses, and the "
-        "gradient times these",
-    ),
-    "kfac_reduce": Entry(
-        "K-FAC reduce (curvlinops)",
-        "K-FAC reduce",
-        "the same with shared positions summed up before the factors are formed",
-    ),
-    "original": Entry(
-        "vivit-for-pytorch 1.0.0",
-        "original",
-        "the package that this library succeeds, as shipped but for what current PyTorch needs",
-    ),
-    "original_lean": Entry(
-        "vivit-for-pytorch 1.0.0, lean",
-        "original, lean",
-        "the same inside BackPACK's weight_jac_t_save_memory(True)",
-    ),
-    YARDSTICK: Entry(
-        "gradient",
-        "gradient",
-        "one plain mini-batch gradient; computes no curvature and serves as the yardstick",
-    ),
-    "backpropagation": Entry(
-        "backpropagation of S",
-        "backpropagation",
-        "yardstick: the columns of the loss Hessian's factor sent back, and nothing else",
-    ),
-    "matrix_product": Entry(
-        "matrix products",
-        "matrix products",
-        "yardstick: large matrix products with as many flops as the cheapest contractions of the "
-        "Gram matrix, and nothing else",
-    ),
-    "matrix_memory": Entry(
-        "memory of the matrices",
-        "matrices",
-        "yardstick: memory for the Gram matrix and for what its eigensolver holds beside it, and "
-        "nothing else",
-    ),
-    REFERENCE: Entry(
-        "float64 reference", "reference", "all eigenvalues in double precision, the ground truth"
-    ),
-}
-
-PROBLEMS = {
-    "digits_mlp": "digits MLP",
-    "digits_cnn": "digits CNN",
-    "fmnist_2c2d": "Fashion-MNIST 2c2d",
-    "cifar10_3c3d": "CIFAR-10 3c3d",
-    "cifar10_resnet32": "CIFAR-10 ResNet-32",
-    "cifar10_resnet56": "CIFAR-10 ResNet-56",
-    "cifar10_wrn16_4": "CIFAR-10 Wide ResNet 16-4",
-    "cifar100_vgg16": "CIFAR-100 VGG-16",
-    "tiny_transformer": "small transformer",
-    "cifar100_allcnnc": "CIFAR-100 All-CNN-C",
-    "mlp_linear": "MLP of linear layers",
-}
-
-SUITES = {
-    "eigenvalues": Entry("all eigenvalues", "all eigenvalues", "the complete GGN spectrum"),
-    "leading": Entry(
-        "leading eigenpairs",
-        "leading eigenpairs",
-        "the k largest eigenvalues together with their eigenvectors",
-    ),
-    "tolerance": Entry(
-        "power iteration's tolerance",
-        "tolerance",
-        "time against accuracy of leading eigenpairs by power iteration",
-    ),
-    "derivatives": Entry(
-        "directional derivatives",
-        "directional derivatives",
-        "first and second derivatives per sample along the k leading eigenvectors",
-    ),
-    "newton": Entry("Newton step", "Newton step", "a damped step along the eigenvectors"),
-    "density": Entry(
-        "spectral density", "spectral density", "the distribution of all eigenvalues"
-    ),
-    "preconditioned": Entry(
-        "preconditioned gradient",
-        "preconditioned gradient",
-        "a gradient times the inverse of a Kronecker-factored curvature",
-    ),
-    "engine": Entry(
-        "engine targets",
-        "engine",
-        "the library's targets: ratios to the original, to Lanczos and to power iteration",
-    ),
-    "drop_in": Entry(
-        "drop-in computations",
-        "drop-in",
-        "the interface of vivit-for-pytorch 1.0.0: ours against the original",
-    ),
-    "critical": Entry(
-        "critical batch size",
-        "critical batch size",
-        "the largest batch that fits into a budget of memory",
-    ),
-    "scaling_batch": Entry(
-        "scaling over the batch size", "scaling", "a small CNN, 10 classes, width 16"
-    ),
-    "scaling_classes": Entry(
-        "scaling over the classes", "scaling", "a small CNN, width 16, batch of 32"
-    ),
-    "scaling_width": Entry(
-        "scaling over the width", "scaling", "a small CNN, 10 classes, batch of 32"
-    ),
-    REFERENCE: Entry(
-        "float64 reference",
-        "float64 reference",
-        "spectra in double precision that the accuracies refer to",
-    ),
-}
-
-COMPUTED = {
-    "": "not recorded",
-    "eigenvalues": "all eigenvalues",
-    "eigenpairs": "leading eigenpairs",
-    "newton_step": "damped Newton step",
-    "gram_matrix": "Gram matrix",
-    "directional_derivatives": "directional derivatives",
-    "spectral_density": "spectral density",
-    "preconditioned_gradient": "preconditioned gradient",
-}
-
-VARIANTS = {
-    ("approximation", "monte_carlo"): "Monte-Carlo (1 sample)",
-    ("subset", "eighth"): "first N/8 samples",
-    ("grouping", "layer"): "per layer",
-    ("grouping", "parameter"): "per parameter",
-}
-"""Parameters of a record that change what is computed, where they are not the default."""
 
 QUANTITIES = {
     Quantity.TIME.value: Entry("Time", "Time", "wall-clock time of one computation"),
@@ -253,16 +83,37 @@ STATUSES = {
 }
 
 DATA = {"real": "", "synthetic": " (synthetic data)"}
+VARIANTS: dict[str, type[Approximation | Subset | Grouping]] = {
+    "approximation": Approximation,
+    "subset": Subset,
+    "grouping": Grouping,
+}
+"""Parameters of a record that change what is computed."""
+
+ORDER_OF_COMPUTED = ("", *(computed.value for computed in Computed))
+"""Older records do not say what was computed."""
 
 
 def method_label(method: str) -> str:
-    """Name of a method."""
-    return METHODS[method].label if method in METHODS else _readable(method)
+    """Name of a method, and its settings where they are not its own."""
+    return ", ".join(part for part in (_method(method).name, _listed(_settings(method))) if part)
 
 
 def short_method_label(method: str) -> str:
-    """Name of a method where space is scarce."""
-    return METHODS[method].short if method in METHODS else _readable(method)
+    """The same where space is scarce."""
+    return ", ".join(part for part in (_method(method).short, _listed(_settings(method))) if part)
+
+
+def method_description(method: str) -> str:
+    """What a method does, and with which settings, in one line; empty if it is not known."""
+    name = _name(method)
+    if name == REFERENCE:
+        return "all eigenvalues in double precision, the ground truth"
+    if name not in METHODS:
+        return ""
+    own = METHODS[name].settings
+    settings = ({} if own is None else asdict(own)) | _settings(method)
+    return "; ".join(part for part in (METHODS[name].description, _listed(settings)) if part)
 
 
 def problem_label(problem: str, data: str) -> str:
@@ -276,7 +127,8 @@ def problem_label(problem: str, data: str) -> str:
         The name.
     """
     unknown = f" ({data} data)" if data else " (data source not recorded)"
-    return PROBLEMS.get(problem, _readable(problem)) + DATA.get(data, unknown)
+    name = PROBLEMS[problem].label.name if problem in PROBLEMS else _readable(problem)
+    return name + DATA.get(data, unknown)
 
 
 def problem_labels(frame: pd.DataFrame) -> list[str]:
@@ -287,7 +139,16 @@ def problem_labels(frame: pd.DataFrame) -> list[str]:
 
 def suite_label(suite: str) -> str:
     """Name of a suite."""
-    return SUITES[suite].label if suite in SUITES else _readable(suite)
+    if suite == REFERENCE:
+        return "float64 reference"
+    return SUITES[suite].label.name if suite in SUITES else _readable(suite)
+
+
+def suite_description(suite: str) -> str:
+    """What a suite measures, in one line; empty if it is not known."""
+    if suite == REFERENCE:
+        return "spectra in double precision that the accuracies refer to"
+    return SUITES[suite].description if suite in SUITES else ""
 
 
 def task_label(suite: str, k: int | None, parameters: Mapping[str, Any] | None = None) -> str:
@@ -303,15 +164,13 @@ def task_label(suite: str, k: int | None, parameters: Mapping[str, Any] | None =
     """
     parameters = parameters or {}
     computed = parameters.get("computed")
-    variants = [text for (name, value), text in VARIANTS.items() if parameters.get(name) == value]
-    if k is not None and (suite == "leading" or computed == "eigenpairs"):
+    variants = [_choice_label(kind, parameters.get(name)) for name, kind in VARIANTS.items()]
+    if k is not None and (suite == "leading" or computed == Computed.PAIRS.value):
         base = "leading eigenpair (k = 1)" if k == 1 else f"{k} leading eigenpairs"
-    elif computed:
-        base = COMPUTED.get(computed, _readable(computed))
-        base += "" if k is None else f", k = {k}"
     else:
-        base = suite_label(suite) if k is None else f"{suite_label(suite)}, k = {k}"
-    return ", ".join([base, *variants])
+        base = _choice_label(Computed, computed) or suite_label(suite)
+        base += "" if k is None else f", k = {k}"
+    return ", ".join([base, *(text for text in variants if text)])
 
 
 def status_label(status: str) -> str:
@@ -333,9 +192,25 @@ def rank(identifier: str, known: Iterable[str]) -> tuple[int, str]:
     return (order.index(identifier) if identifier in order else len(order), identifier)
 
 
+def suite_rank(suite: str) -> tuple[int, str]:
+    """Sort key of suites: as the harness lists them, the reference, all others by name."""
+    return rank(suite, [*SUITES, REFERENCE])
+
+
+def problem_rank(problem: str) -> tuple[int, str]:
+    """Sort key of problems: as the harness lists them, all others by name."""
+    return rank(problem, PROBLEMS)
+
+
+def method_rank(method: str) -> tuple[int, str, list[float], str]:
+    """Sort key of methods: as the harness lists them, by settings; the reference; all others."""
+    place, name = rank(_name(method), [*METHODS, REFERENCE])
+    return place, name, [_value(value) for value in _settings(method).values()], method
+
+
 def sorted_methods(methods: Iterable[str]) -> list[str]:
     """Methods in the order of the report, each once."""
-    return sorted(set(methods), key=lambda method: rank(method, METHODS))
+    return sorted(set(methods), key=method_rank)
 
 
 def titled(title: str, setting: str) -> str:
@@ -351,6 +226,42 @@ def capitalized(text: str) -> str:
 def slug(text: str) -> str:
     """Text as part of a file name or of an anchor."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
+
+
+def _method(method: str) -> Label:
+    name = _name(method)
+    if name == REFERENCE:
+        return Label("float64 reference", "reference")
+    return METHODS[name].label if name in METHODS else Label(_readable(name))
+
+
+def _name(method: str) -> str:
+    """A method without its settings."""
+    return method.partition(SEPARATOR)[0]
+
+
+def _settings(method: str) -> dict[str, str]:
+    """Settings as they are written, by name."""
+    parts = [part.partition("=") for part in method.partition(SEPARATOR)[2].split(",") if part]
+    return {name: value for name, _, value in parts}
+
+
+def _listed(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{_readable(name)} {value}".strip() for name, value in settings.items())
+
+
+def _value(setting: str) -> float:
+    """The value of a setting, to sort by."""
+    try:
+        return float(setting)
+    except ValueError:
+        return math.inf
+
+
+def _choice_label(kind: type[Computed | Approximation | Subset | Grouping], value: object) -> str:
+    """Name of a choice; of another value, if there is one, a name made from it."""
+    known = {choice.value: choice.label for choice in kind}
+    return known.get(value, _readable(str(value)) if value else "")
 
 
 def _readable(identifier: str) -> str:

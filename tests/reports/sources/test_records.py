@@ -131,6 +131,28 @@ def test_parameters_that_are_no_object(tmp_path, make):
         records.load([tmp_path])
 
 
+def test_settings_that_are_no_object(tmp_path, make):
+    record = make()
+    record.parameters["settings"] = 0.1
+    RecordStore(tmp_path / "odd.jsonl").append([record])
+    with pytest.raises(ReportError, match="record 1: expected settings to be an object"):
+        records.load([tmp_path])
+
+
+def test_settings_are_part_of_the_method(make, tabulate):
+    """So methods with and without are compared on equal terms."""
+    tolerances = ({}, {"settings": {"tolerance": 0.1}}, {"settings": {"tolerance": 0.01}})
+    frame = tabulate(make(), *(make("power_iteration", **settings) for settings in tolerances))
+    assert list(frame["method"]) == [
+        "gram",
+        "power_iteration",
+        "power_iteration:tolerance=0.01",
+        "power_iteration:tolerance=0.1",
+    ]
+    assert frame["cell"].nunique() == 1
+    assert set(frame["other"]) == set(frame["setting"]) == {""}
+
+
 @pytest.mark.parametrize(
     ("parameters", "task"),
     [
