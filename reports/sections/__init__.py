@@ -50,11 +50,15 @@ def sections(names: Iterable[str]) -> tuple[Section, ...]:
     return tuple(import_module(f"{__name__}.{name}").SECTION for name in names)
 
 
+def about_suites() -> tuple[Section, ...]:
+    """Sections about suites of their own, and one for all other suites."""
+    own = sections(ABOUT_SUITES)
+    return (*own, Others([*own, *sections(ABOUT_ALL)]))
+
+
 def comparison() -> tuple[Section, ...]:
     """The sections of the page that compares methods, in their order."""
-    about_suites, about_all = sections(ABOUT_SUITES), sections(ABOUT_ALL)
-    others = Others([*about_suites, *about_all])
-    topics = (*about_suites, others, *about_all)
+    topics = (*about_suites(), *sections(ABOUT_ALL))
     return (Headline(topics), *sections(["glossary"]), *topics, *sections(["environments"]))
 
 

@@ -149,7 +149,8 @@ def _is_about(target: CriticalTarget, row: pd.Series) -> bool:
 def _size(row: pd.Series) -> str:
     if row["status"] != Status.OK.value:
         return labels.status_label(row["status"])
-    return f"≥ {row['details']['fits']}" if _is_unlimited(row) else f"{int(row['value'])}"
+    size = int(row["value"])
+    return f"≥ {row['details'].get('fits', size)}" if _is_unlimited(row) else f"{size}"
 
 
 def _too_large(row: pd.Series) -> str:

@@ -1,44 +1,12 @@
 """The report as a whole: files, content, self-containedness."""
 
 import re
-from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 
 from reports.cli import main
 from reports.pages import files
-
-
-class Page(HTMLParser):
-    """Collects the tables, links and images of a page."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tables, self.links, self.sources, self.tags = {}, [], [], []
-        self._rows, self._cell = [], None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        self.tags.append(tag)
-        self.links += [attributes["href"]] if "href" in attributes else []
-        self.sources += [attributes["src"]] if "src" in attributes else []
-        if tag == "table":
-            self._rows = self.tables[attributes["id"]] = []
-        elif tag == "tr":
-            self._rows.append([])
-        elif tag in ("td", "th"):
-            self._cell = ""
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            self._rows[-1].append(self._cell)
-            self._cell = None
-
-    def handle_data(self, data):
-        if self._cell is not None:
-            self._cell += data
 
 
 @pytest.fixture
@@ -49,9 +17,9 @@ def folder(store, records, tmp_path, capsys):
     return output
 
 
-def test_report(folder):
+def test_report(folder, read_page):
     text = (folder / "index.html").read_text()
-    page = Page(text)
+    page = read_page(folder / "index.html")
     _check_is_self_contained(text, page)
     _check_files_exist(folder, page)
     _check_csv_equals_page(folder, page)
