@@ -18,9 +18,9 @@ from benchmarks.grid.comparison import Comparison
 from benchmarks.grid.profiles import PROFILES, Profile
 from benchmarks.grid.suites import SUITES
 from benchmarks.methods import METHODS
+from benchmarks.problems import PROBLEMS
 from benchmarks.problems.datasets import DataError
 from benchmarks.problems.own import ProblemError
-from benchmarks.problems.problem import PROBLEMS
 from benchmarks.records.environment import command_line, environment, machine
 from benchmarks.records.names import Parser
 from benchmarks.records.record import RecordError, RecordStore, merge

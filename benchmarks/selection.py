@@ -15,6 +15,7 @@ from benchmarks.grid.profiles import PROFILES, Profile
 from benchmarks.grid.suites import SUITES
 from benchmarks.measure.critical import BudgetMode
 from benchmarks.problems.own import OwnProblem, find_problem
+from benchmarks.records.settings import split_method
 from benchmarks.run.process import PEER_PYTHON
 
 DEFAULT_FOLDER = Path("bench_results/local")
@@ -145,10 +146,13 @@ def selected(options: argparse.Namespace, profile: Profile) -> list[Comparison]:
         "threads": options.threads or profile.threads or torch.get_num_threads(),
         "data_root": None if options.data_root is None else options.data_root.resolve(),
     }
+    answered = {split_method(m)[0] for suite in SUITES.values() for m in suite.methods}
+    methods = options.method or []
     selection = Selection(
         options.suite,
         options.problem,
         options.method,
+        [m for m in methods if split_method(m)[0] not in answered],
         options.budget,
         options.budget_mode,
         options.batch_size,

@@ -17,8 +17,9 @@ from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo
 from vivit.quantities import diagnostics
 from vivit.quantities.directional import DirectionalDerivatives
+from vivit.quantities.lanczos import Lanczos
 from vivit.quantities.newton import BootstrapDamping
-from vivit.quantities.solvers import FullGram, Lanczos
+from vivit.quantities.solvers import FullGram
 from vivit.version import __version__
 
 if TYPE_CHECKING:

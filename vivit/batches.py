@@ -59,6 +59,7 @@ class BatchCurvature:
         weight: Share of the batch loss in that of all batches.
         boost: ``N / |S|``, by which the curvature of a subset stands for all samples.
         samples: Indices of the samples that carry curvature; None for all.
+        rows: Where these stand among those of all batches.
         approximation: How the loss Hessian is factored.
         alone: Whether it is the only batch.
     """
@@ -70,6 +71,7 @@ class BatchCurvature:
     weight: float
     boost: float
     samples: Tensor | None
+    rows: slice
     approximation: Approximation
     alone: bool
 

@@ -9,6 +9,8 @@ from torch import nn
 
 from vivit.curvature import Curvature
 from vivit.ggn import EXACT, GGN
+from vivit.gram.blocks import BlockMatrices
+from vivit.gram.memory import Room
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, group_parameters, select_parameters
 
@@ -16,9 +18,9 @@ from vivit.parameters import Selector, group_parameters, select_parameters
 class BlockDiagonal(Mapping[str, GGN]):
     """Diagonal blocks of the GGN by group name; they share their forward and backward passes."""
 
-    def __init__(self, curvature: Curvature) -> None:
-        """Wrap the blocks of a curvature with groups."""
-        self._blocks = {group: GGN._block(curvature, group) for group in curvature.groups}
+    def __init__(self, matrices: BlockMatrices) -> None:
+        """Wrap the blocks that some matrices are of."""
+        self._blocks = {group: GGN._block(matrices, group) for group in matrices.groups}
 
     def __getitem__(self, group: str) -> GGN:
         """The block of a group."""
@@ -75,16 +77,6 @@ def block_diagonal(
     """
     parameters = select_parameters(model, params)
     members = group_parameters(model, parameters, groups)
-    return BlockDiagonal(
-        Curvature(
-            model,
-            loss_func,
-            data,
-            parameters,
-            members,
-            approximation,
-            subset,
-            workspace,
-            memory,
-        )
-    )
+    room = Room.of(parameters, workspace, memory)
+    curvature = Curvature(model, loss_func, data, parameters, approximation, subset)
+    return BlockDiagonal(BlockMatrices(curvature, members, room))

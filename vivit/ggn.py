@@ -13,7 +13,6 @@ Gauss-Newton's low-rank structure", TMLR 2022), top-down:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,21 +21,14 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
+from vivit.batches import BatchCurvature
 from vivit.curvature import Curvature
-from vivit.devices import traits
 from vivit.errors import InputError
-from vivit.gram.memory import check_matrix_fits
+from vivit.factor import Factor, pullback
+from vivit.gram.blocks import BlockMatrices
+from vivit.gram.memory import Room, check_matrix_fits
 from vivit.gram.plan import Plan
-from vivit.gram.precision import has_weak, is_double
-from vivit.gram.spectrum import (
-    EIGENVALUE_COPIES,
-    EIGENVECTOR_COPIES,
-    Criterion,
-    GramPairs,
-    check_choice,
-    rank_cutoff,
-    select,
-)
+from vivit.gram.spectrum import EIGENVALUE_COPIES, GramPairs
 from vivit.operators import (
     FactorOperator,
     GramOperator,
@@ -50,14 +42,9 @@ from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
 from vivit.quantities.directional import DirectionalDerivatives, curvatures, slopes
 from vivit.quantities.newton import Damping, dampings
-from vivit.quantities.solvers import (
-    FullGram,
-    Lanczos,
-    Solver,
-    cheapest_solver,
-    is_few,
-    leading_of_matrix,
-)
+from vivit.quantities.pairs import find_pairs
+from vivit.quantities.selection import Criterion, Selection
+from vivit.quantities.solvers import Solver
 
 EXACT = Exact()
 
@@ -129,33 +116,36 @@ class GGN:
             UnsupportedError: The model or loss cannot be handled correctly.
         """
         parameters = select_parameters(model, params)
-        groups = {"": list(parameters)}
-        curvature = Curvature(
-            model, loss_func, data, parameters, groups, approximation, subset, workspace, memory
-        )
-        self._attach(curvature, "")
+        room = Room.of(parameters, workspace, memory)
+        curvature = Curvature(model, loss_func, data, parameters, approximation, subset)
+        self._attach(BlockMatrices(curvature, {"": list(parameters)}, room), "")
 
     @classmethod
-    def _block(cls, curvature: Curvature, group: str) -> GGN:
+    def _block(cls, matrices: BlockMatrices, group: str) -> GGN:
         """The block of one of the groups of a shared curvature."""
         block = cls.__new__(cls)
-        block._attach(curvature, group)
+        block._attach(matrices, group)
         return block
 
-    def _attach(self, curvature: Curvature, group: str) -> None:
-        self._curvature, self._group = curvature, group
-        self._shapes = {name: curvature.parameters[name].shape for name in curvature.groups[group]}
+    def _attach(self, matrices: BlockMatrices, group: str) -> None:
+        curvature = matrices.curvature
+        parameters = {name: curvature.parameters[name] for name in matrices.groups[group]}
+        samples, columns = curvature.num_curvature_samples, curvature.columns
+        self._curvature, self._matrices, self._group = curvature, matrices, group
+        self._factor = Factor(curvature.each, parameters, samples, columns)
+        self._shapes = self._factor.shapes
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(D, D)``, the number of selected parameters twice."""
-        size = sum(math.prod(shape) for shape in self._shapes.values())
+        size, _ = self._factor.shape
         return size, size
 
     @property
     def num_columns(self) -> int:
         """``M = N C``, the number of columns of ``V`` and the size of the Gram matrix."""
-        return self._curvature.num_curvature_samples * self._curvature.columns
+        _, size = self._factor.shape
+        return size
 
     @property
     def parameter_names(self) -> list[str]:
@@ -176,10 +166,9 @@ class GGN:
         Raises:
             InsufficientMemoryError: It would not fit; so for all that needs eigenvalues.
         """
-        curvature = self._curvature
-        size = self.num_columns**2 * curvature.like.element_size()
-        check_matrix_fits(self.num_columns, size, curvature.available)
-        return self._curvature.matrices()[self._group].gram_matrix()
+        size = self.num_columns**2 * self._factor.like.element_size()
+        check_matrix_fits(self.num_columns, size, self._matrices.costs.room.available)
+        return self._matrices.of_block(self._group).gram_matrix()
 
     def plan(self) -> Plan:
         """What the Gram matrix will cost, before any backward pass.
@@ -188,7 +177,7 @@ class GGN:
             For each layer the order of contraction, flops and bytes, and the predicted peak with
             eigenvalues; print it for a table. Blocks share their passes: it is that of all.
         """
-        return self._curvature.plan(EIGENVALUE_COPIES)
+        return self._matrices.costs.plan(EIGENVALUE_COPIES)
 
     def eigvalsh(self) -> Tensor:
         """All eigenvalues that are not zero for lack of columns.
@@ -196,7 +185,8 @@ class GGN:
         Returns:
             Shape ``[min(M, D)]``, ascending. ``G`` has ``D - M`` further zeros if ``M < D``.
         """
-        return self._curvature.matrices(EIGENVALUE_COPIES)[self._group].eigenvalues(self.shape[0])
+        matrix = self._matrices.of_block(self._group, EIGENVALUE_COPIES)
+        return matrix.eigenvalues(self.shape[0])
 
     @torch.no_grad()
     def eigh(
@@ -230,9 +220,9 @@ class GGN:
                 that does not fit.
             ConvergenceError: Lanczos iteration did not find the pairs.
         """
-        pairs = self._pairs(k, criterion, rank_tolerance, method)
-        values = pairs.values.to(self._curvature.like.dtype)
-        return EigenPairs(values, self._curvature.vectors(pairs, self._shapes))
+        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
+        values = pairs.values.to(self._factor.like.dtype)
+        return EigenPairs(values, self._factor.vectors(pairs, self._workspace))
 
     def directional_derivatives(
         self,
@@ -253,8 +243,8 @@ class GGN:
             ``gammas``, shape ``[N, K]``, for all samples; ``lambdas``, shape ``[N, K]``, for those
             that carry curvature; unscaled: see `DirectionalDerivatives`.
         """
-        pairs = self._pairs(k, criterion, rank_tolerance, method)
-        return self._derivatives(pairs).to(self._curvature.like.dtype)
+        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
+        return self._derivatives(pairs).to(self._factor.like.dtype)
 
     @torch.no_grad()
     def newton_step(
@@ -283,13 +273,13 @@ class GGN:
         Raises:
             InputError: The damping is negative, not finite or of the wrong shape.
         """
-        pairs = self._pairs(k, criterion, rank_tolerance, method)
+        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
         derivatives, curvature = self._derivatives(pairs), self._curvature
         dtype = curvature.like.dtype
         delta = dampings(damping, pairs.values.to(dtype), derivatives.to(dtype))
         slope = derivatives.gammas.mean(0) if curvature.is_mean else derivatives.gammas.sum(0)
         step = -slope / (pairs.values + delta)
-        return curvature.combine(pairs, step, self._shapes)
+        return self._factor.combine(pairs, step)
 
     def gradient(self) -> dict[str, Tensor]:
         """The gradient of the loss of all samples, at the same forward pass.
@@ -297,7 +287,8 @@ class GGN:
         Returns:
             A tensor of the parameter's shape for each parameter.
         """
-        return self._curvature.pullback(lambda batch: batch.gradient, self._shapes)
+        batches, parameters = self._curvature.each(), self._factor.parameters
+        return pullback(batches, lambda batch: batch.gradient, parameters)
 
     def __matmul__(self, v: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor] | Tensor:
         """Multiply ``G v = sum_n J_n^T H_n J_n v`` without forming ``G``.
@@ -330,16 +321,16 @@ class GGN:
             Operator of shape ``[D, D]`` on flat numpy vectors.
         """
         return scipy_operator(
-            self._multiply_flat, self._multiply_flat, self.shape, self._curvature.like
+            self._multiply_flat, self._multiply_flat, self.shape, self._factor.like
         )
 
     def factor_operator(self) -> FactorOperator:
         """``V`` as a matrix-free operator of shape ``[D, M]``: see `FactorOperator`."""
-        return FactorOperator(self._curvature, self._shapes)
+        return FactorOperator(self._factor)
 
     def gram_operator(self) -> GramOperator:
         """The Gram matrix as a matrix-free operator of shape ``[M, M]``."""
-        return GramOperator(self._curvature, self._shapes)
+        return GramOperator(self._factor)
 
     def flatten(self, v: Mapping[str, Tensor]) -> Tensor:
         """Tensors by parameter name as one flat vector, shape ``[D]``."""
@@ -350,91 +341,22 @@ class GGN:
         """A flat vector, shape ``[D]``, as tensors by parameter name."""
         return unflatten(v, self._shapes)
 
-    def _pairs(
-        self,
-        k: int | None,
-        criterion: Criterion | None,
-        rank_tolerance: float | None,
-        method: Solver | None,
-    ) -> GramPairs:
-        largest = min(self.shape[0], self.num_columns)
-        check_choice(k, criterion, largest)
-        solver = self._solver(k, method, largest)
-        if isinstance(solver, Lanczos) and k is not None:
-            operator, curvature = self.gram_operator(), self._curvature
-            some = curvature.leading_of_some(k, self._group)
-            start = None if some is None else operator @ some
-            size, like = self.num_columns, curvature.like
-            return solver.pairs(operator.__matmul__, size, k, rank_tolerance, like, start)
-        return self._pairs_of_matrix(k, criterion, rank_tolerance)
+    def _pairs(self, selection: Selection) -> GramPairs:
+        return find_pairs(self._matrices, self._group, self._factor, selection)
 
-    def _pairs_of_matrix(
-        self, k: int | None, criterion: Criterion | None, rank_tolerance: float | None
-    ) -> GramPairs:
-        """By a decomposition, which is repeated in double precision if weak pairs are kept.
-
-        So it is at once where all are kept, or where that costs little anyway.
-        """
-        curvature, few = self._curvature, not self._solver_copies(k)
-        may_gain = curvature.is_single and self.shape[0] > self.num_columns
-        chosen = k is not None or criterion is not None
-        double = may_gain and not few and self._may_be_double(small=chosen)
-        pairs = self._decomposed(k, rank_tolerance, double)
-        places = select(pairs.values.to(curvature.like.dtype), k, criterion)
-        kept = pairs.from_largest(places)
-        is_enough = is_double(pairs.values.dtype) or not has_weak(kept.values, pairs.values)
-        if not may_gain or is_enough or not self._may_be_double(small=False):
-            return kept
-        return self._decomposed(k, rank_tolerance, double=True).from_largest(places)
-
-    def _may_be_double(self, small: bool) -> bool:
-        return self._curvature.may_be_double(EIGENVECTOR_COPIES, small)
-
-    def _decomposed(self, k: int | None, rank_tolerance: float | None, double: bool) -> GramPairs:
-        """All pairs of the block's matrix, or only the ``k`` largest, if these are few."""
-        curvature = self._curvature
-        matrix = curvature.matrices(self._solver_copies(k), double)[self._group]
-        if k is not None and matrix.gram is not None:
-            leading = leading_of_matrix(matrix.gram, k, rank_tolerance)
-            if leading is not None:
-                size, precision = self.num_columns, matrix.precision
-                cutoff = rank_cutoff(leading.values, rank_tolerance, size, precision)
-                return leading.keep(leading.values > cutoff)
-        may_gain = matrix.columns is not None and curvature.is_single
-        return matrix.pairs(rank_tolerance, curvature.available if may_gain else None)
-
-    def _solver(self, k: int | None, method: Solver | None, largest: int) -> Solver:
-        """The method that was asked for, or the cheapest."""
-        if isinstance(method, Lanczos) and (k is None or k >= largest):
-            raise InputError(
-                f"Lanczos iteration finds the k largest eigenpairs, k < {largest}, got k={k}. "
-                "Use method=FullGram()."
-            )
-        if method is not None and not isinstance(method, (FullGram, Lanczos)):
-            raise InputError(f"method must be FullGram() or Lanczos(), got {method!r}.")
-        curvature = self._curvature
-        if method is not None or k is None or k >= largest or curvature.has_matrices:
-            return method or FullGram()
-        return cheapest_solver(
-            curvature.plan(self._solver_copies(k)),
-            k,
-            curvature.available,
-            traits(curvature.like.device).overhead,
-        )
-
-    def _solver_copies(self, k: int | None) -> int:
-        """Matrices that are held beside the Gram matrix; an iteration for few pairs holds none."""
-        has_gram = self.shape[0] > self.num_columns
-        return 0 if has_gram and is_few(k, self.num_columns) else EIGENVECTOR_COPIES
+    @property
+    def _workspace(self) -> int:
+        return self._matrices.costs.room.workspace
 
     def _derivatives(self, pairs: GramPairs) -> DirectionalDerivatives:
-        gammas = slopes(self._curvature, pairs, list(self._shapes))
+        gammas = slopes(self._curvature, self._factor, pairs, self._workspace)
         return DirectionalDerivatives(gammas, curvatures(self._curvature, pairs))
 
     def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self._curvature.pullback(
-            lambda batch: batch.multiply(batch.linearization.pushforward(v)), self._shapes
-        )
+        def cotangent(batch: BatchCurvature) -> Tensor:
+            return batch.multiply(batch.linearization.pushforward(v))
+
+        return pullback(self._curvature.each(), cotangent, self._factor.parameters)
 
     def _multiply_flat(self, v: Tensor) -> Tensor:
         return flatten(self._multiply(unflatten(v, self._shapes)), self._shapes)

@@ -10,8 +10,8 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from vivit.curvature import Curvature
 from vivit.errors import InputError
+from vivit.factor import Factor
 
 Shapes = Mapping[str, torch.Size]
 
@@ -129,27 +129,25 @@ class FactorOperator:
     Columns are ordered ``(n, c)``, rows as the entries of flat vectors.
     """
 
-    def __init__(self, curvature: Curvature, shapes: Shapes, transposed: bool = False) -> None:
+    def __init__(self, factor: Factor, transposed: bool = False) -> None:
         """Wrap the columns of a block.
 
         Args:
-            curvature: The loss curvature.
-            shapes: Names and shapes of the block's parameters.
+            factor: The columns.
             transposed: Whether this is ``V^T``.
         """
-        self._curvature, self._shapes, self._transposed = curvature, shapes, transposed
+        self._factor, self._transposed = factor, transposed
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(D, M)``, or ``(M, D)`` for the transpose."""
-        rows = sum(math.prod(shape) for shape in self._shapes.values())
-        columns = self._curvature.num_curvature_samples * self._curvature.columns
+        rows, columns = self._factor.shape
         return (columns, rows) if self._transposed else (rows, columns)
 
     @property
     def T(self) -> FactorOperator:  # noqa: N802 - as in torch and numpy
         """The transpose."""
-        return FactorOperator(self._curvature, self._shapes, not self._transposed)
+        return FactorOperator(self._factor, not self._transposed)
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Multiply with a flat vector, or with each column of a matrix.
@@ -171,15 +169,14 @@ class FactorOperator:
         maps = [self._spread, self._contract]
         if self._transposed:
             maps.reverse()
-        return scipy_operator(maps[0], maps[1], self.shape, self._curvature.like)
+        return scipy_operator(maps[0], maps[1], self.shape, self._factor.like)
 
     def _spread(self, u: Tensor) -> Tensor:
-        pieces = self._curvature.spread(u[:, None], self._shapes)
-        return flatten({name: x[0] for name, x in pieces.items()}, self._shapes)
+        pieces = self._factor.spread(u[:, None])
+        return flatten({name: x[0] for name, x in pieces.items()}, self._factor.shapes)
 
     def _contract(self, v: Tensor) -> Tensor:
-        pieces = unflatten(v, self._shapes)
-        return self._curvature.contract(pieces)
+        return self._factor.contract(unflatten(v, self._factor.shapes))
 
 
 class GramOperator:
@@ -188,29 +185,25 @@ class GramOperator:
     A product costs one vector-Jacobian and one Jacobian-vector product.
     """
 
-    def __init__(self, curvature: Curvature, shapes: Shapes) -> None:
+    def __init__(self, factor: Factor) -> None:
         """Wrap the columns of a block.
 
         Args:
-            curvature: The loss curvature.
-            shapes: Names and shapes of the block's parameters.
+            factor: The columns.
         """
-        self._curvature, self._shapes = curvature, shapes
+        self._factor = factor
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(M, M)``."""
-        columns = self._curvature.num_curvature_samples * self._curvature.columns
+        _, columns = self._factor.shape
         return columns, columns
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Multiply with a vector ``[M]`` or with each column of ``[M, K]``."""
-        return map_vectors(self._multiply, x, self.shape[0])
+        return map_vectors(self._factor.multiply_gram, x, self.shape[0])
 
     def to_scipy(self) -> LinearOperator:
         """The operator for scipy's solvers."""
-        return scipy_operator(self._multiply, self._multiply, self.shape, self._curvature.like)
-
-    def _multiply(self, u: Tensor) -> Tensor:
-        pieces = self._curvature.spread(u[:, None], self._shapes)
-        return self._curvature.contract({name: x[0] for name, x in pieces.items()}, pulled=True)
+        multiply = self._factor.multiply_gram
+        return scipy_operator(multiply, multiply, self.shape, self._factor.like)

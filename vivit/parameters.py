@@ -81,17 +81,7 @@ def group_parameters(
         InputError: The grouping is unknown, or the groups overlap or do not cover the selection.
     """
     if isinstance(groups, str):
-        if groups not in ("layer", "parameter"):
-            raise InputError(
-                f"Unknown grouping {groups!r}. Expected 'layer', 'parameter', or a mapping from "
-                "group names to parameter names."
-            )
-        result: dict[str, list[str]] = {}
-        for name in selected:
-            owner = name.rpartition(".")[0] or ROOT
-            result.setdefault(owner if groups == "layer" else name, []).append(name)
-        return result
-
+        return group_by_name(selected, groups)
     result = {}
     for group, selectors in groups.items():
         names = {name for selector in _listed(selectors) for name in _resolve(selector, model)}
@@ -106,7 +96,38 @@ def group_parameters(
                     else "is empty."
                 )
             )
-    owners = {name: [g for g, names in result.items() if name in names] for name in selected}
+    _check_cover(result, selected)
+    return result
+
+
+def group_by_name(selected: Iterable[str], grouping: str) -> dict[str, list[str]]:
+    """Split parameters by what their names say.
+
+    Args:
+        selected: Their names.
+        grouping: ``"layer"`` or ``"parameter"``.
+
+    Returns:
+        For each group the names of its parameters.
+
+    Raises:
+        InputError: The grouping is unknown.
+    """
+    if grouping not in ("layer", "parameter"):
+        raise InputError(
+            f"Unknown grouping {grouping!r}. Expected 'layer', 'parameter', or a mapping from "
+            "group names to parameter names."
+        )
+    result: dict[str, list[str]] = {}
+    for name in selected:
+        owner = name.rpartition(".")[0] or ROOT
+        result.setdefault(owner if grouping == "layer" else name, []).append(name)
+    return result
+
+
+def _check_cover(groups: Mapping[str, list[str]], selected: Iterable[str]) -> None:
+    """Refuse groups that overlap or leave parameters out."""
+    owners = {name: [g for g, names in groups.items() if name in names] for name in selected}
     for name, found in owners.items():
         if len(found) > 1:
             raise InputError(
@@ -119,7 +140,6 @@ def group_parameters(
             f"Groups leave out selected parameters: {', '.join(uncovered)}. Add them to a group, "
             "or select only the others with params=."
         )
-    return result
 
 
 def _listed(selectors: Iterable[Selector]) -> list[Selector]:

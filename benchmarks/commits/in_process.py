@@ -12,7 +12,7 @@ import torch
 from benchmarks.grid.points import Point
 from benchmarks.measure.critical import BudgetMode, Limits, critical_batch_size
 from benchmarks.methods import gram
-from benchmarks.problems.problem import PROBLEMS
+from benchmarks.problems import PROBLEMS
 from benchmarks.records.record import Status
 from benchmarks.run.journal import Answer
 from benchmarks.run.worker import Worker, status_of

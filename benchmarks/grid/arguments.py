@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 
 from benchmarks.methods import find_method
+from benchmarks.problems import PROBLEMS
 from benchmarks.problems.own import SEPARATOR, OwnProblem, ProblemError
-from benchmarks.problems.problem import PROBLEMS
 from benchmarks.records.names import Choice, did_you_mean, unknown
 
 T = TypeVar("T", bound=Choice)

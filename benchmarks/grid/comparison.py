@@ -101,8 +101,10 @@ class Selection:
 
     Attributes:
         suites: These suites only.
-        problems: These problems only, by name; a user's own take the place of those of the grid.
+        problems: These problems only, by name; a user's own, and those that the grid lacks, take
+            the place of those of the grid.
         methods: These methods only, with the settings of the grid or others.
+        of_no_suite: Those of them that no suite names: they are measured in every comparison.
         budget: Bytes, of searches for critical batch sizes.
         budget_mode: How it is enforced.
         batch_size: Of all comparisons but those searches.
@@ -113,6 +115,7 @@ class Selection:
     suites: list[str] | None = None
     problems: list[str] | None = None
     methods: list[str] | None = None
+    of_no_suite: list[str] = field(default_factory=list)
     budget: int | None = None
     budget_mode: BudgetMode | None = None
     batch_size: int | None = None
@@ -129,12 +132,14 @@ class Selection:
             Those that have a method left, each once with all of its methods.
         """
         changes = {name: value for name, value in self.settings.items() if value is not None}
+        grid = [c for c in comparisons if self.suites is None or c.suite in self.suites]
+        replacing = self._replacing({c.problem for c in grid})
         selected: dict[Comparison, dict[str, None]] = {}
-        for comparison in comparisons:
+        for comparison in grid:
             methods = self._of_methods(comparison.methods)
-            if not methods or (self.suites is not None and comparison.suite not in self.suites):
+            if not methods:
                 continue
-            for chosen in self._on_problems(comparison):
+            for chosen in self._on_problems(comparison, replacing):
                 limited = chosen.with_limits(budget=self.budget, mode=self.budget_mode)
                 changed = replace(limited.at(self.batch_size), methods=(), **changes)
                 selected.setdefault(changed, {}).update(dict.fromkeys(methods))
@@ -149,13 +154,24 @@ class Selection:
         named = {split_method(m)[0] for m in methods}
         of_grid = [m for m in methods if split_method(m)[0] in self.methods]
         given = [m for m in self.methods if SEPARATOR in m and split_method(m)[0] in named]
-        return list(dict.fromkeys([*of_grid, *given]))
+        return list(dict.fromkeys([*of_grid, *given, *self.of_no_suite]))
 
-    def _on_problems(self, comparison: Comparison) -> Iterator[Comparison]:
-        if self.problems is None or comparison.problem in self.problems:
-            yield comparison
+    def _replacing(self, of_grid: set[str]) -> list[dict[str, Any]]:
+        """What names each problem that takes the place of those of the grid."""
+        replacing: list[dict[str, Any]] = []
         for name in self.problems or ():
             problem = find_problem(name)
             if isinstance(problem, OwnProblem):
-                source, digest = problem.spec, problem.digest
-                yield replace(comparison, problem=problem.name, source=source, digest=digest)
+                own = {"source": problem.spec, "digest": problem.digest}
+                replacing.append({"problem": problem.name, **own})
+            elif name not in of_grid:
+                replacing.append({"problem": name})
+        return replacing
+
+    def _on_problems(
+        self, comparison: Comparison, replacing: list[dict[str, Any]]
+    ) -> Iterator[Comparison]:
+        if self.problems is None or comparison.problem in self.problems:
+            yield comparison
+        for changes in replacing:
+            yield replace(comparison, **changes)

@@ -11,7 +11,7 @@ from benchmarks.grid.points import GRIDS
 from benchmarks.grid.suites import SCALED, Cell
 from benchmarks.grid.targets import ORIGINAL, critical_methods_by_cell, methods_by_cell
 from benchmarks.measure.critical import Limits
-from benchmarks.problems.problem import BASE_CLASSES, BASE_WIDTH, CLASSES, WIDTHS
+from benchmarks.problems.scaled_cnn import BASE_CLASSES, BASE_WIDTH, CLASSES, WIDTHS
 from benchmarks.records.registry import Registry
 from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
 

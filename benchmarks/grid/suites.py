@@ -20,8 +20,8 @@ STUDIED = [
     f"power_iteration:tolerance={10 ** (step / 5):.3g},most_iterations=1000000"
     for step in range(-25, -4)
 ]
-"""Of the published study of time against accuracy: nothing but the tolerance, which goes from 1e-5 to
-0.1, ends an iteration."""
+"""Of the published study of time against accuracy: nothing but the tolerance ends an iteration. It
+goes from 1e-5 to 0.1."""
 
 
 @dataclass(frozen=True)

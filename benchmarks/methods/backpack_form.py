@@ -8,7 +8,7 @@ from backpack.custom_module.branching import Parallel
 from backpack.custom_module.pad import Pad
 from torch import nn
 
-from benchmarks.problems.networks import PadChannels, Residual
+from benchmarks.problems.layers import PadChannels, Residual
 
 NOTE = (
     "residual blocks and padded shortcuts are written as BackPACK's Parallel and Pad, for its "

@@ -1,1 +1,30 @@
-"""What is computed on: networks, data sets, and the user's own."""
+"""What is computed on: networks with their data, a file for each kind, and the user's own."""
+
+from benchmarks.problems import (
+    deepobs,
+    digits_networks,
+    mlp_linear,
+    resnets,
+    scaled_cnn,
+    transformer,
+    vgg,
+    wide_resnet,
+)
+from benchmarks.problems.problem import Problem
+from benchmarks.records.registry import Registry
+
+PROBLEMS: Registry[Problem] = Registry(
+    "problem",
+    [
+        *digits_networks.PROBLEMS,
+        *deepobs.PROBLEMS,
+        *resnets.PROBLEMS,
+        wide_resnet.PROBLEM,
+        vgg.PROBLEM,
+        transformer.PROBLEM,
+        mlp_linear.PROBLEM,
+        *scaled_cnn.PROBLEMS,
+    ],
+)
+
+__all__ = ["PROBLEMS", "Problem"]

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from benchmarks.measure.time_and_memory import is_out_of_memory
-from benchmarks.problems.problem import PROBLEMS, Instance, Problem
+from benchmarks.problems import PROBLEMS
+from benchmarks.problems.problem import Instance, Problem
 from benchmarks.records.names import did_you_mean
 from benchmarks.records.sources import fingerprint, with_local_modules
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.commits.in_process import THREADS, check, num_columns, worker_at
 from benchmarks.grid.points import GRIDS, Point
-from benchmarks.problems.problem import PROBLEMS
+from benchmarks.problems import PROBLEMS
 from benchmarks.run.journal import Answer
 
 if TYPE_CHECKING:

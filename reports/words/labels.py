@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.grid.suites import SUITES
 from benchmarks.methods import METHODS
-from benchmarks.problems.problem import PROBLEMS
+from benchmarks.problems import PROBLEMS
 from benchmarks.records.label import Label
 from benchmarks.records.record import Quantity, Status
 from benchmarks.records.settings import SEPARATOR

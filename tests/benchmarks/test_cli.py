@@ -17,7 +17,7 @@ from benchmarks.grid.profiles import PROFILES
 from benchmarks.grid.suites import SUITES
 from benchmarks.measure.critical import Limits
 from benchmarks.methods import METHODS
-from benchmarks.problems.problem import PROBLEMS
+from benchmarks.problems import PROBLEMS
 from benchmarks.records.record import Quantity, RecordStore, Status
 from benchmarks.records.tasks import Task
 from benchmarks.run.process import PEER_PYTHON, WorkerProcess

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.problems import PROBLEMS
 from benchmarks.problems.datasets import DataError, first_images
-from benchmarks.problems.problem import PROBLEMS
 
 
 class FakeCifar:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.grid.points import GRIDS, PROBLEM, SELECTION, Grid
 from benchmarks.grid.suites import SUITES
 from benchmarks.methods import METHODS
-from benchmarks.problems.problem import PROBLEMS
+from benchmarks.problems import PROBLEMS
 from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
 
 ROOT = Path(__file__).resolve().parents[2]

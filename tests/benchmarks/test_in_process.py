@@ -14,7 +14,7 @@ from benchmarks.commits.in_process import (
 )
 from benchmarks.grid.points import GRIDS, Point
 from benchmarks.methods import METHODS
-from benchmarks.problems.problem import PROBLEMS
+from benchmarks.problems import PROBLEMS
 from benchmarks.records.tasks import Grouping, Task
 from benchmarks.run.reference import residual_of_pairs
 from benchmarks.run.worker import Worker

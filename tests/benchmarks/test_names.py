@@ -8,7 +8,7 @@ from benchmarks.grid.profiles import PROFILES
 from benchmarks.grid.suites import SUITES
 from benchmarks.measure.critical import BudgetMode
 from benchmarks.methods import METHODS
-from benchmarks.problems.problem import PROBLEMS
+from benchmarks.problems import PROBLEMS
 from benchmarks.records.names import did_you_mean
 from benchmarks.records.record import Quantity, Status
 from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task

@@ -4,8 +4,8 @@ import pytest
 import torch
 from benchmark_cases import NESTED
 
+from benchmarks.problems import PROBLEMS
 from benchmarks.problems.own import OwnProblem, ProblemError, find_problem
-from benchmarks.problems.problem import PROBLEMS
 from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
 from benchmarks.run.worker import Worker
 

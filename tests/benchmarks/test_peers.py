@@ -15,7 +15,7 @@ from benchmarks.grid.comparison import Comparison
 from benchmarks.methods import METHODS, NotApplicableError, original
 from benchmarks.methods.backpack_form import NOTE, backpack_form
 from benchmarks.methods.original import SHIM, symeig
-from benchmarks.problems.networks import PadChannels, Residual
+from benchmarks.problems.layers import PadChannels, Residual
 from benchmarks.records.record import Quantity, RecordStore, Status
 from benchmarks.records.tasks import Approximation, Task
 from benchmarks.run.process import PEER_PYTHON, PEER_WORKER, ROOT, open_worker

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from benchmarks.problems import PROBLEMS
 from benchmarks.problems.digits import TRAIN_SAMPLES, digits, digits_batch, trained_on_digits
-from benchmarks.problems.networks import digits_mlp
-from benchmarks.problems.problem import FAMILY, PROBLEMS, Problem
+from benchmarks.problems.digits_networks import digits_mlp
+from benchmarks.problems.problem import Problem
+from benchmarks.problems.scaled_cnn import FAMILY
 from benchmarks.records.registry import Registry
 
 

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.grid.comparison import Comparison
 from benchmarks.measure.tracker import AllocationTracker, SimulatedOutOfMemoryError, tracked_peak
-from benchmarks.problems.problem import PROBLEMS
+from benchmarks.problems import PROBLEMS
 from benchmarks.records.tasks import Computed, Task
 from benchmarks.run.process import RETURNING, open_worker
 from benchmarks.run.worker import Worker

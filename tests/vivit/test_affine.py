@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vivit.layers.affine import Factors, Workspace, form_columns, mirror
 from vivit.layers.convolutions import ConvolutionUse
 from vivit.layers.cost import AffineShape, Evaluation, cheapest_evaluation, evaluation_cost
-from vivit.layers.store import evaluate
+from vivit.layers.factor_store import evaluate
 
 sizes = st.integers(1, 7)
 shapes = st.builds(AffineShape, sizes, sizes, sizes, sizes, sizes)

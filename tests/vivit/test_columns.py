@@ -8,9 +8,10 @@ from cases import CASES, conv2d
 from torch import nn
 
 import vivit
-from vivit import curvature, devices
+from vivit import devices
 from vivit.backprop.forward import full_precision, unfused_recurrence
 from vivit.backprop.passes import Passes
+from vivit.gram.costs import Costs
 
 CE = nn.CrossEntropyLoss()
 
@@ -26,11 +27,9 @@ def together(monkeypatch):
         return taken[-1]
 
     def at_a_time(number):
-        plan = curvature.Curvature.plan
+        plan = Costs.plan
         monkeypatch.setattr(
-            curvature.Curvature,
-            "plan",
-            lambda self, *a: replace(plan(self, *a), columns_per_pass=number),
+            Costs, "plan", lambda self, *a: replace(plan(self, *a), columns_per_pass=number)
         )
         return taken
 

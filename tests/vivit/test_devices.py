@@ -153,9 +153,9 @@ def test_workspace_suits_the_device(gpu):
         nn.Linear(4, 3).to(gpu),
         (torch.randn(5, 4, device=gpu), torch.zeros(5, 3).to(gpu)),
     )
-    assert vivit.GGN(model, nn.MSELoss(), data)._curvature._workspace == devices.GPU.workspace
+    assert vivit.GGN(model, nn.MSELoss(), data)._workspace == devices.GPU.workspace
     chosen = vivit.GGN(model, nn.MSELoss(), data, workspace=2**20)
-    assert chosen._curvature._workspace == 2**20
+    assert chosen._workspace == 2**20
 
 
 def test_little_memory_makes_do_with_less(gpu):
@@ -167,7 +167,7 @@ def test_little_memory_makes_do_with_less(gpu):
         for memory in (2**32, 2**30 // 8)
     ]
     ample, scarce = (ggn.plan() for ggn in plans)
-    assert [ggn._curvature._workspace for ggn in plans] == [2**27, 2**25]
+    assert [ggn._workspace for ggn in plans] == [2**27, 2**25]
     assert ample.columns_per_pass > scarce.columns_per_pass
     assert len(scarce.sweeps) == 1
     assert scarce.peak_bytes <= 2**30 // 8 < ample.peak_bytes

@@ -68,6 +68,7 @@ LOSSES = {
     "bce": (BCE(), normal(N), classes(N).clamp(max=1).double()),
     "bce, outputs": (BCE(), normal(N, 2, 2), normal(N, 2, 2, seed=1).sigmoid()),
     "bce, sum": (BCE(reduction="sum"), normal(N, 2), (classes(N, 2) % 2).double()),
+    "bce, saturated": (BCE(), 2000 * (normal(N, 2).sign()), (classes(N, 2) % 2).double()),
     "bce, weights": (
         BCE(weight=WEIGHT, pos_weight=WEIGHT + 1),
         normal(N, K),

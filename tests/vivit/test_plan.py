@@ -14,15 +14,16 @@ from cases import CASES, conv2d, mlp
 from torch import nn
 
 import vivit
-from vivit import curvature
 from vivit.gram import matrices, memory
 from vivit.gram.matrices import group_matrices
 from vivit.gram.plan import human_bytes
 from vivit.gram.sweep import stores_of_run
-from vivit.layers import store
+from vivit.layers import factor_store
 from vivit.layers.affine import Workspace
+from vivit.layers.column_store import ColumnStore
 from vivit.layers.cost import Evaluation, evaluation_cost
-from vivit.layers.store import ColumnStore, DenseStore, FactorStore
+from vivit.layers.factor_store import FactorStore
+from vivit.layers.store import DenseStore
 
 CE = nn.CrossEntropyLoss()
 BATCH = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])
@@ -59,18 +60,18 @@ def test_what_is_kept(ggn):
 def test_evaluations(ggn, monkeypatch):
     """Layers are contracted as planned, and no other order is predicted to be faster."""
     done = Counter()
-    original = store.evaluate
+    original = factor_store.evaluate
 
     def evaluate(evaluation, *args, **options):
         done[evaluation] += 1
         original(evaluation, *args, **options)
 
-    monkeypatch.setattr(store, "evaluate", evaluate)
+    monkeypatch.setattr(factor_store, "evaluate", evaluate)
     ggn.gram()
     small = ggn.shape[0] <= ggn.num_columns
     planned = {x.evaluation for x in ggn.plan().layers if x.kept == "factors" and not small}
     assert set(done) == planned
-    for layer in ggn._curvature._sizes[0].layers:
+    for layer in ggn._curvature.sizes[0].layers:
         shape = layer.shape(ggn._curvature.columns, {layer.weight, layer.bias} - {None})
         by_pairs = Evaluation.HADAMARD if shape.positions == 1 else Evaluation.PAIRWISE
         times = {e: evaluation_cost(e, shape).time(8) for e in (by_pairs, Evaluation.DIRECT)}
@@ -137,7 +138,7 @@ QUANTITIES = {
 def test_too_little_memory(monkeypatch, quantity):
     """Refused with sizes and with what would fit, and possible once there is more."""
     ggn = vivit.GGN(mlp(), CE, BATCH)
-    monkeypatch.setattr(curvature, "available_bytes", lambda _: 600)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 600)
     message = (
         r"Gram matrix of 8 columns needs \d+ .*kept of the layers 416 B\), but 600 B are "
         r"available. What would fit: .*\d samples, or subset=range\(\d\) \(\d+ B\)"
@@ -146,27 +147,27 @@ def test_too_little_memory(monkeypatch, quantity):
         quantity(ggn)
     assert isinstance(caught.value, MemoryError)
     assert isinstance(caught.value, vivit.VivitError)
-    monkeypatch.setattr(curvature, "available_bytes", lambda _: 10**6)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 10**6)
     quantity(ggn)
 
 
 def test_what_would_fit_is_what_fits(monkeypatch):
     model = mlp()
     available = vivit.GGN(model, CE, BATCH, approximation=vivit.MonteCarlo(1)).plan().peak_bytes
-    monkeypatch.setattr(curvature, "available_bytes", lambda _: available)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: available)
     with pytest.raises(vivit.InsufficientMemoryError, match=r"MonteCarlo\(samples=1\)"):
         vivit.GGN(model, CE, BATCH).gram()
     vivit.GGN(model, CE, BATCH, approximation=vivit.MonteCarlo(1)).gram()
 
 
 def test_nothing_fits(monkeypatch):
-    monkeypatch.setattr(curvature, "available_bytes", lambda _: 1)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 1)
     with pytest.raises(vivit.InsufficientMemoryError, match="No variant of it would fit"):
         vivit.GGN(mlp(), CE, BATCH).eigvalsh()
 
 
 def test_unknown_memory_is_no_reason_to_refuse(monkeypatch):
-    monkeypatch.setattr(curvature, "available_bytes", lambda _: None)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: None)
     assert vivit.GGN(mlp(), CE, BATCH).gram().shape == (8, 8)
 
 
@@ -210,17 +211,19 @@ def test_numbers_of_bytes(name, size):
         vivit.GGN(mlp(), CE, BATCH, **{name: size})
 
 
-def by_sweeps(curvature, sweeps):
-    """The matrices, in any sweeps."""
-    return group_matrices(
-        curvature._carrying,
-        curvature._runs,
+def by_sweeps(ggn, sweeps):
+    """The matrix, in any sweeps."""
+    curvature, of_blocks = ggn._curvature, ggn._matrices
+    matrices = group_matrices(
+        curvature.carrying,
+        of_blocks._runs,
         curvature.parameters,
-        curvature.groups,
+        of_blocks.groups,
         curvature.columns,
         2**20,
-        replace(curvature.plan(), sweeps=tuple(sweeps)),
+        replace(of_blocks.costs.plan(), sweeps=tuple(sweeps)),
     )
+    return matrices[""].gram_matrix()
 
 
 def smallest_memory(plan):
@@ -264,7 +267,7 @@ def test_several_sweeps_of_blocks(groups):
 def test_a_sweep_leaves_nothing_behind(monkeypatch):
     model = mlp()
     ggn = vivit.GGN(model, CE, BATCH)
-    curvature, alive, original = ggn._curvature, [], matrices.stores_of_run
+    alive, original = [], matrices.stores_of_run
 
     def stores(*args):
         gc.collect()
@@ -275,7 +278,7 @@ def test_a_sweep_leaves_nothing_behind(monkeypatch):
 
     monkeypatch.setattr(matrices, "stores_of_run", stores)
     sweeps = [["4.weight", "4.bias"], ["2.weight", "2.bias"], ["0.weight", "0.bias"]]
-    matrix = by_sweeps(curvature, sweeps)[""].gram_matrix()
+    matrix = by_sweeps(ggn, sweeps)
     assert len(alive) == 3
     assert torch.allclose(matrix, vivit.GGN(model, CE, BATCH).gram())
 
@@ -335,11 +338,10 @@ def test_any_sweeps_give_the_same(case):
     """Also where parameters share a tensor that is made of them, or need the generic rule."""
     model, loss_func, x, y = case.make()
     ggn = vivit.GGN(model, loss_func, (x, y))
-    curvature = ggn._curvature
     sweeps = [[name] for name in reversed(ggn.parameter_names)]
-    matrix = by_sweeps(curvature, sweeps)
+    matrix = by_sweeps(ggn, sweeps)
     expected = ggn.gram()
-    difference = (matrix[""].gram_matrix() - expected).abs().max()
+    difference = (matrix - expected).abs().max()
     assert difference <= 1e-12 * expected.abs().max()
 
 
@@ -361,25 +363,25 @@ def test_like_batches_are_one_run(monkeypatch):
         (torch.randn(n, t, 5).double(), torch.arange(n) % 3)
         for n, t in zip(sizes, lengths, strict=True)
     ]
-    model, calls, original = MeanOfPositions().double(), Counter(), store.evaluate
+    model, calls, original = MeanOfPositions().double(), Counter(), factor_store.evaluate
 
     def evaluate(evaluation, *args, **options):
         calls[evaluation] += 1
         original(evaluation, *args, **options)
 
-    monkeypatch.setattr(store, "evaluate", evaluate)
+    monkeypatch.setattr(factor_store, "evaluate", evaluate)
     ggn = vivit.GGN(model, CE, data)
-    assert ggn._curvature._runs == [5, 5, 4]
+    assert ggn._matrices._runs == [5, 5, 4]
     v = torch.randn(ggn.num_columns).double()
     assert torch.allclose(ggn.gram() @ v, ggn.gram_operator() @ v)
     assert sum(calls.values()) == 6 * 2  # pairs of runs, layers
     calls.clear()
     like = [(x[:, :2], y) for x, y in data]
     block = vivit.GGN(model, CE, like)
-    assert block._curvature._runs == [14]
+    assert block._matrices._runs == [14]
     gram = block.gram()
     assert sum(calls.values()) <= 2
     whole = torch.cat([x for x, _ in like]), torch.cat([y for _, y in like])
     assert torch.allclose(gram, vivit.GGN(model, CE, whole).gram())
     subset = vivit.GGN(model, CE, data, subset=[0, 9, 13])
-    assert subset._curvature._runs == [1, 1, 1]
+    assert subset._matrices._runs == [1, 1, 1]

@@ -58,6 +58,12 @@ def way(request, monkeypatch):
     return request.param
 
 
+def kept_of(ggn):
+    """The columns that are kept, if they are."""
+    made = ggn._matrices._made
+    return None if made is None else made[""].kept
+
+
 @dataclass
 class Exact:
     """A problem in single precision, and its columns and gradients from double precision.
@@ -179,8 +185,8 @@ def test_all_pairs(case, way):
     is_single = way == "single precision"
     pairs, derivatives = ggn.eigh(), ggn.directional_derivatives()
     if not small:
-        assert ggn._curvature.has_double != is_single
-        assert (ggn._curvature._columns is not None) == (way == "all in double precision")
+        assert ggn._matrices.has_double != is_single
+        assert (kept_of(ggn) is not None) == (way == "all in double precision")
     problem(case)[1].check(pairs, derivatives, is_single)
 
 
@@ -201,7 +207,7 @@ def test_leading_pairs(case, way):
     for options in chosen:
         ggn = ggn_of(case)
         pairs, derivatives = ggn.eigh(**options), ggn.directional_derivatives(**options)
-        problem(case)[1].check(pairs, derivatives, rounded=not ggn._curvature.has_double)
+        problem(case)[1].check(pairs, derivatives, rounded=not ggn._matrices.has_double)
 
 
 def test_newton_step(case, way):
@@ -331,7 +337,7 @@ def test_what_stays_is_planned(case):
     if ggn.shape[0] <= ggn.num_columns:
         pytest.skip("the columns themselves are kept")
     ggn.eigh()
-    plan, kept = ggn._curvature.plan(double=True), ggn._curvature._columns
+    plan, kept = ggn._matrices.costs.plan(double=True), kept_of(ggn)
     tensors = {
         id(value): value
         for layer in kept._layers
@@ -344,17 +350,17 @@ def test_what_stays_is_planned(case):
         assert size <= plan.settled_bytes
     small = vivit.GGN(*problem(case)[0][:2], problem(case)[0][2:], workspace=size)
     small.eigh()
-    assert small._curvature.has_double
-    assert small._curvature._columns is None
+    assert small._matrices.has_double
+    assert kept_of(small) is None
 
 
 def test_memory_for_single_precision_only():
     """Then it has to do."""
     model, loss_func, x, y = problem(WIDE)[0]
-    enough = vivit.GGN(model, loss_func, (x, y))._curvature.plan(3).peak_bytes
+    enough = vivit.GGN(model, loss_func, (x, y))._matrices.costs.plan(3).peak_bytes
     ggn = vivit.GGN(model, loss_func, (x, y), memory=enough)
     vectors = flat(ggn.eigh().vectors)
-    assert not ggn._curvature.has_double
+    assert not ggn._matrices.has_double
     assert (vectors @ vectors.T - torch.eye(len(vectors))).abs().max() <= ORTHONORMAL
 
 
@@ -362,15 +368,15 @@ def test_matrices_in_double_precision_serve_everything():
     """Results stay in single precision, and nothing is computed again."""
     ggn = ggn_of(WIDE)
     gram, values = ggn.gram(), ggn.eigvalsh()
-    assert not ggn._curvature.has_double
+    assert not ggn._matrices.has_double
     ggn.eigh()
-    matrices = ggn._curvature._matrices
+    matrices = ggn._matrices._made
     assert matrices[""].gram.dtype == torch.float64
     assert ggn.gram().dtype == ggn.eigvalsh().dtype == torch.float32
     assert (ggn.gram() - gram).abs().max() <= 1e-5 * gram.abs().max()
     assert (ggn.eigvalsh() - values).abs().max() <= 1e-5 * values.max()
     assert len(ggn.eigh(k=2).values) == 2
-    assert ggn._curvature._matrices is matrices
+    assert ggn._matrices._made is matrices
 
 
 def test_few_pairs_of_a_matrix_of_low_rank():
@@ -380,7 +386,7 @@ def test_few_pairs_of_a_matrix_of_low_rank():
     x = torch.randn(2, 400)[torch.arange(150) % 2]
     ggn = vivit.GGN(model, nn.MSELoss(), (x, torch.zeros(150, 1)))
     assert len(ggn.eigh().values) == len(ggn.eigh(k=3).values) == 2
-    assert ggn._curvature.has_double
+    assert ggn._matrices.has_double
 
 
 def test_copies_are_left_alone():

@@ -8,9 +8,13 @@ from cases import CASES, mlp
 from torch import nn
 
 import vivit
-from vivit import FullGram, Lanczos, MonteCarlo, curvature, ggn
+from vivit import FullGram, Lanczos, MonteCarlo
 from vivit.errors import ConvergenceError
-from vivit.quantities.solvers import cheapest_solver, leading_of_matrix
+from vivit.quantities import pairs, start
+from vivit.quantities.lanczos import leading_of_matrix
+from vivit.quantities.pairs import solver_copies
+from vivit.quantities.solvers import cheapest_solver
+from vivit.quantities.start import leading_of_some
 
 CE = nn.CrossEntropyLoss()
 BATCH = torch.randn(4, 5).double(), torch.tensor([0, 1, 2, 0])
@@ -57,7 +61,7 @@ def test_what_follows_from_the_pairs():
     assert torch.allclose(derivatives.lambdas, expected.lambdas, atol=1e-8)
     step, other = exact.newton_step(k=3), found.newton_step(**options)
     assert all(torch.allclose(step[name], other[name], atol=1e-8) for name in step)
-    assert not found._curvature.has_matrices
+    assert not found._matrices.are_made
 
 
 def test_few_nontrivial_pairs():
@@ -85,14 +89,14 @@ def test_copies_of_an_eigenvalue(n, k, dtype):
 def products(block, k, method):
     """Eigenpairs, and the products that they take."""
     count = 0
-    multiply = block._curvature.contract
+    multiply = block._factor.contract
 
     def contract(*args, **options):
         nonlocal count
         count += 1
         return multiply(*args, **options)
 
-    block._curvature.contract = contract
+    block._factor.contract = contract
     pairs = block.eigh(k=k, method=method)
     return pairs, count
 
@@ -106,9 +110,9 @@ def test_few_samples_give_a_start(monkeypatch):
     model = nn.Linear(20, 6).double()
     found, counts = [], []
     for few in (36, 200):
-        monkeypatch.setattr(curvature, "FEW_COLUMNS", few)
+        monkeypatch.setattr(start, "FEW_COLUMNS", few)
         block = vivit.GGN(model, CE, (x, y))
-        assert (block._curvature.leading_of_some(2, "") is None) == (few == 200)
+        assert (leading_of_some(block._matrices, "", 2) is None) == (few == 200)
         pairs, count = products(block, 2, Lanczos())
         found.append(pairs.values)
         counts.append(count)
@@ -186,14 +190,14 @@ def test_forward_mode_does_not_move_padding():
 
 
 def test_no_start_from_a_model_that_needs_its_batch_size(monkeypatch):
-    monkeypatch.setattr(curvature, "FEW_COLUMNS", 2)
+    monkeypatch.setattr(start, "FEW_COLUMNS", 2)
 
     class Fixed(nn.Linear):
         def forward(self, x):
             return super().forward(x.reshape(4, 5))
 
     block = vivit.GGN(Fixed(5, 3).double(), CE, BATCH)
-    assert block._curvature.leading_of_some(1, "") is None
+    assert leading_of_some(block._matrices, "", 1) is None
     expected = block.eigh(k=1, method=FullGram()).values
     assert torch.allclose(block.eigh(k=1, method=Lanczos(1e-12)).values, expected)
 
@@ -308,13 +312,13 @@ def test_choice_by_what_it_takes_to_launch(per_sample, changes, expected):
 
 def test_choice_is_used(monkeypatch):
     """Without a method; but a Gram matrix that exists is used again."""
-    monkeypatch.setattr(ggn, "cheapest_solver", lambda *_: Lanczos())
+    monkeypatch.setattr(pairs, "cheapest_solver", lambda *_: Lanczos())
     block = vivit.GGN(mlp().double(), CE, BATCH)
     values = block.eigh(k=2).values
-    assert not block._curvature.has_matrices
+    assert not block._matrices.are_made
     assert torch.allclose(block.eigvalsh()[-2:], values)
     block.eigh(k=2)
-    assert block._curvature.has_matrices
+    assert block._matrices.are_made
 
 
 def test_no_convergence():
@@ -348,6 +352,6 @@ def test_few_pairs_need_no_memory_for_a_full_decomposition():
     """But all pairs do, and so does the D x D matrix, which is decomposed whole."""
     targets = torch.arange(40) % 3
     block = vivit.GGN(nn.Linear(40, 3), CE, (torch.randn(40, 40), targets))
-    assert [block._solver_copies(k) for k in (1, 2, None)] == [0, 3, 3]
+    assert [solver_copies(block._factor.shape, k) for k in (1, 2, None)] == [0, 3, 3]
     small = vivit.GGN(nn.Linear(2, 3), CE, (torch.randn(40, 2), targets))
-    assert small._solver_copies(1) == 3
+    assert solver_copies(small._factor.shape, 1) == 3

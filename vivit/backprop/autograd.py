@@ -21,8 +21,9 @@ from vivit.backprop.checks import (
     refuse_renormalized_embeddings,
 )
 from vivit.backprop.forward import checked_indices
-from vivit.backprop.graph import Operation, ParameterUses, find_uses, zeros_at
+from vivit.backprop.graph import Operation, ParameterUses, find_uses
 from vivit.backprop.layout import Layout, arrange
+from vivit.backprop.nodes import zeros_at
 from vivit.backprop.passes import Passes
 from vivit.backprop.pushforward import Pushforward, Ways, same_output
 from vivit.backprop.random_state import RandomState

@@ -14,20 +14,16 @@ generic one, so an operation that this file does not know can make the library s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
 
-from vivit.backprop.roles import Consumers, Kind, Role, find_roles, saved, zeros_like_output
-from vivit.errors import UnsupportedError
+from vivit.backprop.lower_precision import find_lower_precision
+from vivit.backprop.nodes import Consumers, find_consumers, reachable, zeros_like_output
+from vivit.backprop.roles import Kind, Role, find_roles
 from vivit.layers.uses import AffineUse
-
-NO_PADDING = 2**62
-"""Below -1 as autograd keeps it, an unsigned number, and above any index."""
 
 MAX_FUNCTIONS = 32
 """Operations between a parameter and the weights made of it, beyond which the search ends."""
@@ -122,8 +118,8 @@ def find_uses(
         UnsupportedError: Part of the graph is hidden by reentrant activation checkpointing, or
             computes in half precision.
     """
-    consumers = _consumers(root)
-    lower_precision = _lower_precision(consumers, parameters)
+    consumers = find_consumers(root)
+    lower_precision = find_lower_precision(consumers, parameters)
     position = {node: i for i, (node, _) in enumerate(consumers)}
     names = {id(p): name for name, p in parameters.items()}
     search = _Search(root, consumers, misread)
@@ -150,68 +146,6 @@ def find_uses(
         raise AssertionError(f"parameters {sorted(plain)} are served as {sorted(served)}")
     hiding = _custom_function(consumers)
     return ParameterUses(operations, _parts(places), others, hiding, lower_precision)
-
-
-def _consumers(root: Node) -> Consumers:
-    """All outputs of nodes of the graph with the (node, input index) pairs that use them."""
-    consumers: Consumers = defaultdict(list)
-    consumers[root, 0] = []
-    todo, seen = [root], {root}
-    while todo:
-        node = todo.pop()
-        if node.name() == "CheckpointFunctionBackward":
-            raise UnsupportedError(
-                "The model uses reentrant activation checkpointing, which hides parameters from "
-                "autograd. Call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
-            )
-        for index, (child, output) in enumerate(node.next_functions):
-            if child is not None:
-                consumers[child, output].append((node, index))
-                if child not in seen:
-                    seen.add(child)
-                    todo.append(child)
-    return dict(consumers)
-
-
-def _lower_precision(consumers: Consumers, parameters: dict[str, Tensor]) -> str | None:
-    """What computes in a lower precision between a parameter and the output, if anything does."""
-    if not parameters:
-        return None
-    dtype = next(iter(parameters.values())).dtype
-    low = {node for node, _ in consumers if _eps(node) > torch.finfo(dtype).eps}
-    if not low:
-        return None
-    uses: dict[Node, list[Node]] = defaultdict(list)
-    for (node, _), users in consumers.items():
-        uses[node] += [user for user, _ in users]
-    names = {id(p): name for name, p in parameters.items()}
-    ends = {node: names.get(id(getattr(node, "variable", None))) for node in uses}
-    behind = {node: name for node, name in ends.items() if name is not None}
-    todo, found = [*behind], {}
-    while todo:
-        node = todo.pop()
-        if node in low:
-            found[node] = f"between {behind[node]!r} and the output (at {node.name()})"
-        fresh = {user: behind[node] for user in uses[node] if user not in behind}
-        behind.update(fresh)
-        todo += fresh
-    if not found:
-        return None
-    worst = max(found, key=_eps)
-    if _eps(worst) > torch.finfo(torch.float32).eps:
-        raise UnsupportedError(
-            f"The model computes in a lower precision than {dtype}, that of its parameters, "
-            f"{found[worst]}: the curvature would be as inaccurate as that, by up to a percent "
-            "for bfloat16. Run all of it in one precision: model.float(), no torch.autocast "
-            "inside of forward, no cast to a lower one."
-        )
-    return found[worst]
-
-
-def _eps(node: Node) -> float:
-    """Precision of what a node computes; zero if that is not floating-point."""
-    dtypes = [tensor.dtype for tensor in node._input_metadata]
-    return max((torch.finfo(x).eps for x in dtypes if x.is_floating_point), default=0.0)
 
 
 def _custom_function(consumers: Consumers) -> str | None:
@@ -283,7 +217,7 @@ class _Search:
         """Those operations whose output goes into a tensor that is made of the parameter."""
         operations = {role.node for place in places for role in place.roles}
         makers = [place.made.node for place in places if place.made is not None]
-        return frozenset(operations & _reachable(makers))
+        return frozenset(operations & reachable(makers))
 
     def _roles(self, use: Node, index: int, tensor: Tensor) -> list[Role]:
         """What an operation does with a tensor; nothing if that is not known."""
@@ -338,66 +272,3 @@ def _operations(found: dict[str, list[Role]]) -> list[Operation]:
             uses = tuple(role.use for role in roles)
             operations.append(Operation(None, name, nodes[name], uses))
     return operations
-
-
-def last_of(root: Node | None, nodes: set[Node]) -> set[Node]:
-    """Those of some nodes of a graph from which no other of them can be reached.
-
-    Args:
-        root: Where the graph begins.
-        nodes: The nodes of interest.
-
-    Returns:
-        The subset.
-    """
-    ahead: dict[Node, bool] = {}  # whether a node of interest lies at or behind a node
-    last: set[Node] = set()
-    todo = [] if root is None else [root]
-    while todo:  # depth first, children before parents
-        node = todo[-1]
-        children = [child for child, _ in node.next_functions if child is not None]
-        fresh = [child for child in children if child not in ahead]
-        if fresh:
-            todo += fresh
-            continue
-        todo.pop()
-        if node in ahead:
-            continue
-        behind = any(ahead[child] for child in children)
-        if node in nodes and not behind:
-            last.add(node)
-        ahead[node] = behind or node in nodes
-    return last
-
-
-def has_padding(root: Node) -> bool:
-    """Whether a graph has an embedding with a vector that gets no gradient."""
-    return any(
-        node.name() == "EmbeddingBackward0" and saved(node, "padding_idx") < NO_PADDING
-        for node in _reachable([root])
-    )
-
-
-def has_fused_bag(root: Node | None) -> bool:
-    """Whether a graph has a bag of embeddings as one operation."""
-    nodes = () if root is None else _reachable([root])
-    return any(node.name() == "EmbeddingBagBackward0" for node in nodes)
-
-
-def _reachable(nodes: Iterable[Node]) -> set[Node]:
-    """Some nodes of a graph, and all that are behind them."""
-    todo = [*nodes]
-    seen = set(todo)
-    while todo:
-        for child, _ in todo.pop().next_functions:
-            if child is not None and child not in seen:
-                seen.add(child)
-                todo.append(child)
-    return seen
-
-
-def zeros_at(place: Tensor | GradientEdge) -> Tensor:
-    """A zero derivative for a tensor, or for an output of a node of the graph."""
-    if isinstance(place, Tensor):
-        return torch.zeros_like(place)
-    return zeros_like_output(place.node, place.output_nr)

@@ -19,7 +19,7 @@ from vivit.backprop.forward import (
     unfused_recurrence,
     untouched,
 )
-from vivit.backprop.graph import has_fused_bag, last_of, zeros_at
+from vivit.backprop.nodes import has_fused_bag, last_of, zeros_at
 from vivit.backprop.random_state import RandomState
 from vivit.errors import is_out_of_memory
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from vivit.backprop.checks import once_differentiable
-from vivit.backprop.graph import has_padding
+from vivit.backprop.nodes import has_padding
 from vivit.backprop.passes import Passes
 from vivit.backprop.sample_order import PROBE_SEED
 from vivit.errors import UnsupportedError, is_out_of_memory

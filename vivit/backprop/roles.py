@@ -1,7 +1,7 @@
 """What an autograd node does with a parameter: one entry per kind of node and input.
 
 Anything that is not listed here is another role: a parameter may well be the input of a
-convolution. The names of nodes and of what they save are autograd's own.
+convolution.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from vivit.backprop.nodes import Consumers, output_shape, saved
 from vivit.errors import UnsupportedError
 from vivit.layers.convolutions import ConvolutionUse, TransposedConvolutionUse
 from vivit.layers.entrywise import BiasUse, ScaleUse, Span
 from vivit.layers.uses import AffineUse, EmbeddingUse, LinearUse
-
-Consumers = dict[tuple[Node, int], list[tuple[Node, int]]]
-"""For each output of a node the (node, input index) pairs that use it."""
 
 
 class Kind(Enum):
@@ -283,22 +279,3 @@ def _span(parameter: tuple[int, ...], output: tuple[int, ...]) -> Span | None:
     if start == 0 or stop > len(output) or not covered:
         return None
     return Span(output, start, stop)
-
-
-def saved(node: Node, field: str) -> Any:
-    """What the forward pass saved at a node."""
-    return getattr(node, f"_saved_{field}")
-
-
-def output_shape(node: Node) -> tuple[int, ...]:
-    """Shape of the first output of a node."""
-    metadata: Any = getattr(node, "_input_metadata")  # noqa: B009 - not in torch's type stubs
-    return tuple(metadata[0].shape)
-
-
-def zeros_like_output(node: Node, index: int) -> Tensor:
-    """A zero of the shape, dtype and device of one of a node's outputs, not to be written to."""
-    metadata: Any = getattr(node, "_input_metadata")  # noqa: B009 - as above
-    output = metadata[index]
-    zero = torch.zeros((), dtype=output.dtype, device=output.device)
-    return zero.expand(tuple(output.shape))

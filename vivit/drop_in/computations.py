@@ -22,7 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from vivit.devices import traits
-from vivit.drop_in.driver import CotangentExtension, LossPass
+from vivit.drop_in.captured import LossPass
+from vivit.drop_in.directions import (
+    chosen_pairs,
+    in_order_of_backpack,
+    reciprocal_roots,
+    unit_vectors,
+    weighted_sum,
+)
+from vivit.drop_in.driver import CotangentExtension
 from vivit.drop_in.parameter_groups import (
     Group,
     GroupHook,
@@ -32,8 +40,7 @@ from vivit.drop_in.parameter_groups import (
 )
 from vivit.errors import InputError
 from vivit.gram.precision import is_double, is_orthonormal, may_gain, orthonormalize
-from vivit.gram.spectrum import GramPairs, split_vectors
-from vivit.losses.cross_entropy import CrossEntropyHessian
+from vivit.gram.spectrum import GramPairs
 from vivit.options import Approximation, Exact, MonteCarlo, subset_index
 
 Subsampling = list[int] | None
@@ -133,31 +140,17 @@ class _Computation:
         return per_sample * len(loss.factor)
 
     def _directions(self, state: GroupState, loss: LossPass, warn_below: float) -> GramPairs:
-        """Decompose the group's matrix, and keep what its criterion chooses, in its order.
-
-        What stands for an eigenvalue that is zero for lack of columns has zero coefficients.
-        """
         assert state.matrix is not None
-        pairs = state.matrix.finished().pairs(None)
-        lacking = self._num_values(loss) - len(pairs.values)
-        values = torch.cat([pairs.values.new_zeros(lacking), pairs.values])
-        places = torch.arange(len(values), device=values.device)
-        shown = values.to(loss.factor.dtype)
-        chosen = places[_as_index(state.group["criterion"](shown))] - lacking
-        kept, exists = chosen.clamp(min=0), (chosen >= 0).to(values)
-        values = values[chosen + lacking]
-        if (values.abs() < warn_below).any():
+        pairs, count = state.matrix.finished().pairs(None), self._num_values(loss)
+        directions = chosen_pairs(pairs, count, state.group["criterion"], loss.factor.dtype)
+        if (directions.values.abs() < warn_below).any():
             warnings.warn(
                 f"Some of the eigenvalues that were kept are below {warn_below:g}. Directions and "
                 "derivatives are divided by their square roots, so rounding errors are large. "
                 "Let the criterion keep fewer.",
                 stacklevel=2,
             )
-        if not len(pairs.values):  # there is nothing to choose from but zeros
-            empty = pairs.coefficients.new_zeros(loss.num_columns, len(values))
-            return GramPairs(values, empty)
-        vectors = None if pairs.vectors is None else pairs.vectors[:, kept] * exists
-        return GramPairs(values, pairs.coefficients[:, kept] * exists, vectors)
+        return directions
 
 
 class EigvalshComputation(_Computation):
@@ -229,7 +222,7 @@ class EighComputation(_Computation):
     def _compute(self, state: GroupState, loss: LossPass) -> tuple[Tensor, list[Tensor]]:
         """``(values [K], a tensor [K, *shape] per parameter)``, of unit norm over the group."""
         directions = self._directions(state, loss, self._warn_below)
-        vectors = _unit(_vectors(state, directions), loss.factor.dtype)
+        vectors = unit_vectors(state, directions, loss.factor.dtype)
         exact = is_double(directions.values.dtype) and state.is_double
         exact = exact and is_orthonormal(directions.values, loss.num_columns)
         if may_gain(loss.factor) and not exact:
@@ -288,7 +281,7 @@ class DirectionalDerivativesComputation(_Computation):
                 gammas = gammas[subset_index(self._subsampling_grad, len(gammas))]
         else:
             assert state.gradients is not None
-            coefficients = directions.coefficients * _reciprocal_roots(directions.values)
+            coefficients = directions.coefficients * reciprocal_roots(directions.values)
             gammas = state.gradients.T.to(coefficients) @ coefficients
         return len(loss.output) * gammas, lambdas
 
@@ -303,7 +296,7 @@ class DirectionalDampedNewtonComputation(DirectionalDerivativesComputation):
         """``sum_k -mean(gamma)_k / (mean(lambda)_k + delta_k) e_k``, a tensor per parameter."""
         directions = self._directions(state, loss, self._warn_below)
         gammas, lambdas = self._derivatives(state, loss, directions)
-        evecs = _in_order_of_backpack(loss, directions.coefficients)
+        evecs = in_order_of_backpack(loss, directions.coefficients)
         given = directions.values, evecs, gammas, lambdas
         delta = state.group["damping"](*(x.to(loss.factor.dtype) for x in given))
         step = -gammas.mean(dim=0) / (lambdas.mean(dim=0) + delta)
@@ -312,48 +305,7 @@ class DirectionalDampedNewtonComputation(DirectionalDerivativesComputation):
                 "The Newton step is infinite or NaN along a direction without curvature and "
                 "damping. Let the criterion leave it out, or the damping be positive."
             )
-        if directions.vectors is not None:
-            flat = (directions.vectors @ step)[:, None].to(loss.factor.dtype)
-            return [x[0] for x in split_vectors(flat, state.shapes).values()]
-        weights = directions.coefficients @ (step * _reciprocal_roots(directions.values))
-        return [x[0].to(loss.factor.dtype) for x in state.combine(weights[:, None]).values()]
-
-
-def _reciprocal_roots(values: Tensor) -> Tensor:
-    """``1 / sqrt(lambda)``, and 0 for eigenvalues that are zero."""
-    return torch.where(values > 0, values, torch.inf).rsqrt()
-
-
-def _vectors(state: GroupState, directions: GramPairs) -> dict[str, Tensor]:
-    """Eigenvectors of the block, of any length, ``[K, *shape]`` per parameter."""
-    if directions.vectors is not None:
-        return split_vectors(directions.vectors, state.shapes)
-    return state.combine(directions.coefficients)
-
-
-def _unit(vectors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The same of unit norm; zeros stay."""
-    squares = sum(x.flatten(1).square().sum(dim=1) for x in vectors.values())
-    assert isinstance(squares, Tensor)
-    norms = torch.where(squares > 0, squares, 1.0).sqrt()
-    return {
-        name: (x / norms.to(x).reshape(-1, *[1] * (x.ndim - 1))).to(dtype).contiguous()
-        for name, x in vectors.items()
-    }
-
-
-def _in_order_of_backpack(loss: LossPass, coefficients: Tensor) -> Tensor:
-    """Eigenvectors of the Gram matrix of BackPACK's columns, in its order, ``[C N, K]``."""
-    blocks = coefficients.unflatten(0, loss.factor.shape[:2])
-    hessian = loss.hessian
-    if isinstance(hessian, CrossEntropyHessian) and loss.has_reduced_columns:
-        blocks = hessian.of_samples(loss.samples).unreduced(blocks)
-    return blocks.transpose(0, 1).flatten(end_dim=1)
-
-
-def _as_index(chosen: Any) -> Any:
-    """Indices as torch takes them; tuples and ranges would mean something else."""
-    return list(chosen) if isinstance(chosen, (tuple, range)) else chosen
+        return weighted_sum(state, directions, step, loss.factor.dtype)
 
 
 def _check_subsampling(subsampling: Iterable[int] | None) -> None:

@@ -8,8 +8,7 @@ are handed over as `Captured`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,9 +27,10 @@ from backpack.extensions.secondorder.sqrt_ggn.base import SqrtGGNBaseModule
 from backpack.utils.subsampling import subsample
 from torch import Tensor, nn
 
-from vivit.drop_in.modules import INSTEAD, check_rules_fit, shown
+from vivit.drop_in.captured import Captured, LossPass
+from vivit.drop_in.refused import INSTEAD, check_rules_fit, shown
 from vivit.errors import UnsupportedError
-from vivit.losses import LossHessian, loss_hessian
+from vivit.losses import loss_hessian
 from vivit.options import Approximation, subset_index
 
 CAPTURED: dict[type[nn.Module], SqrtGGNBaseModule] = {
@@ -50,60 +50,6 @@ CAPTURED: dict[type[nn.Module], SqrtGGNBaseModule] = {
 
 LOSSES = (nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss)
 """Losses that BackPACK knows; their Hessians are the library's own."""
-
-
-@dataclass(frozen=True)
-class LossPass:
-    """What is known when the backward pass has left the loss.
-
-    Attributes:
-        hessian: Of the loss by the model output.
-        output: Model output, shape ``[N, *out]``.
-        factor: Of the samples with curvature, shape ``[N_ggn, C, *out]``.
-        samples: Their indices; None for all.
-        gradient: Of the mini-batch loss by the output, shape ``[N, *out]``; None if the loss
-            module is not all that the backward pass began with.
-        has_reduced_columns: Whether there are as few columns as the loss Hessian's rank.
-    """
-
-    hessian: LossHessian
-    output: Tensor
-    factor: Tensor
-    samples: Tensor | None
-    gradient: Tensor | None
-    has_reduced_columns: bool
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the factor is that of the whole loss Hessian, so that it spans gradients."""
-        return self.samples is None and self.has_reduced_columns
-
-    @cached_property
-    def coordinates(self) -> Tensor | None:
-        """``w`` with ``g_n = V_n w_n``, shape ``[N, C]``, where gradients lie in the span."""
-        if self.gradient is None or not self.is_exact:
-            return None
-        return self.hessian.coordinates(self.gradient)
-
-    @property
-    def num_columns(self) -> int:
-        """``M``, columns of all samples with curvature."""
-        return self.factor.shape[:2].numel()
-
-
-@dataclass(frozen=True)
-class Captured:
-    """What a module leaves for its parameters.
-
-    Attributes:
-        loss: Where the backward pass came from.
-        s: Cotangents of the module's output, shape ``[C, N_ggn, *]``.
-        gradient: Derivative of the mini-batch loss by the module's output, shape ``[N, *]``.
-    """
-
-    loss: LossPass
-    s: Tensor
-    gradient: Tensor
 
 
 class CotangentExtension(SqrtGGN):

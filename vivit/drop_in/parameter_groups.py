@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from vivit.devices import traits
-from vivit.drop_in.driver import Captured, LossPass
-from vivit.drop_in.modules import INSTEAD, cotangents_of, layers_of
+from vivit.drop_in.captured import Captured, LossPass
+from vivit.drop_in.modules import cotangents_of, layers_of
+from vivit.drop_in.refused import INSTEAD
 from vivit.errors import InputError, UnsupportedError
 from vivit.gram.matrices import GroupAccumulator, add_gram
 from vivit.gram.precision import Budget, is_double, may_gain
 from vivit.layers.affine import Workspace
 from vivit.layers.layer import AffineLayer
-from vivit.layers.store import LayerStore, store_for
+from vivit.layers.smaller import store_for
+from vivit.layers.store import LayerStore
 from vivit.options import subset_index
 
 Group = dict[str, Any]
@@ -168,17 +170,12 @@ class GroupHook:
     def _add(
         self, layer: AffineLayer, captured: Captured, module: nn.Module, names: dict[str, str]
     ) -> None:
-        """Add a layer to the matrices of its groups."""
-        loss, budget, wanted = captured.loss, self._budget, self._wanted
-        names_of_layer = {name for name in layer.key if name is not None}
-        shape = layer.sizes.shape(len(captured.s), names_of_layer)
-        double = budget is not None and budget.spend(shape, stays=wanted.vectors)
-        dtype = torch.float64 if double else loss.factor.dtype
-        of_matrix = loss.factor.dtype if budget is None else torch.float64
+        """Add a layer to what its groups sum up."""
+        loss, dtype = captured.loss, self._precision_for(layer, captured)
         store = self._stored(layer, captured.s, dtype)
         gradients, count = None, 0
-        if wanted.slopes and loss.coordinates is None:
-            chosen = wanted.samples
+        if self._wanted.slopes and loss.coordinates is None:
+            chosen = self._wanted.samples
             samples = None if chosen is None else subset_index(chosen, len(loss.output))
             (of_samples,) = (x for x in layers_of(module, samples, names) if x.key == layer.key)
             rows = captured.gradient if samples is None else captured.gradient[samples]
@@ -187,19 +184,39 @@ class GroupHook:
             own = {name for name in layer.key if name in state.parameters and name is not None}
             if not own:
                 continue
-            if state.matrix is None:
-                sizes, members = [loss.num_columns], list(state.parameters)
-                like, precision = loss.factor.new_empty(0, dtype=of_matrix), loss.factor.dtype
-                state.matrix = GroupAccumulator(members, state.shapes, sizes, like, precision)
             state.is_double &= is_double(dtype)
-            state.matrix.add([store], own)
+            self._add_columns(state, own, store, loss)
             if gradients is not None:
                 if state.gradients is None:
-                    size = loss.num_columns, count
-                    state.gradients = loss.factor.new_zeros(size, dtype=of_matrix)
+                    state.gradients = self._like(loss).new_zeros(loss.num_columns, count)
                 add_gram(state.gradients, store, own, gradients)
-            if wanted.vectors:
-                state.stores.append((own, store))
+
+    def _precision_for(self, layer: AffineLayer, captured: Captured) -> torch.dtype:
+        """Double, if that is within the budget for it."""
+        names = {name for name in layer.key if name is not None}
+        shape = layer.sizes.shape(len(captured.s), names)
+        if self._budget is not None and self._budget.spend(shape, stays=self._wanted.vectors):
+            return torch.float64
+        return captured.loss.factor.dtype
+
+    def _add_columns(
+        self, state: GroupState, own: set[str], store: LayerStore, loss: LossPass
+    ) -> None:
+        """Add the inner products of columns, and keep these if they are needed later."""
+        if state.matrix is None:
+            sizes, members = [loss.num_columns], list(state.parameters)
+            precision = loss.factor.dtype
+            state.matrix = GroupAccumulator(
+                members, state.shapes, sizes, self._like(loss), precision
+            )
+        state.matrix.add([store], own)
+        if self._wanted.vectors:
+            state.stores.append((own, store))
+
+    def _like(self, loss: LossPass) -> Tensor:
+        """A tensor of the matrices' precision."""
+        dtype = loss.factor.dtype if self._budget is None else torch.float64
+        return loss.factor.new_empty(0, dtype=dtype)
 
     def _stored(self, layer: AffineLayer, s: Tensor, dtype: torch.dtype) -> LayerStore:
         """Keep cotangents ``[C, N, *]``."""

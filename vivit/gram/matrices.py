@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vivit.batches import BatchCurvature, Carrying
 from vivit.errors import InputError
+from vivit.gram.kept import KeptColumns
 from vivit.gram.plan import Plan
 from vivit.gram.spectrum import NOT_FINITE, GroupMatrix
 from vivit.gram.sweep import stores_of_run
@@ -33,7 +34,7 @@ def group_matrices(
     workspace: int,
     plan: Plan,
     dtype: torch.dtype | None = None,
-    kept: KeptColumns | None = None,
+    keep: bool = False,
 ) -> dict[str, GroupMatrix]:
     """Matrices of all groups.
 
@@ -47,13 +48,15 @@ def group_matrices(
         plan: Which parameters each sweep of backward passes serves (what is kept for them is free
             before the next), and how many columns a pass takes.
         dtype: To work in, from the backward passes on; by default the parameters'.
-        kept: Gets what the layers keep.
+        keep: Whether what the layers keep stays.
 
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
     own = next(iter(parameters.values())).detach()
     like = own.new_empty(0, dtype=dtype or own.dtype)
+    sizes = [total * columns for total in runs]
+    kept = KeptColumns(_slices(sizes)) if keep else None
     matrices: list[GroupAccumulator] = []
     for names in plan.sweeps:
         memory = Workspace(workspace, like)  # free during the backward passes of the next
@@ -62,7 +65,6 @@ def group_matrices(
             stores_of_run(batches, total, memory, names, plan.columns_per_pass) for total in runs
         ]
         if not matrices:
-            sizes = [total * columns for total in runs]
             shapes = {name: p.shape for name, p in parameters.items()}
             matrices = [
                 GroupAccumulator(members, shapes, sizes, like, own.dtype)
@@ -76,7 +78,7 @@ def group_matrices(
                 kept.add(layer)
             del layer
         memory.release()  # what is kept refers to it
-    return {group: matrix.finished() for group, matrix in zip(groups, matrices, strict=True)}
+    return {group: x.finished(kept) for group, x in zip(groups, matrices, strict=True)}
 
 
 class GroupAccumulator:
@@ -129,8 +131,11 @@ class GroupAccumulator:
                 other = None if i == j else layer[j]
                 add_gram(self._matrix[rows, cols], layer[i], names, other)
 
-    def finished(self) -> GroupMatrix:
+    def finished(self, kept: KeptColumns | None = None) -> GroupMatrix:
         """The whole matrix.
+
+        Args:
+            kept: What its columns are made of, if that is kept.
 
         Raises:
             InputError: It is not finite.
@@ -143,7 +148,7 @@ class GroupAccumulator:
         if not shown.isfinite().all():
             raise InputError(NOT_FINITE)
         columns, gram = (self._matrix, None) if self._is_small else (None, self._matrix)
-        return GroupMatrix(columns, gram, self._precision)
+        return GroupMatrix(columns, gram, self._precision, kept)
 
 
 def add_gram(gram: Tensor, store: Store, names: set[str], other: Store | None = None) -> None:
@@ -154,44 +159,6 @@ def add_gram(gram: Tensor, store: Store, names: set[str], other: Store | None = 
     part = torch.zeros_like(gram, dtype=store.dtype)
     store.add_gram(part, names, other)
     gram += part
-
-
-class KeptColumns:
-    """The columns of all runs, in the form in which the layers keep them."""
-
-    def __init__(self, sizes: list[int]) -> None:
-        """Begin with none.
-
-        Args:
-            sizes: Number of columns of each run.
-        """
-        self._rows = _slices(sizes)
-        self._layers: list[list[Store]] = []
-
-    def add(self, layer: list[Store]) -> None:
-        """Keep those of a layer, in all runs, without the graphs that they come from."""
-        for store in layer:
-            store.settle()
-        self._layers.append(layer)
-
-    def combine(self, coefficients: Tensor, parameter: str) -> Tensor | None:
-        """Linear combinations of the columns of a parameter.
-
-        Args:
-            coefficients: Shape ``[M, K]``.
-            parameter: Its name.
-
-        Returns:
-            Shape ``[K, p]``; None if all columns are zero.
-        """
-        for layer in self._layers:
-            if parameter in layer[0].parameters:
-                first, *others = zip(self._rows, layer, strict=True)
-                total = first[1].combine(coefficients[first[0]], parameter)
-                for rows, store in others:
-                    total += store.combine(coefficients[rows], parameter)
-                return total
-        return None
 
 
 @torch.no_grad()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from vivit.errors import InsufficientMemoryError
+from vivit.devices import traits
+from vivit.errors import InputError, InsufficientMemoryError
 from vivit.gram.plan import Plan, human_bytes
 
 try:
@@ -80,6 +83,56 @@ def _number(file: Path) -> int | None:
         return int(file.read_text())
     except (OSError, ValueError):  # no control groups, or no limit
         return None
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes to work with.
+
+    Attributes:
+        device: Where.
+        workspace: Bytes for temporaries.
+        limit: Bytes to get by with beyond the forward pass; None for what is available.
+    """
+
+    device: torch.device
+    workspace: int
+    limit: int | None
+
+    @classmethod
+    def of(
+        cls, parameters: Mapping[str, Tensor], workspace: int | None, memory: int | None
+    ) -> Room:
+        """What a user gives.
+
+        Args:
+            parameters: Those of the model, on the device that is worked on.
+            workspace: Bytes for temporaries; None for what suits the device.
+            memory: Bytes to get by with beyond the forward pass; None for what is available.
+
+        Returns:
+            The room.
+
+        Raises:
+            InputError: A number of bytes is none.
+        """
+        for name, size in (("workspace", workspace), ("memory", memory)):
+            if size is not None and (not isinstance(size, int) or size < 1):
+                raise InputError(f"{name} must be a number of bytes, at least 1, got {size}.")
+        device = next(iter(parameters.values())).device
+        if workspace is None:
+            workspace = traits(device).workspace_within(_available(device, memory))
+        return cls(device, workspace, memory)
+
+    @property
+    def available(self) -> int | None:
+        """Bytes to get by with beyond the forward pass; None if unknown."""
+        return _available(self.device, self.limit)
+
+
+def _available(device: torch.device, limit: int | None) -> int | None:
+    limits = (limit, available_bytes(device))
+    return min((size for size in limits if size is not None), default=None)
 
 
 def check_matrix_fits(num_columns: int, size: int, available: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Eigendecomposition of Gram matrices, and which of the eigenvalues count."""
+"""Eigendecomposition of Gram matrices, and which of the eigenvalues are rounding errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vivit.errors import InputError
+from vivit.gram.kept import KeptColumns
+from vivit.gram.memory import Room
 from vivit.gram.precision import are_affordable, may_gain
 from vivit.layers.affine import gram_of_columns, mirror
 
@@ -25,9 +26,6 @@ EIGENVALUE_COPIES = 1
 EIGENVECTOR_COPIES = 3
 """And with them: the vectors and a workspace of two matrices."""
 
-Criterion = Callable[[Tensor], Any]
-"""Maps eigenvalues in ascending order to the indices of those to keep."""
-
 
 @dataclass(frozen=True)
 class GramPairs:
@@ -40,12 +38,15 @@ class GramPairs:
             lose accuracy.
         images: ``V^T e`` for the vectors ``e`` of ``G``, shape ``[M, K]``, where they are known
             better than as ``sqrt(lambda) e~``.
+        kept: The very columns of ``V`` that the pairs are of, if they are kept in the precision
+            of the pairs.
     """
 
     values: Tensor
     coefficients: Tensor
     vectors: Tensor | None = None
     images: Tensor | None = None
+    kept: KeptColumns | None = None
 
     @property
     def derivatives(self) -> Tensor:
@@ -57,7 +58,8 @@ class GramPairs:
     def keep(self, index: Any) -> GramPairs:
         """Those pairs that an index (a list, tensor, mask or slice) selects."""
         vectors, images = (None if x is None else x[:, index] for x in (self.vectors, self.images))
-        return GramPairs(self.values[index], self.coefficients[:, index], vectors, images)
+        values, coefficients = self.values[index], self.coefficients[:, index]
+        return GramPairs(values, coefficients, vectors, images, self.kept)
 
     def from_largest(self, places: Tensor) -> GramPairs:
         """Those at some places, of which 0 is the largest; places of none are left out."""
@@ -95,11 +97,13 @@ class GroupMatrix:
         gram: ``V^T V``, shape ``[M, M]``, if it has more.
         precision: That of the columns as they came out of backward passes, and of results; the
             tensors may be more precise.
+        kept: What the columns are made of, if that is kept in the precision of the tensors.
     """
 
     columns: Tensor | None
     gram: Tensor | None
     precision: torch.dtype
+    kept: KeptColumns | None = None
 
     def gram_matrix(self) -> Tensor:
         """``V^T V``, a tensor of its own."""
@@ -120,12 +124,12 @@ class GroupMatrix:
         values = robust(torch.linalg.eigvalsh, self.columns.T @ self.columns)
         return values.to(self.precision)
 
-    def pairs(self, rank_tolerance: float | None, available: int | None = None) -> GramPairs:
+    def pairs(self, rank_tolerance: float | None, room: Room | None = None) -> GramPairs:
         """All nontrivial eigenpairs of the Gram matrix.
 
         Args:
             rank_tolerance: As for `rank_cutoff`.
-            available: Bytes that are left; None if unknown.
+            room: Bytes to work with; None if unknown.
 
         Returns:
             The pairs; from columns in double precision, where that is affordable.
@@ -133,13 +137,14 @@ class GroupMatrix:
         if self.gram is not None:
             values, vectors = robust(torch.linalg.eigh, self.gram)
             keep = nontrivial(values, rank_tolerance, self.precision)
-            return GramPairs(values[keep], vectors[:, keep])
+            return GramPairs(values[keep], vectors[:, keep], kept=self.kept)
         assert self.columns is not None
         columns = self.columns
-        if may_gain(columns) and are_affordable(
-            len(columns), columns.shape[1], EIGENVECTOR_COPIES, available
-        ):
-            columns = columns.double()
+        if may_gain(columns):
+            available = None if room is None else room.available
+            count, dimension = columns.shape
+            if are_affordable(count, dimension, EIGENVECTOR_COPIES, available):
+                columns = columns.double()
         values, vectors = robust(torch.linalg.eigh, columns.T @ columns)
         keep = nontrivial(values, rank_tolerance, self.precision)
         values, vectors = values[keep], vectors[:, keep]
@@ -191,12 +196,7 @@ def rank_cutoff(
 
     Returns:
         The threshold, in the units of the eigenvalues.
-
-    Raises:
-        InputError: The tolerance is not in [0, 1).
     """
-    if tolerance is not None and not 0 <= tolerance < 1:
-        raise InputError(f"rank_tolerance must be at least 0 and below 1, got {tolerance}.")
     if not len(values):
         return 0.0
     if tolerance is None:
@@ -219,51 +219,3 @@ def nontrivial(
     """
     cutoff = rank_cutoff(values, tolerance, precision=precision)
     return slice(int((values <= cutoff).sum()), len(values))
-
-
-def check_choice(k: int | None, criterion: Criterion | None, largest: int) -> None:
-    """Check how many eigenpairs are asked for.
-
-    Args:
-        k: The largest ``k``.
-        criterion: Chooses instead.
-        largest: The largest ``k`` that makes sense.
-
-    Raises:
-        InputError: Both or an impossible ``k`` are given.
-    """
-    if k is not None and criterion is not None:
-        raise InputError("Give either k or criterion, not both.")
-    if k is not None and (not isinstance(k, int) or not 1 <= k <= largest):
-        raise InputError(f"k must be a whole number between 1 and min(M, D) = {largest}, got {k}.")
-
-
-def select(values: Tensor, k: int | None, criterion: Criterion | None) -> Tensor:
-    """Choose some eigenpairs.
-
-    Args:
-        values: All nontrivial eigenvalues, ascending.
-        k: Keep the largest ``k``.
-        criterion: Chooses instead.
-
-    Returns:
-        Places of the chosen ones, counted from the largest, whose place is 0.
-
-    Raises:
-        InputError: The criterion does not return indices that fit.
-    """
-    places = torch.arange(len(values) - 1, -1, -1, device=values.device)
-    if criterion is not None:
-        index = criterion(values) if len(values) else slice(None)
-        if isinstance(index, int) or (isinstance(index, Tensor) and index.ndim == 0):
-            raise InputError(
-                "criterion must return the indices of the eigenvalues to keep (a list, tensor, "
-                f"mask or slice), got one number: {index}."
-            )
-        try:
-            return places[index]
-        except IndexError as error:
-            raise InputError(
-                f"criterion chose indices that do not fit {len(values)} eigenvalues: {error}"
-            ) from error
-    return places if k is None else places[max(len(values) - k, 0) :]

@@ -9,7 +9,8 @@ from torch import Tensor
 from vivit.backprop.autograd import Linearization
 from vivit.batches import Carrying
 from vivit.layers.affine import Workspace
-from vivit.layers.store import DenseStore, LayerStore, Store, store_for
+from vivit.layers.smaller import store_for
+from vivit.layers.store import DenseStore, LayerStore, Store
 
 Key = tuple[str | None, ...]
 """Names of the parameters that a store has the columns of."""

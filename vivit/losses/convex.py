@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -130,36 +129,15 @@ def _couples_samples(row: Callable[[Tensor], Tensor], gradient: Tensor) -> bool:
 def _refuse_vanishing(name: str, loss_func: LossFunction, f: Tensor, target: Tensor) -> None:
     """Refuse a loss that has no curvature anywhere, though it has a slope.
 
-    One that is merely flat here, such as a Huber loss far from its targets, is curved elsewhere:
-    at random outputs, or on the way to where its slope vanishes.
+    One that is merely flat here, such as a Huber loss far from its targets, is curved elsewhere.
     """
     slope = loss_gradient(loss_func, f, target)
     if not slope.any():
         return
     generator = torch.Generator().manual_seed(0)
-
-    def is_curved(at: Tensor) -> bool:
-        other = at.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss_func(other, target), other, create_graph=True)
-        if not gradient.requires_grad:
-            return False
-        weights = torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f.device)
-        (row,) = torch.autograd.grad((gradient * weights).sum(), other, allow_unused=True)
-        return row is not None and bool(row.any() and row.isfinite().all())
-
-    for scale in OUTPUT_SCALES:
-        noise = torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f.device)
-        if is_curved(scale * noise) or is_curved(f + scale * noise):
+    for at in _elsewhere(loss_func, f, target, slope, generator):
+        if _is_curved(loss_func, at, target, generator):
             return
-    step, low = torch.full_like(f, FIRST_STEP), torch.zeros_like(f)
-    high = torch.full_like(f, torch.inf)
-    for _ in range(STEPS):  # each output downhill, and in halves where its slope has turned
-        at = f - step * slope.sign()
-        if is_curved(at):
-            return
-        turned = loss_gradient(loss_func, at, target) * slope < 0
-        low, high = torch.where(turned, low, step), torch.where(turned, step, high)
-        step = torch.where(high.isinf(), 2 * step, (low + high) / 2)
     raise UnsupportedError(
         f"The loss {name!r} is linear in the model output, or made of linear pieces: its second "
         "derivative is zero at this output and wherever else it was tried, its gradient is not. "
@@ -169,9 +147,67 @@ def _refuse_vanishing(name: str, loss_func: LossFunction, f: Tensor, target: Ten
     )
 
 
+def _elsewhere(
+    loss_func: LossFunction, f: Tensor, target: Tensor, slope: Tensor, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Random outputs, and then those on the way to where the slope vanishes."""
+    for scale in OUTPUT_SCALES:
+        noise = scale * _noise_like(f, generator)
+        yield noise
+        yield f + noise
+    step, low = torch.full_like(f, FIRST_STEP), torch.zeros_like(f)
+    high = torch.full_like(f, torch.inf)
+    for _ in range(STEPS):  # each output downhill, and in halves where its slope has turned
+        at = f - step * slope.sign()
+        yield at
+        turned = loss_gradient(loss_func, at, target) * slope < 0
+        low, high = torch.where(turned, low, step), torch.where(turned, step, high)
+        step = torch.where(high.isinf(), 2 * step, (low + high) / 2)
+
+
+def _is_curved(
+    loss_func: LossFunction, at: Tensor, target: Tensor, generator: torch.Generator
+) -> bool:
+    """Whether a random combination of rows of the Hessian is not zero."""
+    at = at.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss_func(at, target), at, create_graph=True)
+    if not gradient.requires_grad:
+        return False
+    weights = _noise_like(at, generator)
+    (row,) = torch.autograd.grad((gradient * weights).sum(), at, allow_unused=True)
+    return row is not None and bool(row.any() and row.isfinite().all())
+
+
+def _noise_like(f: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f.device)
+
+
 def _blocks(name: str, loss_func: LossFunction, f: Tensor, target: Tensor) -> Tensor:
     """Hessian of each sample, one backward pass per output; samples must not be coupled."""
     n, size = len(f), f[0].numel()
+    gradient = _differentiable_gradient(name, loss_func, f, target)
+    if not gradient.requires_grad:
+        near = f.detach() + torch.finfo(f.dtype).eps ** 0.5 * (1 + f.detach().abs())
+        if not torch.equal(loss_gradient(loss_func, near, target), gradient):
+            raise UnsupportedError(f"The loss {name!r} cannot be differentiated twice.")
+        return f.new_zeros(n, size, size)  # it is linear around here
+    gradient = gradient.reshape(n, size)
+
+    def row(entries: Tensor) -> Tensor:
+        return _hessian_row(name, entries, f)
+
+    if _couples_samples(row, gradient):
+        raise UnsupportedError(
+            f"The loss {name!r} couples the samples of a batch: it is not a sum or mean over "
+            "them, so that its Hessian is not described by per-sample ones."
+        )
+    return torch.stack([row(gradient[:, i]).reshape(n, size) for i in range(size)], dim=1)
+
+
+def _differentiable_gradient(
+    name: str, loss_func: LossFunction, f: Tensor, target: Tensor
+) -> Tensor:
+    """Gradient of the loss by the output, with its graph."""
     loss = loss_func(f, target)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise InputError(
@@ -184,94 +220,21 @@ def _blocks(name: str, loss_func: LossFunction, f: Tensor, target: Tensor) -> Te
         if is_out_of_memory(error):
             raise
         raise UnsupportedError(f"The loss {name!r} cannot be differentiated: {error}") from error
-    if not gradient.requires_grad:
-        near = f.detach() + torch.finfo(f.dtype).eps ** 0.5 * (1 + f.detach().abs())
-        if not torch.equal(loss_gradient(loss_func, near, target), gradient):
-            raise UnsupportedError(f"The loss {name!r} cannot be differentiated twice.")
-        return f.new_zeros(n, size, size)  # it is linear around here
-    gradient = gradient.reshape(n, size)
-
-    def row(entries: Tensor) -> Tensor:
-        try:
-            (h,) = torch.autograd.grad(entries.sum(), f, retain_graph=True, allow_unused=True)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            raise UnsupportedError(
-                f"The loss {name!r} cannot be differentiated twice: {error}"
-            ) from error
-        if h is None:  # the backward pass of an operation cannot be differentiated
-            raise UnsupportedError(f"The loss {name!r} cannot be differentiated twice.")
-        if not h.isfinite().all():
-            raise InputError(f"The Hessian of the loss {name!r} is NaN or infinite.")
-        return h.detach().flatten()
-
-    if _couples_samples(row, gradient):
-        raise UnsupportedError(
-            f"The loss {name!r} couples the samples of a batch: it is not a sum or mean over "
-            "them, so that its Hessian is not described by per-sample ones."
-        )
-    return torch.stack([row(gradient[:, i]).reshape(n, size) for i in range(size)], dim=1)
+    return gradient
 
 
-def check_reduction(
-    loss_func: LossFunction, output: Tensor, target: Tensor, *, alone: bool
-) -> None:
-    """Make sure that a loss is the mean over samples that it is taken for, or the sum.
-
-    The gradients of two halves of the batch must be rows of that of the whole, but for the share
-    of the half.
-
-    Args:
-        loss_func: A loss without a closed form.
-        output: Output of a batch.
-        target: Its targets.
-        alone: Whether this is the only batch, so that all but per-sample derivatives is right for
-            any loss.
-
-    Raises:
-        UnsupportedError: The loss is a sum that does not say so, or a mean that says so; or
-            neither, and there are several batches.
-    """
-    n, half = len(output), len(output) // 2
-    parts = [slice(0, half), slice(half, n)]
-    if not half or not target.ndim or len(target) != n:
-        return
+def _hessian_row(name: str, entries: Tensor, f: Tensor) -> Tensor:
+    """Derivative of the sum of some entries of the gradient, one row of numbers."""
     try:
-        whole = loss_gradient(loss_func, output, target)
-        halves = [loss_gradient(loss_func, output[part], target[part]) for part in parts]
-    except Exception as error:  # a loss that was made for its batch size may say so in any way
+        (h,) = torch.autograd.grad(entries.sum(), f, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        return
-    scale = max(float(x.abs().max()) for x in (whole, *halves))
-    if not 0 < scale < float("inf"):
-        return  # nothing to tell by: all is constant, or half of the targets do not count
-
-    def fits(shares: list[float]) -> bool:
-        expected = torch.cat([share * x for share, x in zip(shares, halves, strict=True)])
-        return bool((whole - expected).abs().max() <= 1e-4 * scale)
-
-    name, is_sum = name_of(loss_func), reduction_of(loss_func) == "sum"
-    as_sum, as_mean = fits([1.0, 1.0]), fits([half / n, (n - half) / n])
-    if as_sum if is_sum else as_mean:
-        return
-    said, other, of_other = ("sum", "mean", as_mean) if is_sum else ("mean", "sum", as_sum)
-    if alone and not of_other:
-        warnings.warn(
-            f"The loss {name!r} of a batch is neither the mean nor the sum of those of its "
-            f"samples. It counts as a {said}: the GGN of this one batch is right, but derivatives "
-            "of single samples (gammas, lambdas) carry the factor of a mean over samples.",
-            stacklevel=2,
-        )
-        return
-    hint = (
-        f"It is a {other}: give it an attribute reduction = {other!r}."
-        if of_other
-        else "Give all samples as one batch."
-    )
-    raise UnsupportedError(
-        f"The loss {name!r} of a batch is not the {said} of those of its samples, as which it "
-        f"counts, so that the derivatives of single samples and the loss of several batches are "
-        f"not known. {hint}"
-    )
+        raise UnsupportedError(
+            f"The loss {name!r} cannot be differentiated twice: {error}"
+        ) from error
+    if h is None:  # the backward pass of an operation cannot be differentiated
+        raise UnsupportedError(f"The loss {name!r} cannot be differentiated twice.")
+    if not h.isfinite().all():
+        raise InputError(f"The Hessian of the loss {name!r} is NaN or infinite.")
+    return h.detach().flatten()

@@ -47,7 +47,7 @@ class DiagonalHessian:
     def coordinates(self, gradient: Tensor) -> Tensor | None:
         """``gradient / sqrt(h)``, zero where both vanish."""
         root = self.diagonal.sqrt()
-        small = root < smallest_divisor(root) * root.max()
+        small = root <= smallest_divisor(root) * root.max()
         if (small & (gradient != 0)).any():
             return None
         safe = torch.where(small, torch.ones_like(root), root)

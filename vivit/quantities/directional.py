@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from vivit.curvature import Curvature
+from vivit.factor import Factor
+from vivit.gram.matrices import gradient_grams
 from vivit.gram.spectrum import GramPairs
 
 
@@ -55,7 +57,7 @@ def curvatures(curvature: Curvature, pairs: GramPairs) -> Tensor:
 
 
 @torch.no_grad()
-def slopes(curvature: Curvature, pairs: GramPairs, names: list[str]) -> Tensor:
+def slopes(curvature: Curvature, factor: Factor, pairs: GramPairs, workspace: int) -> Tensor:
     """``gamma_nk = g_n^T e_k``, by the cheapest of three ways.
 
     * With the exact factor, a sample's gradient is ``V_n w_n``, hence
@@ -66,8 +68,9 @@ def slopes(curvature: Curvature, pairs: GramPairs, names: list[str]) -> Tensor:
 
     Args:
         curvature: The loss curvature.
+        factor: The block's columns.
         pairs: Eigenpairs of the block's Gram matrix.
-        names: Parameters of the block.
+        workspace: Bytes for temporaries.
 
     Returns:
         Shape ``[N, K]``, for all samples; in the precision of the pairs.
@@ -78,27 +81,22 @@ def slopes(curvature: Curvature, pairs: GramPairs, names: list[str]) -> Tensor:
         blocks = pairs.derivatives.unflatten(0, coordinates.shape)
         return scale * torch.einsum("nc,nck->nk", coordinates.to(blocks), blocks)
     if len(pairs.values) <= curvature.columns:
-        return scale * _slopes_by_pushforward(curvature, pairs, names).to(pairs.values)
-    gram = curvature.gradient_gram(names, pairs.values.dtype)
+        vectors = factor.vectors(pairs, workspace)
+        return scale * _slopes_by_pushforward(curvature, vectors).to(pairs.values)
+    like = curvature.like.new_empty(0, dtype=pairs.values.dtype)
+    gram = gradient_grams(curvature.each, factor.parameters, like, workspace)
     return scale * (gram.T @ (pairs.coefficients / pairs.values.sqrt()))
 
 
-def _slopes_by_pushforward(curvature: Curvature, pairs: GramPairs, names: list[str]) -> Tensor:
-    vectors = curvature.vectors(pairs, names)
-    rows = []
+def _slopes_by_pushforward(curvature: Curvature, vectors: dict[str, Tensor]) -> Tensor:
+    """Of all samples along vectors ``[K, *shape]``, shape ``[N, K]``."""
+    count, rows = len(next(iter(vectors.values()))), []
     for batch in curvature.each():
-        columns = [
-            _inner(
-                batch.gradient,
-                batch.linearization.pushforward({n: v[k] for n, v in vectors.items()}),
-            )
-            for k in range(len(pairs.values))
-        ]
-        rows.append(
-            torch.stack(columns, dim=1)
-            if columns
-            else batch.gradient.new_empty(len(batch.gradient), 0)
-        )
+        slopes = batch.gradient.new_empty(len(batch.gradient), count)
+        for k in range(count):
+            v = {name: x[k] for name, x in vectors.items()}
+            slopes[:, k] = _inner(batch.gradient, batch.linearization.pushforward(v))
+        rows.append(slopes)
     return torch.cat(rows)
 
 

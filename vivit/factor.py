@@ -1,0 +1,221 @@
+"""``V`` of ``G = V V^T`` as a linear map, whatever its columns are.
+
+Column ``(n, c)`` is ``J_n^T s_nc`` for a vector ``s_nc`` of the outputs of sample ``n``. Where
+these vectors come from is not known here: for a GGN they are columns of factors of loss Hessians,
+but may as well be loss gradients or unit vectors. Nor is ``V`` stored: it is applied batch by
+batch, by vector-Jacobian and Jacobian-vector products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from vivit.backprop.autograd import Linearization
+from vivit.gram.precision import is_orthonormal, may_gain, orthonormalize
+from vivit.gram.spectrum import GramPairs, split_vectors
+
+
+class Differentiable(Protocol):
+    """A batch with its autograd graph."""
+
+    @property
+    def linearization(self) -> Linearization:
+        """The model, differentiable at its parameters."""
+
+
+class Piece(Differentiable, Protocol):
+    """The columns of one batch."""
+
+    @property
+    def rows(self) -> slice:
+        """Where its samples stand among all that have columns."""
+
+    def spread(self, coefficients: Tensor) -> Tensor:
+        """``sum_c s_nc x_nc``: from ``[N, C]`` to a cotangent of the output, ``[N, *out]``."""
+
+    def contract(self, u: Tensor) -> Tensor:
+        """``s_nc^T u_n``: from ``[N, *out]`` to ``[N, C]``."""
+
+
+B = TypeVar("B", bound=Differentiable)
+
+
+class Factor:
+    """``V`` of some parameters, of shape ``[D, M]``.
+
+    Attributes:
+        parameters: The parameters, by name.
+        num_samples: ``N``, samples that have columns.
+        columns: ``C``, columns per sample.
+        shapes: Of the parameters, in the order of flat vectors.
+        shape: ``(D, M)``.
+    """
+
+    def __init__(
+        self,
+        pieces: Callable[[], Iterator[Piece]],
+        parameters: Mapping[str, Tensor],
+        num_samples: int,
+        columns: int,
+    ) -> None:
+        """Describe the map.
+
+        Args:
+            pieces: Gives the batches in order, of which only one has to exist at a time.
+            parameters: The parameters, by name.
+            num_samples: ``N``, samples that have columns.
+            columns: ``C``, columns per sample.
+        """
+        self._pieces, self.parameters = pieces, parameters
+        self.num_samples, self.columns = num_samples, columns
+        self.shapes = {name: p.shape for name, p in parameters.items()}
+        rows = sum(math.prod(shape) for shape in self.shapes.values())
+        self.shape = rows, num_samples * columns
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the parameters' device and dtype."""
+        return next(iter(self.parameters.values())).detach()
+
+    @torch.no_grad()
+    def spread(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """``V coefficients``: one vector-Jacobian product for each column of coefficients.
+
+        Args:
+            coefficients: Shape ``[M, K]``.
+
+        Returns:
+            For each name a tensor of shape ``[K, *shape]``.
+        """
+        blocks = coefficients.T.unflatten(1, (self.num_samples, self.columns))
+        result = {
+            name: blocks.new_zeros(len(blocks), *shape) for name, shape in self.shapes.items()
+        }
+        for piece in self._pieces():
+            for k, block in enumerate(blocks):
+                cotangent = piece.spread(block[piece.rows])
+                for name, x in piece.linearization.pullback(cotangent, result).items():
+                    result[name][k] += x
+        return result
+
+    def contract(self, v: dict[str, Tensor], pulled: bool = False) -> Tensor:
+        """``V^T v``: one Jacobian-vector product.
+
+        Args:
+            v: Tensors of the parameters' shapes.
+            pulled: Whether ``v`` is in the range of ``V``, which may be faster.
+
+        Returns:
+            Shape ``[M]``.
+        """
+        parts = []
+        for piece in self._pieces():
+            linearization = piece.linearization
+            push = linearization.pushforward_of_pulled if pulled else linearization.pushforward
+            parts.append(piece.contract(push(v)).flatten())
+        return torch.cat(parts)
+
+    def multiply_gram(self, u: Tensor) -> Tensor:
+        """``V^T V u``, shape ``[M]``: one vector-Jacobian and one Jacobian-vector product."""
+        v = self.spread(u[:, None])
+        return self.contract({name: x[0] for name, x in v.items()}, pulled=True)
+
+    def vectors(self, pairs: GramPairs, workspace: int) -> dict[str, Tensor]:
+        """Unit eigenvectors of ``V V^T`` from those of ``V^T V``, ``e = V e~ / sqrt(lambda)``.
+
+        Unless columns are kept in double precision, the true norm takes the place of
+        ``sqrt(lambda)``: it is more accurate for small ones.
+
+        Args:
+            pairs: Eigenpairs of the Gram matrix.
+            workspace: Bytes for temporaries.
+
+        Returns:
+            For each name a tensor of shape ``[K, *shape]``, orthonormal in the precision of the
+            parameters.
+        """
+        dtype, is_single = self.like.dtype, may_gain(self.like)
+        if pairs.vectors is not None:
+            flat = pairs.vectors.to(dtype)
+            if is_single and pairs.vectors.dtype == dtype:
+                orthonormalize({"": flat.T}, pairs.values, workspace)
+            return split_vectors(flat, self.shapes)
+        if pairs.kept is not None and is_orthonormal(pairs.values, len(pairs.coefficients)):
+            return self._sums(pairs, pairs.coefficients / pairs.values.sqrt())
+        result = self._sums(pairs, pairs.coefficients)
+        _normalize(result)
+        if is_single:
+            orthonormalize(result, pairs.values, workspace)
+        return result
+
+    def combine(self, pairs: GramPairs, weights: Tensor) -> dict[str, Tensor]:
+        """``sum_k weights_k e_k``: one vector-Jacobian product, however many eigenvectors.
+
+        Args:
+            pairs: Eigenpairs of the Gram matrix.
+            weights: Shape ``[K]``.
+
+        Returns:
+            A tensor of the parameter's shape for each name.
+        """
+        if pairs.vectors is not None:
+            flat = (pairs.vectors @ weights)[:, None].to(self.like.dtype)
+            result = split_vectors(flat, self.shapes)
+        else:
+            coefficients = pairs.coefficients @ (weights / pairs.values.sqrt())
+            result = self._sums(pairs, coefficients[:, None])
+        return {name: x[0] for name, x in result.items()}
+
+    def _sums(self, pairs: GramPairs, coefficients: Tensor) -> dict[str, Tensor]:
+        """``V coefficients`` from the columns, if they are kept, in double precision.
+
+        It is rounded at the end, one parameter after the other.
+        """
+        if pairs.kept is None:
+            return self.spread(coefficients.to(self.like.dtype))
+        count, dtype, result = coefficients.shape[1], self.like.dtype, {}
+        for name, shape in self.shapes.items():
+            flat = pairs.kept.combine(coefficients, name)
+            result[name] = (
+                self.like.new_zeros(count, *shape)
+                if flat is None
+                else flat.view(count, *shape).to(dtype)
+            )
+        return result
+
+
+def _normalize(vectors: dict[str, Tensor]) -> None:
+    """Give vectors ``[K, *shape]`` unit norm over all parameters, in place."""
+    squares = [x.reshape(len(x), -1).square().sum(dim=1) for x in vectors.values() if x.numel()]
+    if not squares:
+        return
+    norms = torch.stack(squares).sum(dim=0).sqrt()
+    for x in vectors.values():
+        x /= norms.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def pullback(
+    batches: Iterable[B],
+    cotangent: Callable[[B], Tensor],
+    parameters: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Vector-Jacobian product over all batches.
+
+    Args:
+        batches: The batches, of which only one has to exist at a time.
+        cotangent: Gives the cotangent of the output of a batch, shape ``[N, *out]``.
+        parameters: The parameters to differentiate by, by name.
+
+    Returns:
+        A tensor of the parameter's shape for each name.
+    """
+    totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for batch in batches:
+        for name, part in batch.linearization.pullback(cotangent(batch), totals).items():
+            totals[name] += part
+    return totals

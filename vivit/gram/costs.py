@@ -1,0 +1,141 @@
+"""What the matrices of some blocks will cost, what is affordable, and what would be instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from vivit.curvature import Curvature
+from vivit.devices import traits
+from vivit.gram.memory import Room, check_fits
+from vivit.gram.plan import Plan
+from vivit.gram.precision import is_affordable, is_small
+from vivit.gram.prediction import make_plan
+from vivit.gram.spectrum import EIGENVECTOR_COPIES
+from vivit.layers.sizes import BatchSizes
+from vivit.parameters import group_by_name
+
+TYPICAL_VECTORS = 100
+"""Vectors that a Lanczos iteration keeps, or twice as many for a moment."""
+
+
+class Costs:
+    """Plans of the matrices of all blocks, and what follows from them.
+
+    Attributes:
+        room: Bytes to work with.
+    """
+
+    def __init__(
+        self, curvature: Curvature, groups: Mapping[str, Iterable[str]], room: Room
+    ) -> None:
+        """Plan for some blocks.
+
+        Args:
+            curvature: The loss curvature.
+            groups: Names of the parameters of each block.
+            room: Bytes to work with.
+        """
+        self._curvature, self._groups, self.room = curvature, groups, room
+
+    def plan(self, solver_copies: int = 0, double: bool = False) -> Plan:
+        """What the matrices of all blocks will cost.
+
+        Args:
+            solver_copies: Matrices that the eigensolver will hold beside its input.
+            double: Whether they are in double precision.
+
+        Returns:
+            The plan.
+        """
+        curvature, element_size = self._curvature, 8 if double else None
+        sizes = curvature.sizes
+        return self._plan(sizes, curvature.columns, self._groups, solver_copies, element_size)
+
+    def plan_of_few(self, group: str, samples: int) -> Plan:
+        """What eigenvectors of a single block will cost, of the first samples with curvature."""
+        few = [self._curvature.sizes[0].of_samples(samples)]
+        groups = {group: self._groups[group]}
+        return self._plan(few, self._curvature.columns, groups, EIGENVECTOR_COPIES)
+
+    def fitting_plan(self, solver_copies: int, double: bool) -> Plan:
+        """The plan, of what fits.
+
+        Raises:
+            InsufficientMemoryError: It does not.
+        """
+        plan = self.plan(solver_copies, double)
+        check_fits(plan, self.room.available, lambda: self._smaller_plans(solver_copies))
+        return plan
+
+    def fits(self, plan: Plan) -> bool:
+        """Whether there is memory enough, as far as is known."""
+        available = self.room.available
+        return available is None or plan.peak_bytes <= available
+
+    def is_small(self, plan: Plan) -> bool:
+        """Whether what a plan in double precision says is cheap: see `precision.is_small`."""
+        return is_small(plan, self.room.workspace, self.room.available)
+
+    def may_be_double(self, solver_copies: int, small: bool) -> bool:
+        """Whether the matrices may be made in double precision.
+
+        Args:
+            solver_copies: Matrices that the eigensolver will hold beside its input.
+            small: Whether only if that is cheap; else if weak directions are worth it.
+
+        Returns:
+            Whether they may.
+        """
+        plan = self.plan(solver_copies, double=True)
+        if not is_affordable(plan, self.room.available):
+            return False
+        return not small or self.is_small(plan)
+
+    def _smaller_plans(self, solver_copies: int) -> Iterator[tuple[str, Plan]]:
+        """What may be done with less memory."""
+        curvature, groups = self._curvature, self._groups
+        sizes, n = curvature.sizes, curvature.num_curvature_samples
+        while n > 1:
+            n //= 2
+            few = [sizes[0].of_samples(n)]
+            some = self._plan(few, curvature.columns, groups, solver_copies)
+            yield f"{n} samples, or subset=range({n})", some
+        yield "MonteCarlo(samples=1)", self._plan(sizes, 1, groups, solver_copies)
+        if solver_copies == EIGENVECTOR_COPIES:
+            yield "method=Lanczos(), for the k largest", self._without_matrices()
+        if len(groups) == 1:
+            layers = group_by_name(curvature.parameters, "layer")
+            blocks = self._plan(sizes, curvature.columns, layers, solver_copies)
+            yield 'block_diagonal(groups="layer")', blocks
+
+    def _without_matrices(self) -> Plan:
+        """What products with the Gram matrix cost: nothing is kept but vectors."""
+        plan = self.plan()
+        layers = tuple(replace(x, kept_bytes=0, working_bytes=0) for x in plan.layers)
+        vectors = TYPICAL_VECTORS * plan.num_columns * self._curvature.like.element_size()
+        return replace(plan, layers=layers, matrix_bytes=vectors)
+
+    def _plan(
+        self,
+        sizes: Sequence[BatchSizes],
+        columns: int,
+        groups: Mapping[str, Iterable[str]],
+        solver_copies: int,
+        element_size: int | None = None,
+    ) -> Plan:
+        parameters, like = self._curvature.parameters, self._curvature.like
+        entries = {
+            group: {name: parameters[name].numel() for name in names}
+            for group, names in groups.items()
+        }
+        return make_plan(
+            sizes,
+            columns,
+            entries,
+            element_size or like.element_size(),
+            self.room.workspace,
+            solver_copies,
+            self.room.available,
+            several_columns=traits(like.device).several_columns,
+        )

@@ -1,0 +1,86 @@
+"""A layer whose columns are kept: few weights, many positions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vivit.devices import traits
+from vivit.layers.affine import Factors, Workspace, form_columns
+from vivit.layers.layer import AffineLayer
+from vivit.layers.store import LayerStore
+
+
+class ColumnStore(LayerStore):
+    """Keeps the columns ``[N, C, g, o, i]``: few weights, many positions."""
+
+    def __init__(
+        self,
+        layer: AffineLayer,
+        samples: int,
+        columns: int,
+        like: Tensor,
+        workspace: Workspace,
+    ) -> None:
+        """Allocate the columns; arguments as for `store_for`."""
+        super().__init__(layer)
+        self._windows = min(traits(like.device).windows, workspace.size)
+        groups, inputs, outputs = layer.features
+        self._layer: AffineLayer | None = None
+        inputs += self._bias is not None
+        self._columns = like.new_empty(samples, columns, groups, outputs, inputs)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the columns."""
+        return self._columns.dtype
+
+    def begin(self, layer: AffineLayer) -> None:
+        """Keep the inputs, for as long as they are needed."""
+        super().begin(layer)
+        self._layer = layer
+
+    def receive(self, c: int, s: Tensor) -> None:
+        """Contract the positions of column ``c`` away; after the last, forget the inputs."""
+        layer = self._layer
+        assert layer is not None
+        target = self._columns[self._rows, c]
+        if self._bias is not None:
+            target[..., -1] = s.sum(dim=1)
+            target = target[..., :-1]
+        shifted = layer.shifted_columns(s)
+        if shifted is not None:
+            target.copy_(shifted)
+        else:
+            for samples, a in layer.inputs_by_samples(s.dtype, self._windows):
+                contract(target[samples], a, s[samples], layer.classes)
+        if c + 1 == self._columns.shape[1]:
+            self._layer = None
+
+    def columns(self, parameters: set[str]) -> Tensor:
+        """The columns, as they are."""
+        columns = self._columns
+        if self._bias is not None and self._bias not in parameters:
+            columns = columns[..., :-1]
+        elif self._weight is not None and self._weight not in parameters:
+            columns = columns[..., -1:]
+        if self._transposed:
+            columns = columns.transpose(3, 4)
+        return columns.reshape(columns.shape[:2].numel(), -1)
+
+
+def contract(columns: Tensor, a: Tensor, s: Tensor, classes: int | None) -> None:
+    """Contract the positions of one column away.
+
+    Args:
+        columns: Shape ``[N, g, o, i]``; written to.
+        a: Inputs ``[N, T, g, i]``; ``[N, T, g]`` if they are one-hot.
+        s: Cotangents ``[N, T, g, o]``.
+        classes: Number of one-hot inputs.
+    """
+    if s.shape[3] == a.shape[-1] == 1 and classes is None:  # no matrix to multiply
+        columns[..., 0, 0] = (s * a).sum(dim=1).squeeze(-1)
+        return
+    for g in range(s.shape[2]):
+        factors = Factors(a[:, :, g], s[:, None, :, g], classes=classes)
+        columns[:, g] = form_columns(factors)[:, 0]

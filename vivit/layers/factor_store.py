@@ -1,0 +1,173 @@
+"""A layer whose inputs and cotangents are kept: many weights, few positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from vivit.layers.affine import Factors, Workspace, direct, form_columns, hadamard, pairwise
+from vivit.layers.cost import Evaluation, cheapest_evaluation
+from vivit.layers.layer import AffineLayer
+from vivit.layers.store import LayerStore, Store
+
+
+class FactorStore(LayerStore):
+    """Keeps the cotangents ``[N, C, g, o, T]``: many weights, few positions."""
+
+    def __init__(
+        self,
+        layer: AffineLayer,
+        samples: int,
+        columns: int,
+        like: Tensor,
+        workspace: Workspace,
+    ) -> None:
+        """Allocate the cotangents; arguments as for `store_for`."""
+        super().__init__(layer)
+        self._layers: list[AffineLayer] = []
+        self._inputs: Tensor | None = None
+        self._workspace, self._classes = workspace, layer.classes
+        self._sizes = replace(layer.sizes, samples=samples)
+        groups, _, outputs = layer.features
+        self._cotangents = like.new_empty(samples, columns, groups, outputs, layer.positions)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the cotangents."""
+        return self._cotangents.dtype
+
+    def begin(self, layer: AffineLayer) -> None:
+        """Keep the inputs."""
+        super().begin(layer)
+        self._layers.append(layer)
+
+    def receive(self, c: int, s: Tensor) -> None:
+        """Copy the cotangents of column ``c``."""
+        self._cotangents[self._rows, c] = s.permute(0, 2, 3, 1)
+
+    def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
+        """Evaluate in the order of contraction that the cost model prefers."""
+        if other is not None and not isinstance(other, FactorStore):
+            super().add_gram(gram, parameters, other)
+            return
+        shape = self._sizes.shape(self._cotangents.shape[1], parameters)
+        evaluation = cheapest_evaluation(shape, gram.element_size())
+        if other is not None and other._sizes.positions > 1 and evaluation is Evaluation.HADAMARD:
+            evaluation = Evaluation.PAIRWISE
+        number = None
+        if evaluation is Evaluation.DIRECT:
+            number = self._inputs_at_a_time(0 if other is None else other.num_columns)
+        if other is None:
+            for factors in self.factors(parameters, number):
+                evaluate(evaluation, gram, factors, workspace=self._workspace)
+                del factors  # with its windows, before the next are made
+            return
+        pairs = zip(
+            self.factors(parameters, number), other.factors(parameters, number), strict=True
+        )
+        for left, right in pairs:
+            evaluate(evaluation, gram, left, right, workspace=self._workspace)
+
+    def settle(self) -> None:
+        """Keep the inputs themselves in place of what they are made of."""
+        self._inputs = self._all_inputs(None)
+        self._layers.clear()
+
+    def combine(self, coefficients: Tensor, parameter: str) -> Tensor:
+        """Mix the cotangents of a sample first, and then contract all samples with their inputs.
+
+        So the columns, larger than the factors, are not formed.
+        """
+        samples, columns, _, outputs, positions = self._cotangents.shape
+        mixtures = coefficients.T.to(self._cotangents.dtype).unflatten(1, (samples, columns))
+        number = max(self._workspace.block // (samples * outputs * positions), 1)
+        combined = []
+        for factors in self.factors({parameter}):
+            a, pieces = factors.a.flatten(0, 1)[None], []
+            for some in mixtures.split(number):
+                s = torch.einsum("ncto,knc->kont", factors.s, some).flatten(2)
+                mixed = Factors(a, s.transpose(1, 2)[None], factors.bias, factors.classes)
+                piece = s.sum(dim=2, keepdim=True) if mixed.bias else form_columns(mixed)[0]
+                pieces.append((piece.mT if self._transposed else piece).flatten(1))
+            combined.append(torch.cat(pieces))
+        return torch.cat(combined, dim=1)
+
+    @property
+    def num_columns(self) -> int:
+        """``N C``."""
+        return self._cotangents.shape[:2].numel()
+
+    def _inputs_at_a_time(self, others: int) -> int:
+        """Inputs for which windows and columns, and those of another store, are formed at once."""
+        samples, columns, groups, outputs, positions = self._cotangents.shape
+        share = (self.num_columns + others) / self.num_columns
+        per_input = samples * share * (groups * positions + columns * outputs)
+        return int(self._workspace.size / max(per_input, 1))
+
+    def factors(self, parameters: set[str], number: int | None = None) -> Iterator[Factors]:
+        """Inputs and cotangents of each channel group.
+
+        Args:
+            parameters: Names of the parameters that count.
+            number: Of inputs to make at a time, where windows make them large; by default all.
+
+        Yields:
+            Factors whose Gram matrices add up.
+        """
+        bias, has_weight = self._bias in parameters, self._weight in parameters
+        pieces: list[slice | None] = [None]
+        if has_weight and number is not None and self._inputs is None:
+            pieces = self._layers[0].channels_at_a_time(number)
+        for channels in pieces:
+            a = self._all_inputs(channels)
+            for g in range(self._cotangents.shape[2]):
+                s = self._cotangents[:, :, g].transpose(2, 3)
+                yield Factors(a[:, :, g] if has_weight else a[:, :, g, :0], s, bias, self._classes)
+            bias = False  # with the first piece only
+            del a  # before the windows of the next are made
+
+    def _all_inputs(self, channels: slice | None) -> Tensor:
+        """Inputs of all batches; of a convolution, of some channels."""
+        if self._inputs is not None:
+            return self._inputs
+        dtype = self._cotangents.dtype
+        of_batches = [layer.inputs(dtype, channels) for layer in self._layers]
+        return of_batches[0] if len(of_batches) == 1 else torch.cat(of_batches)
+
+    def columns(self, parameters: set[str]) -> Tensor:
+        """The columns, formed from the factors."""
+        formed = []
+        for factors in self.factors(parameters):
+            columns = form_columns(factors)
+            if factors.bias:
+                columns = torch.cat([columns, factors.s.sum(dim=2).unsqueeze(-1)], dim=3)
+            formed.append(columns.transpose(2, 3) if self._transposed else columns)
+        return torch.cat([columns.flatten(2) for columns in formed], dim=2).flatten(end_dim=1)
+
+
+def evaluate(
+    evaluation: Evaluation,
+    gram: Tensor,
+    left: Factors,
+    right: Factors | None = None,
+    *,
+    workspace: Workspace,
+) -> None:
+    """Add the Gram matrix of an affine layer by the given evaluation.
+
+    Args:
+        evaluation: The order of contraction.
+        gram: Shape ``[N * C, M * D]``; added to, in place.
+        left: Factors of the rows.
+        right: Factors of the columns; by default ``left``, and only lower blocks are added to.
+        workspace: Memory for temporaries.
+    """
+    if evaluation is Evaluation.HADAMARD:
+        hadamard(gram, left, right, workspace=workspace)
+    elif evaluation is Evaluation.DIRECT:
+        direct(gram, left, right, workspace=workspace)
+    else:
+        pairwise(gram, left, right, workspace=workspace)

@@ -1,0 +1,90 @@
+"""Whether a loss is the mean over samples that it is taken for, or the sum."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from vivit.errors import UnsupportedError, is_out_of_memory
+from vivit.losses.base import loss_gradient
+from vivit.losses.convex import LossFunction
+from vivit.losses.known import name_of, reduction_of
+
+TOLERANCE = 1e-4
+"""Of gradients, relative to their largest entry."""
+
+
+def check_reduction(
+    loss_func: LossFunction, output: Tensor, target: Tensor, *, alone: bool
+) -> None:
+    """Make sure that a loss is the mean over samples that it is taken for, or the sum.
+
+    The gradients of two halves of the batch must be rows of that of the whole, but for the share
+    of the half.
+
+    Args:
+        loss_func: A loss without a closed form.
+        output: Output of a batch.
+        target: Its targets.
+        alone: Whether this is the only batch, so that all but per-sample derivatives is right for
+            any loss.
+
+    Raises:
+        UnsupportedError: The loss is a sum that does not say so, or a mean that says so; or
+            neither, and there are several batches.
+    """
+    fitting = _fitting_reductions(loss_func, output, target)
+    said, other = ("sum", "mean") if reduction_of(loss_func) == "sum" else ("mean", "sum")
+    if fitting is None or said in fitting:
+        return
+    name, of_other = name_of(loss_func), other in fitting
+    if alone and not of_other:
+        warnings.warn(
+            f"The loss {name!r} of a batch is neither the mean nor the sum of those of its "
+            f"samples. It counts as a {said}: the GGN of this one batch is right, but derivatives "
+            "of single samples (gammas, lambdas) carry the factor of a mean over samples.",
+            stacklevel=2,
+        )
+        return
+    hint = (
+        f"It is a {other}: give it an attribute reduction = {other!r}."
+        if of_other
+        else "Give all samples as one batch."
+    )
+    raise UnsupportedError(
+        f"The loss {name!r} of a batch is not the {said} of those of its samples, as which it "
+        f"counts, so that the derivatives of single samples and the loss of several batches are "
+        f"not known. {hint}"
+    )
+
+
+def _fitting_reductions(
+    loss_func: LossFunction, output: Tensor, target: Tensor
+) -> set[str] | None:
+    """What the gradient of a batch is of those of its halves; None if that cannot be told."""
+    n, half = len(output), len(output) // 2
+    parts = [slice(0, half), slice(half, n)]
+    if not half or not target.ndim or len(target) != n:
+        return None
+    try:
+        whole = loss_gradient(loss_func, output, target)
+        halves = [loss_gradient(loss_func, output[part], target[part]) for part in parts]
+    except Exception as error:  # a loss that was made for its batch size may say so in any way
+        if is_out_of_memory(error):
+            raise
+        return None
+    scale = max(float(x.abs().max()) for x in (whole, *halves))
+    if not 0 < scale < float("inf"):
+        return None  # all is constant, or half of the targets do not count
+    shares = {"sum": (1.0, 1.0), "mean": (half / n, (n - half) / n)}
+    expected = {
+        reduction: torch.cat([share * x for share, x in zip(of_halves, halves, strict=True)])
+        for reduction, of_halves in shares.items()
+    }
+    return {
+        reduction
+        for reduction, gradient in expected.items()
+        if (whole - gradient).abs().max() <= TOLERANCE * scale
+    }

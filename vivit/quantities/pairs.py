@@ -1,0 +1,118 @@
+"""The eigenpairs of a block's Gram matrix: by which way, and in which precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vivit.devices import traits
+from vivit.factor import Factor
+from vivit.gram.blocks import BlockMatrices
+from vivit.gram.precision import has_weak, is_double, may_gain
+from vivit.gram.spectrum import EIGENVECTOR_COPIES, GramPairs, rank_cutoff
+from vivit.quantities.lanczos import Lanczos, is_few, leading_of_matrix
+from vivit.quantities.selection import Selection
+from vivit.quantities.solvers import FullGram, Solver, cheapest_solver
+from vivit.quantities.start import leading_of_some
+
+
+def find_pairs(
+    matrices: BlockMatrices, group: str, factor: Factor, selection: Selection
+) -> GramPairs:
+    """Eigenpairs of the Gram matrix of a block.
+
+    Args:
+        matrices: Of all blocks; they are made if they are needed.
+        group: The block.
+        factor: Its columns.
+        selection: Which pairs, and by which way.
+
+    Returns:
+        The pairs, ascending; in double precision, where that counts.
+
+    Raises:
+        InputError: The selection makes no sense.
+        ConvergenceError: Lanczos iteration did not find the pairs.
+    """
+    dimension, size = factor.shape
+    selection.check(min(dimension, size))
+    return _Search(matrices, group, factor, selection).pairs()
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The arguments of `find_pairs`."""
+
+    matrices: BlockMatrices
+    group: str
+    factor: Factor
+    selection: Selection
+
+    def pairs(self) -> GramPairs:
+        """The pairs, by the method that was asked for or the cheapest."""
+        method, k = self.selection.method or self._cheapest(), self.selection.k
+        if isinstance(method, Lanczos) and k is not None:
+            return self._by_products(method, k)
+        return self._by_decomposition()
+
+    def _cheapest(self) -> Solver:
+        k, costs = self.selection.k, self.matrices.costs
+        if k is None or k >= min(self.factor.shape) or self.matrices.are_made:
+            return FullGram()
+        overhead = traits(costs.room.device).overhead
+        return cheapest_solver(costs.plan(self._copies), k, costs.room.available, overhead)
+
+    def _by_products(self, method: Lanczos, k: int) -> GramPairs:
+        multiply, (_, size) = self.factor.multiply_gram, self.factor.shape
+        some = leading_of_some(self.matrices, self.group, k)
+        start = None if some is None else multiply(some)
+        tolerance, like = self.selection.rank_tolerance, self.factor.like
+        return method.pairs(multiply, size, k, tolerance, like, start)
+
+    def _by_decomposition(self) -> GramPairs:
+        """It is repeated in double precision if weak pairs are kept.
+
+        So it is at once where all are kept, or where that costs little anyway.
+        """
+        like, selection, (dimension, size) = self.factor.like, self.selection, self.factor.shape
+        gains = may_gain(like) and dimension > size
+        double = gains and bool(self._copies) and self._may_be_double(not selection.is_all)
+        pairs = self._decomposed(double)
+        places = selection.places(pairs.values.to(like.dtype))
+        kept = pairs.from_largest(places)
+        is_enough = is_double(pairs.values.dtype) or not has_weak(kept.values, pairs.values)
+        if not gains or is_enough or not self._may_be_double(small=False):
+            return kept
+        return self._decomposed(double=True).from_largest(places)
+
+    def _may_be_double(self, small: bool) -> bool:
+        return self.matrices.may_be_double(EIGENVECTOR_COPIES, small)
+
+    def _decomposed(self, double: bool) -> GramPairs:
+        """All pairs of the block's matrix, or only the ``k`` largest, if these are few."""
+        k, tolerance = self.selection.k, self.selection.rank_tolerance
+        matrix = self.matrices.of_block(self.group, self._copies, double)
+        if k is not None and matrix.gram is not None:
+            leading = leading_of_matrix(matrix.gram, k, tolerance)
+            if leading is not None:
+                size, precision = len(matrix.gram), matrix.precision
+                cutoff = rank_cutoff(leading.values, tolerance, size, precision)
+                return replace(leading.keep(leading.values > cutoff), kept=matrix.kept)
+        return matrix.pairs(tolerance, self.matrices.costs.room)
+
+    @property
+    def _copies(self) -> int:
+        return solver_copies(self.factor.shape, self.selection.k)
+
+
+def solver_copies(shape: tuple[int, int], k: int | None) -> int:
+    """Matrices that are held beside the one that is decomposed.
+
+    Args:
+        shape: ``(D, M)``.
+        k: Number of leading pairs that are asked for; None for others.
+
+    Returns:
+        Their number; an iteration for few pairs of a Gram matrix holds none.
+    """
+    dimension, size = shape
+    return 0 if dimension > size and is_few(k, size) else EIGENVECTOR_COPIES
