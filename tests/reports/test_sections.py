@@ -1,12 +1,7 @@
 """Every section: it says what it answers, and is left out where nothing was measured of it."""
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from copies import ROOT, Copy
 
 from benchmarks.records.record import RecordStore
 from benchmarks.records.tasks import Task
@@ -14,7 +9,6 @@ from reports.pages import PAGES
 from reports.sources.sources import Sources
 from reports.words.labels import slug
 
-ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "bench_results"
 ALL = {section.name: section for page in PAGES for section in page.sections}
 PAIRS = {"suite": "leading", "k": 10, "computed": "eigenpairs"}
@@ -147,21 +141,11 @@ SECTION = Answer()
 
 def test_a_section_is_one_file_and_one_line(make, tmp_path, read_page):
     """Nothing else is touched: neither page nor template, figures or labels."""
-    package = tmp_path / "reports"
-    ignored = shutil.ignore_patterns("__pycache__", "html")
-    shutil.copytree(ROOT / "reports", package, ignore=ignored)
-    (package / "sections" / "answer.py").write_text(NEW)
-    registry = package / "sections" / "__init__.py"
-    lines = registry.read_text().splitlines()
-    lines.insert(lines.index("ABOUT_ALL = (") + 1, '    "answer",')
-    registry.write_text("\n".join(lines))
+    copy = Copy(tmp_path)
+    copy.add("reports/sections/answer.py", NEW)
+    copy.insert("reports/sections/__init__.py", "ABOUT_ALL = (\n", '    "answer",\n')
     RecordStore(tmp_path / "records.jsonl").append([make(suite="asked"), make()])
-    subprocess.run(
-        [sys.executable, "-m", "reports", "--input", "records.jsonl", "--output", "html"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=True,
-    )
+    copy.run("reports", "--input", "records.jsonl", "--output", "html")
     page = read_page(tmp_path / "html" / "index.html")
     text = (tmp_path / "html" / "index.html").read_text()
     assert "answer" in page.sections
