@@ -68,3 +68,8 @@ def test_critical_batch_sizes(make, tabulate):
 )
 def test_what_was_not_published_has_no_row(make, tabulate, changes):
     assert not len(paper_table(tabulate(make("gram", **{**RUN, **changes}))).shown)
+
+
+def test_without_a_measurement_of_ours_there_is_no_row(make, tabulate):
+    """As in a run of the drop-in computations alone."""
+    assert not len(paper_table(tabulate(make("drop_in", **RUN))).shown)
