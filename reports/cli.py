@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.records.names import Parser
 from benchmarks.records.record import RecordError
-from reports import (
-    asv,
-    commits_page,
-    figures,
-    files,
-    loading,
-    page,
-    pytest_benchmark,
-    regression_plot,
-)
-from reports.asv import Results
 from reports.errors import ReportError
-from reports.regressions import change_table
-from reports.rendering import draw
-from reports.tables import Table
+from reports.pages import PAGES
+from reports.sources.sources import Sources
 
 EXIT_ERROR = 2
 
@@ -48,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_report(inputs: Sequence[Path], output: Path) -> Path:
-    """Read what was measured, write tables, figures and, last, the pages.
+    """Read what was measured; write tables, figures and pages.
 
     Args:
         inputs: Files of records or of pytest-benchmark, or folders that contain them or asv's.
@@ -61,38 +49,13 @@ def make_report(inputs: Sequence[Path], output: Path) -> Path:
         ReportError: There is nothing usable.
         RecordError: A line is not a record.
     """
-    results = asv.load(asv.find_folders(inputs))
-    saved = pytest_benchmark.find_runs(inputs)
-    runs = pytest_benchmark.run_table(saved) if saved else None
-    has_commits = bool(len(results.frame) or saved)
-    has_records = bool(loading.find_files(inputs, required=not has_commits))
-    index, commits = output / "index.html", output / "regressions.html"
-    if has_commits:
-        _write_commits(results, runs, commits, index.name if has_records else None)
-    if not has_records:
-        return commits
-    measurements = loading.load(inputs)
-    frame = measurements.frame
-    headlines, details = page.headlines(frame), page.detail_tables(frame)
-    details += [runs] if runs is not None else []
-    _write_tables([*(headline.table for headline in headlines), *details], output)
-    drawings = [draw(plot, output / "figures") for plot in figures.plots(frame)]
-    link = commits.name if has_commits else None
-    files.write(index, page.render(measurements, headlines, details, drawings, link).encode())
-    return index
-
-
-def _write_commits(results: Results, runs: Table | None, path: Path, index: str | None) -> None:
-    table = change_table(results.frame)
-    _write_tables([table, *([runs] if runs is not None else [])], path.parent)
-    plots = regression_plot.plots(results.frame)
-    drawings = [draw(plot, path.parent / "figures") for plot in plots]
-    files.write(path, commits_page.render(results, table, drawings, runs, index).encode())
-
-
-def _write_tables(tables: Iterable[Table], output: Path) -> None:
-    for table in tables:
-        files.write(output / "csv" / f"{table.name}.csv", files.csv(table.csv))
+    sources = Sources.find(inputs)
+    pages = [page for page in PAGES if page.is_about(sources)]
+    written = [
+        page.write(sources, output, [other for other in pages if other is not page])
+        for page in reversed(pages)  # the main one last
+    ]
+    return written[-1]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.records.record import Quantity, RecordStore, Status
-from reports import labels, units
-from reports.critical import critical_table
-from reports.drop_in import drop_in_table
-from reports.loading import load
-from reports.targets import target_table
+from reports.sections.critical import critical_table
+from reports.sections.drop_in import drop_in_table
+from reports.sections.targets import target_table
+from reports.sources.records import load
+from reports.words import labels, units
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -1,14 +1,25 @@
 """Records as the harness writes them, made for the tests of the reports."""
 
+import re
 from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from benchmarks.records.record import Quantity, Record, RecordStore, Status
-from reports import environments, loading
+from reports import sections
+from reports.sources import environments
+from reports.sources.frame import to_frame
+from reports.sources.records import Measurements, latest
+from reports.sources.sources import Sources
 
 MACHINE = {"cpu": "Test CPU", "cores": 2, "memory_bytes": 8 * 1024**3, "gpu": None, "os": "Linux"}
+VOID = {"meta", "img"}
+"""Tags that have no end."""
+
+HEADING = re.compile(r"h[1-6]")
 MakeRecord = Callable[..., Record]
 
 
@@ -65,13 +76,45 @@ def make() -> MakeRecord:
 
 @pytest.fixture
 def tabulate():
-    """Records -> frame, as loading does it."""
+    """Records -> frame, as it is done after reading them."""
 
-    def to_frame(*records):
-        chosen = loading.latest(records)
-        return loading.to_frame(chosen, environments.distinct(chosen))
+    def tabulate_records(*records):
+        chosen = latest(records)
+        return to_frame(chosen, environments.distinct(chosen))
 
-    return to_frame
+    return tabulate_records
+
+
+@pytest.fixture
+def suite_tables():
+    """Frame -> tables of the sections that are about suites, as on the page."""
+
+    def make_tables(frame):
+        found = Sources(Measurements(frame))
+        return [
+            table
+            for section in sections.about_suites()
+            if len(section.needs(found))
+            for table in section.tables(found)
+        ]
+
+    return make_tables
+
+
+@pytest.fixture
+def plots():
+    """Frame -> figures of the page, by name."""
+
+    def make_plots(frame):
+        found = Sources(Measurements(frame))
+        return {
+            plot.name: plot
+            for section in sections.comparison()
+            if len(section.needs(found))
+            for plot in section.figures(found)
+        }
+
+    return make_plots
 
 
 @pytest.fixture
@@ -112,3 +155,63 @@ def store(tmp_path):
         return folder
 
     return write
+
+
+class Page(HTMLParser):
+    """What stands on a page; its tags have to match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.links, self.sources, self.tags = {}, [], [], []
+        self.ids, self.headings, self.sections, self.navigation = [], [], [], []
+        self._rows, self._cell, self._open = [], None, []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append(tag)
+        self._open += [] if tag in VOID else [tag]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.headings += [tag] if HEADING.fullmatch(tag) else []
+        self.sections += [attributes["id"]] if tag == "section" and "id" in attributes else []
+        self.links += [attributes["href"]] if "href" in attributes else []
+        self.navigation += [attributes["href"]] if tag == "a" and "nav" in self._open else []
+        self.sources += [attributes["src"]] if "src" in attributes else []
+        if tag == "table":
+            self._rows = self.tables[attributes["id"]] = []
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._cell = ""
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+        if tag in ("td", "th"):
+            self._rows[-1].append(self._cell)
+            self._cell = None
+
+    def handle_data(self, data):
+        if self._cell is not None:
+            self._cell += data
+
+
+@pytest.fixture
+def read_page():
+    """Parse a page, whose headings, anchors and links have to be in order."""
+
+    def read(path: Path) -> Page:
+        page = Page(path.read_text())
+        assert len(set(page.ids)) == len(page.ids)
+        levels = [int(tag[1]) for tag in page.headings]
+        assert levels[0] == 1
+        assert 1 not in levels[1:]
+        assert all(b - a <= 1 for a, b in pairwise(levels))
+        anchors = [link for link in page.links if link.startswith("#")]
+        assert {link[1:] for link in anchors} <= set(page.ids)
+        assert [link[1:] for link in page.navigation if link[0] == "#"] == page.sections
+        for link in set(page.links) - set(anchors):
+            assert (path.parent / link).stat().st_size > 0
+        return page
+
+    return read

@@ -1,0 +1,1 @@
+"""Figures: one style, one colour for each method, and what several sections draw."""

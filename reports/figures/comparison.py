@@ -1,0 +1,245 @@
+"""Figures that compare methods: one row per problem, one column per suite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from benchmarks.records.record import Quantity, Status
+from reports.figures.plot import Plot
+from reports.figures.scales import SCALES, Scale, hide_minor_ticks
+from reports.figures.style import Palette, palette_of, say_not_measured, styled
+from reports.words import labels, units
+
+OK = Status.OK.value
+WIDTH = 0.8
+"""Seaborn's share of a category that its dodged points take up."""
+NARROW = 30
+"""Below this ratio of the ends of an axis, powers of ten alone are too few ticks."""
+NARROWEST = 8.0
+"""Width of a figure of a single suite, in inches."""
+LEGEND = 3
+"""Columns of the legend for each suite."""
+
+
+def comparisons(
+    frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity, caption: str
+) -> list[Plot]:
+    """A figure for each setting.
+
+    Args:
+        frame: All measurements, whose methods have colours.
+        rows: Those to be drawn, all of the quantity.
+        quantity: What to draw.
+        caption: How to read it.
+
+    Returns:
+        The figures.
+    """
+    palette, short = palette_of(frame), labels.QUANTITIES[quantity.value].short
+    plots = []
+    for setting, group in rows.groupby("setting", sort=False):
+        title = labels.titled(f"{short} by method", str(setting))
+        plots.append(
+            Plot(
+                name=labels.slug(f"{quantity.value} {setting}"),
+                title=title,
+                caption=caption,
+                alt=f"{title}. {_in_words(group, quantity)}",
+                draw=partial(comparison, group, quantity, palette),
+            )
+        )
+    return plots
+
+
+def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Figure:
+    """Draw every sample of a quantity, and the median, per method, batch size, problem and suite.
+
+    Args:
+        frame: Measurements in one setting, at least one of them of the quantity.
+        quantity: What to draw; on a logarithmic axis.
+        palette: Colours and markers of the methods.
+
+    Returns:
+        The figure. A measurement without a result appears as its outcome in words.
+    """
+    rows = frame[(frame["quantity"] == quantity.value) & (frame["method"] != labels.REFERENCE)]
+    rows = rows.assign(
+        row=labels.problem_labels(rows),
+        column=[labels.suite_label(suite) for suite in rows["suite"]],
+    )
+    rows["batch"] = [_size(row) for _, row in rows.iterrows()]
+    names, suites = list(dict.fromkeys(rows["row"])), _suites(rows)
+    with styled():
+        figure, axes = _grid(rows, names, suites)
+        for i, name in enumerate(names):
+            drawn = rows.loc[rows["row"] == name, "samples"].explode().dropna().astype(float)
+            methods = labels.sorted_methods(rows.loc[rows["row"] == name, "method"])
+            _prepare_row(axes[i], drawn[drawn > 0], SCALES[quantity])
+            for j, column in enumerate(suites):
+                facet = rows[(rows["row"] == name) & (rows["column"] == column)]
+                Facet(axes[i][j], facet, methods, palette).draw()
+                axes[i][j].set_title(f"{name}\n{column}", fontsize="medium")
+                axes[i][j].set_xlabel(f"{SCALES[quantity].title} (log scale)")
+        _legend(figure, labels.sorted_methods(rows["method"]), LEGEND * len(suites), palette)
+    return figure
+
+
+def _in_words(rows: pd.DataFrame, quantity: Quantity) -> str:
+    """Range of each method, for readers who cannot see the figure."""
+    text, parts = SCALES[quantity].text, []
+    for method, group in rows.groupby("method", sort=False):
+        values = group["value"].dropna()
+        done = f"{text(values.min())} to {text(values.max())}" if len(values) else "no result"
+        parts.append(f"{labels.method_label(str(method))}: {done}")
+    return "; ".join(parts) + "."
+
+
+def _size(row: pd.Series) -> str:
+    """What distinguishes the measurements of a facet: batch size and task."""
+    size = f"batch {units.integer(row['batch_size'])}"
+    if row["suite"] == "leading":
+        return f"{size}\nk = {units.integer(row['k'])}"
+    task = row["task"].replace(", ", ",\n")
+    return size if row["task"] == row["column"] else f"{size}\n{task}"
+
+
+def _suites(rows: pd.DataFrame) -> list[str]:
+    """Names of the suites, in the order of the report."""
+    suites = sorted(set(rows["suite"]), key=labels.suite_rank)
+    return [labels.suite_label(suite) for suite in suites]
+
+
+def _grid(
+    rows: pd.DataFrame, names: list[str], suites: list[str]
+) -> tuple[Figure, list[list[Axes]]]:
+    """Axes as high as what a problem has to show."""
+    heights = []
+    for name in names:
+        shown = rows[rows["row"] == name]
+        batches = max(shown.groupby("column")["batch"].nunique())
+        heights.append(1.1 + 0.24 * batches * (shown["method"].nunique() + 1))
+    width = max(1.0 + 5.0 * len(suites), NARROWEST)
+    figure = Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
+    axes = figure.subplots(
+        len(names), len(suites), sharex="row", squeeze=False, height_ratios=heights
+    )
+    return figure, [list(row) for row in axes]
+
+
+def _prepare_row(axes: list[Axes], values: pd.Series, scale: Scale) -> None:
+    """Fix range and ticks of the axis that the facets of a problem share, before drawing."""
+    low, high = (values.min(), values.max()) if len(values) else (1.0, 10.0)
+    margin = max((high / low) ** 0.08, 1.3)
+    for ax in axes:
+        ax.set_xscale("log", base=scale.base)
+        ax.set_xlim(low / margin, high * margin)
+        ax.xaxis.set_major_locator(_locator(scale, high / low))
+        ax.xaxis.set_major_formatter(FuncFormatter(scale.tick))
+        hide_minor_ticks(ax.xaxis)
+
+
+@dataclass(frozen=True)
+class Facet:
+    """What a panel shows: batch sizes from top to bottom, methods side by side within each."""
+
+    axes: Axes
+    rows: pd.DataFrame
+    methods: list[str]
+    palette: Palette
+
+    @property
+    def batches(self) -> list[str]:
+        """In the order of the report."""
+        return list(dict.fromkeys(self.rows["batch"]))
+
+    def draw(self) -> None:
+        """Draw points, outcomes in words, and lines between the batch sizes."""
+        samples = self.rows[["batch", "method", "samples"]].explode("samples").dropna()
+        samples = samples.assign(samples=samples["samples"].astype(float))
+        positive = samples[samples["samples"] > 0]
+        if len(positive):
+            self._draw_points(positive)
+        self._draw_outcomes()
+        if not len(self.rows):
+            say_not_measured(self.axes)
+        count = len(self.batches)
+        self.axes.set_yticks(range(count), self.batches)
+        for boundary in range(1, count):
+            self.axes.axhline(boundary - 0.5, color="0.8", linewidth=0.8, linestyle="--")
+        self.axes.set_ylim(max(count, 1) - 0.5, -0.5)
+        self.axes.set_ylabel("")
+
+    def _draw_points(self, samples: pd.DataFrame) -> None:
+        methods, palette = self.methods, self.palette
+        common = {
+            "data": samples,
+            "x": "samples",
+            "y": "batch",
+            "hue": "method",
+            "order": self.batches,
+            "hue_order": methods,
+            "palette": {name: palette.colors[name] for name in methods},
+            "orient": "h",
+            "legend": False,
+            "ax": self.axes,
+        }
+        sns.stripplot(
+            **common, dodge=True, jitter=False, marker="|", size=13, linewidth=1.2, alpha=0.6
+        )
+        sns.pointplot(
+            **common,
+            estimator="median",
+            errorbar=None,
+            linestyle="none",
+            markers=[palette.markers[name] for name in methods],
+            markersize=5.5,
+            dodge=WIDTH * (1 - 1 / len(methods)) if len(methods) > 1 else False,
+        )
+
+    def _draw_outcomes(self) -> None:
+        """Words in place of the points that a logarithmic axis or a failure does not allow."""
+        count, batches = len(self.methods), self.batches
+        for _, row in self.rows.iterrows():
+            if row["status"] == OK and row["value"] > 0:
+                continue
+            word = "exactly 0" if row["status"] == OK else labels.status_label(row["status"])
+            place = self.methods.index(row["method"]) - (count - 1) / 2
+            self.axes.text(
+                0.02,
+                batches.index(row["batch"]) + place * WIDTH / count,
+                f"{labels.short_method_label(row['method'])}: {word}",
+                transform=self.axes.get_yaxis_transform(),
+                color=self.palette.colors[row["method"]],
+                va="center",
+                fontsize="small",
+                fontstyle="italic",
+            )
+
+
+def _locator(scale: Scale, spread: float) -> LogLocator:
+    """At least two ticks on a narrow axis, at most six on a wide one."""
+    subdivisions = (1.0, 2.0, 5.0) if scale.base == 10 and spread < NARROW else (1.0,)
+    return LogLocator(base=scale.base, subs=subdivisions, numticks=6)
+
+
+def _legend(figure: Figure, methods: list[str], columns: int, palette: Palette) -> None:
+    handles = [
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker=palette.markers[name],
+            color=palette.colors[name],
+            label=labels.method_label(name),
+        )
+        for name in methods
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)

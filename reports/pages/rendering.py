@@ -1,0 +1,71 @@
+"""Templates, and what is embedded in pages made of them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from reports.figures.plot import Plot
+from reports.pages import files
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def template(name: str) -> jinja2.Template:
+    """A template by the name of its file.
+
+    Args:
+        name: In the folder of the templates.
+
+    Returns:
+        The template; it escapes what it is given, and refuses what it is not given.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(name)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as it is embedded in the page."""
+
+    plot: Plot
+    uri: str
+
+    @classmethod
+    def of(cls, plot: Plot, image: bytes) -> Drawing:
+        """Embed an image.
+
+        Args:
+            plot: What it shows.
+            image: The PNG.
+
+        Returns:
+            The figure with its image as a data URI.
+        """
+        return cls(plot, "data:image/png;base64," + base64.b64encode(image).decode())
+
+
+def draw(plot: Plot, folder: Path) -> Drawing:
+    """Draw a figure, as files and for a page.
+
+    Args:
+        plot: The figure.
+        folder: Where its files go.
+
+    Returns:
+        The figure with its image.
+    """
+    figure = plot.draw()
+    image = files.png(figure)
+    files.write(folder / f"{plot.name}.png", image)
+    files.write(folder / f"{plot.name}.pdf", files.pdf(figure))
+    return Drawing.of(plot, image)

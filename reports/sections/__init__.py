@@ -1,0 +1,67 @@
+"""What a reader sees under one heading: a question, and what was measured to answer it.
+
+To add a section: a file that has one as `SECTION`, and its name in a line below.
+"""
+
+from collections.abc import Iterable
+from importlib import import_module
+
+from reports.sections.base import Section
+from reports.sections.headline import Headline
+from reports.sections.others import Others
+
+ABOUT_SUITES = (
+    "eigenvalues",
+    "leading",
+    "tolerance",
+    "derivatives",
+    "newton",
+    "density",
+    "preconditioned",
+    "targets",
+    "drop_in",
+    "critical",
+    "scaling",
+)
+"""Sections of the comparison that are about suites of their own."""
+
+ABOUT_ALL = (
+    "paper",
+    "time",
+    "memory",
+    "accuracy",
+    "spectra",
+    "failures",
+    "pytest_runs",
+)
+"""Sections of the comparison that are about measurements of any suite."""
+
+ABOUT_COMMITS = (
+    "changes",
+    "over_commits",
+    "pytest_runs",
+    "machines",
+)
+"""Sections of the page over commits."""
+
+
+def sections(names: Iterable[str]) -> tuple[Section, ...]:
+    """Sections by the names of their files."""
+    return tuple(import_module(f"{__name__}.{name}").SECTION for name in names)
+
+
+def about_suites() -> tuple[Section, ...]:
+    """Sections about suites of their own, and one for all other suites."""
+    own = sections(ABOUT_SUITES)
+    return (*own, Others([*own, *sections(ABOUT_ALL)]))
+
+
+def comparison() -> tuple[Section, ...]:
+    """The sections of the page that compares methods, in their order."""
+    topics = (*about_suites(), *sections(ABOUT_ALL))
+    return (Headline(topics), *sections(["glossary"]), *topics, *sections(["environments"]))
+
+
+def commits() -> tuple[Section, ...]:
+    """The sections of the page over commits, in their order."""
+    return sections(ABOUT_COMMITS)

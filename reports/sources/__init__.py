@@ -1,0 +1,1 @@
+"""What was measured: records, asv's and pytest-benchmark's results, published figures."""

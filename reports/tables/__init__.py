@@ -1,0 +1,1 @@
+"""Tables: what they are made of, and what several sections need."""

@@ -1,0 +1,96 @@
+"""The report as a whole: files, content, self-containedness."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from reports.cli import main
+from reports.pages import files
+
+
+@pytest.fixture
+def folder(store, records, tmp_path, capsys):
+    output = tmp_path / "html"
+    assert main(["--input", str(store(records)), "--output", str(output)]) == 0
+    assert capsys.readouterr().out.strip() == str(output / "index.html")
+    return output
+
+
+def test_report(folder, read_page):
+    text = (folder / "index.html").read_text()
+    page = read_page(folder / "index.html")
+    _check_is_self_contained(text, page)
+    _check_files_exist(folder, page)
+    _check_csv_equals_page(folder, page)
+    _check_content(text)
+
+
+def _check_is_self_contained(text, page):
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert not any(re.match(r"[a-z]+:|//", link) for link in page.links)
+    assert not re.search(r"url\(|@import", text)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+
+
+def _check_files_exist(folder, page):
+    files_linked = {link for link in page.links if not link.startswith("#")}
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    assert files_linked == written - {"index.html"}
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".pdf"}
+    assert {path.stem for path in (folder / "figures").iterdir()} == {
+        "time",
+        "memory",
+        "accuracy",
+        "spectra",
+    }
+
+
+def _check_csv_equals_page(folder, page):
+    assert {"table-time", "table-ratios-eigenvalues", "table-failures"} <= set(page.tables)
+    for name, (header, *rows) in page.tables.items():
+        path = folder / "csv" / f"{name.removeprefix('table-')}.csv"
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        assert frame.columns[: len(header)].tolist() == header
+        assert frame[header].to_numpy().tolist() == rows
+
+
+def _check_content(text):
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    for expected in ("new method", "new suite", "new problem", "out of memory", "timed out"):
+        assert expected in text
+    assert "CIFAR-10 3c3d (synthetic data)" in text
+    assert not re.search(r"CIFAR-10 3c3d(?! \(synthetic data\))", text)
+    assert "These measurements mix" not in text
+    assert "python -m benchmarks run --profile quick" in text
+    assert "2026-01-01" in text
+
+
+def test_mixed_environments_are_announced(store, make, tmp_path):
+    folder = store([make(commit="aaa", batch_size=1), make(commit="bbb", batch_size=1)])
+    main(["--input", str(folder), "--output", str(tmp_path / "html")])
+    text = (tmp_path / "html" / "index.html").read_text()
+    assert "These measurements mix 2 environments" in text
+    assert "aaa" in text
+    assert "bbb" in text
+
+
+def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    files.write(path, b"old")
+    monkeypatch.setattr("pathlib.Path.replace", _refuse)
+    with pytest.raises(OSError, match="no space"):
+        files.write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _refuse(*_):
+    raise OSError("no space")
+
+
+def test_every_plot_has_caption_and_alternative_text(records, tabulate, plots):
+    for plot in plots(tabulate(*records)).values():
+        assert plot.caption
+        assert plot.alt.startswith(plot.title)

@@ -1,0 +1,155 @@
+"""Every section: it says what it answers, and is left out where nothing was measured of it."""
+
+import pytest
+from copies import ROOT, Copy
+
+from benchmarks.records.record import RecordStore
+from benchmarks.records.tasks import Task
+from reports.pages import PAGES
+from reports.sources.sources import Sources
+from reports.words.labels import slug
+
+MEASURED = ROOT / "bench_results"
+ALL = {section.name: section for page in PAGES for section in page.sections}
+PAIRS = {"suite": "leading", "k": 10, "computed": "eigenpairs"}
+PUBLISHED = {**PAIRS, "problem": "cifar10_3c3d", "batch_size": 128}
+RECORDS = {
+    "headline": [{}],
+    "glossary": [{}],
+    "eigenvalues": [{}],
+    "leading": [PAIRS],
+    "tolerance": [{"suite": "tolerance"}],
+    "derivatives": [{"suite": "derivatives"}],
+    "newton": [{"suite": "newton"}],
+    "density": [{"suite": "density"}],
+    "preconditioned": [{"suite": "preconditioned"}],
+    "targets": [{"suite": "engine", "problem": "cifar10_3c3d", **Task().parameters}],
+    "drop-in": [{"suite": "drop_in", "method": "drop_in"}],
+    "critical": [{"suite": "critical", "quantity": "critical_batch_size", "budget": 2**30}],
+    "scaling": [{"suite": "scaling_batch", "classes": 10, "width": 16}],
+    "others": [{"suite": "never_heard_of"}],
+    "paper": [PUBLISHED],
+    "time": [{}],
+    "memory": [{"quantity": "memory"}],
+    "accuracy": [{"quantity": "accuracy"}],
+    "spectra": [{"suite": "reference", "method": "reference", "quantity": "spectrum"}],
+    "failures": [{"status": "error"}],
+    "environments": [{}],
+}
+"""Parameters of records that make a section appear."""
+
+OTHER = {"suite": "reference", "method": "reference", "quantity": "step"}
+"""Those of a record that only sections about all records show."""
+
+ALWAYS = {"glossary", "failures", "environments"}
+FOLDERS = {"changes": "asv", "over-commits": "asv", "machines": "asv", "runs": "pytest"}
+"""Folders of committed results that make a section appear."""
+
+
+@pytest.fixture
+def find(make, tmp_path):
+    """Sources of records with some parameters."""
+
+    def find_sources(*parameters) -> Sources:
+        path = tmp_path / "records.jsonl"
+        path.unlink(missing_ok=True)
+        RecordStore(path).append([make(**names) for names in parameters])
+        return Sources.find([path])
+
+    return find_sources
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file)
+def test_sections_say_what_they_answer(page):
+    names = [section.name for section in page.sections]
+    assert len(set(names)) == len(names)
+    for section in page.sections:
+        assert section.name == slug(section.name)
+        assert section.title
+        assert section.question.endswith("?")
+        assert type(section).__doc__
+
+
+def test_no_suite_has_two_sections():
+    suites = [suite for section in ALL.values() for suite in section.suites]
+    assert len(set(suites)) == len(suites)
+
+
+def test_every_section_is_tried_below():
+    assert {*RECORDS, *FOLDERS} == set(ALL)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_without_anything_every_section_is_left_out(name):
+    assert not len(ALL[name].needs(Sources()))
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_sections_appear_with_their_records_and_not_with_others(name, find):
+    section = ALL[name]
+    found = find(*RECORDS[name])
+    assert len(section.needs(found))
+    assert [*section.words(found), *section.tables(found), *section.figures(found)]
+    assert bool(len(section.needs(find(OTHER)))) == (name in ALWAYS)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_sections_appear_with_their_files_and_not_with_records(name, find):
+    section = ALL[name]
+    found = Sources.find([MEASURED / FOLDERS[name]])
+    assert len(section.needs(found))
+    assert [*section.words(found), *section.tables(found), *section.figures(found)]
+    assert not len(section.needs(find({})))
+
+
+def test_the_headline_leads_to_the_sections_that_answer(make, find):
+    found = find({}, {"method": "naive_gram", "samples": [2.0]}, PAIRS)
+    said = ALL["headline"].words(found)
+    assert [words.anchor for words in said] == ["eigenvalues", "leading"]
+    assert "naive Gram (BackPACK, V stored): time 2.00x faster (1 case)" in said[0].points[0]
+
+
+def test_suites_without_a_section_share_one(find):
+    found = find({"suite": "b"}, {"suite": "a"}, {})
+    titles = [table.title for table in ALL["others"].tables(found)]
+    assert titles == ["A", "B"]
+
+
+NEW = """
+from benchmarks.records.record import Quantity
+from reports.sections.base import Section
+from reports.tables.table import Table, identity
+
+
+class Answer(Section):
+    name = "answer"
+    title = "A new topic"
+    question = "Does one file do?"
+
+    def needs(self, sources):
+        return sources.frame[sources.frame["suite"] == "asked"]
+
+    def tables(self, sources):
+        rows = self.needs(sources).reset_index(drop=True)
+        shown = identity(rows).assign(Answer="it does")
+        return [Table("answers", "Answers", "What it is.", shown, rows[["value"]])]
+
+
+SECTION = Answer()
+"""
+
+
+def test_a_section_is_one_file_and_one_line(make, tmp_path, read_page):
+    """Nothing else is touched: neither page nor template, figures or labels."""
+    copy = Copy(tmp_path)
+    copy.add("reports/sections/answer.py", NEW)
+    copy.insert("reports/sections/__init__.py", "ABOUT_ALL = (\n", '    "answer",\n')
+    RecordStore(tmp_path / "records.jsonl").append([make(suite="asked"), make()])
+    copy.run("reports", "--input", "records.jsonl", "--output", "html")
+    page = read_page(tmp_path / "html" / "index.html")
+    text = (tmp_path / "html" / "index.html").read_text()
+    assert "answer" in page.sections
+    assert "<h2>A new topic</h2>" in text
+    assert "Does one file do?" in text
+    assert page.tables["table-answers"][1][-1] == "it does"
+    assert "it does,1.0" in (tmp_path / "html" / "csv" / "answers.csv").read_text()
