@@ -93,37 +93,36 @@ class Factor:
             For each name a tensor of shape ``[K, *shape]``.
         """
         blocks = coefficients.T.unflatten(1, (self.num_samples, self.columns))
-        result = {
-            name: blocks.new_zeros(len(blocks), *shape) for name, shape in self.shapes.items()
-        }
-        for piece in self._pieces():
-            for k, block in enumerate(blocks):
-                cotangent = piece.spread(block[piece.rows])
-                for name, x in piece.linearization.pullback(cotangent, result).items():
-                    result[name][k] += x
-        return result
 
-    def contract(self, v: dict[str, Tensor], pulled: bool = False) -> Tensor:
-        """``V^T v``: one Jacobian-vector product.
+        def cotangents(piece: Piece) -> Iterator[Tensor]:
+            return (piece.spread(block[piece.rows]) for block in blocks)
+
+        return pullback(self._pieces(), cotangents, self.parameters, len(blocks))
+
+    def contract(self, v: Mapping[str, Tensor], pulled: bool = False) -> Tensor:
+        """``V^T v``: one Jacobian-vector product for each vector.
 
         Args:
-            v: Tensors of the parameters' shapes.
-            pulled: Whether ``v`` is in the range of ``V``, which may be faster.
+            v: For each name a tensor of shape ``[K, *shape]``.
+            pulled: Whether all are in the range of ``V``, which may be faster.
 
         Returns:
-            Shape ``[M]``.
+            Shape ``[M, K]``.
         """
         parts = []
         for piece in self._pieces():
             linearization = piece.linearization
             push = linearization.pushforward_of_pulled if pulled else linearization.pushforward
-            parts.append(piece.contract(push(v)).flatten())
+            found = [piece.contract(push(one)).flatten() for one in each_vector(v)]
+            parts.append(torch.stack(found, dim=1))
         return torch.cat(parts)
 
     def multiply_gram(self, u: Tensor) -> Tensor:
-        """``V^T V u``, shape ``[M]``: one vector-Jacobian and one Jacobian-vector product."""
-        v = self.spread(u[:, None])
-        return self.contract({name: x[0] for name, x in v.items()}, pulled=True)
+        """``V^T V u`` for each column of ``u``, shape ``[M, K]``, in two runs through the batches.
+
+        It takes a vector-Jacobian and a Jacobian-vector product each.
+        """
+        return self.contract(self.spread(u), pulled=True)
 
     def vectors(self, pairs: GramPairs, workspace: int) -> dict[str, Tensor]:
         """Unit eigenvectors of ``V V^T`` from those of ``V^T V``, ``e = V e~ / sqrt(lambda)``.
@@ -199,23 +198,33 @@ def _normalize(vectors: dict[str, Tensor]) -> None:
         x /= norms.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def each_vector(v: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Tensors ``[K, *shape]`` as ``K`` vectors, one after the other."""
+    count = len(next(iter(v.values())))
+    return ({name: x[k] for name, x in v.items()} for k in range(count))
+
+
 def pullback(
     batches: Iterable[B],
-    cotangent: Callable[[B], Tensor],
+    cotangents: Callable[[B], Iterable[Tensor]],
     parameters: Mapping[str, Tensor],
+    count: int,
 ) -> dict[str, Tensor]:
-    """Vector-Jacobian product over all batches.
+    """Vector-Jacobian products over all batches, each of which is run once.
 
     Args:
         batches: The batches, of which only one has to exist at a time.
-        cotangent: Gives the cotangent of the output of a batch, shape ``[N, *out]``.
+        cotangents: Gives those of the output of a batch, each of shape ``[N, *out]``; they are
+            needed one at a time.
         parameters: The parameters to differentiate by, by name.
+        count: ``K``, cotangents of each batch.
 
     Returns:
-        A tensor of the parameter's shape for each name.
+        For each name a tensor of shape ``[K, *shape]``.
     """
-    totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    result = {name: p.new_zeros(count, *p.shape) for name, p in parameters.items()}
     for batch in batches:
-        for name, part in batch.linearization.pullback(cotangent(batch), totals).items():
-            totals[name] += part
-    return totals
+        for k, cotangent in enumerate(cotangents(batch)):
+            for name, part in batch.linearization.pullback(cotangent, result).items():
+                result[name][k] += part
+    return result

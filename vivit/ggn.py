@@ -13,7 +13,7 @@ Gauss-Newton's low-rank structure", TMLR 2022), top-down:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from vivit.batches import BatchCurvature
 from vivit.curvature import Curvature
 from vivit.errors import InputError
-from vivit.factor import Factor, pullback
+from vivit.factor import Factor, each_vector, pullback
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.memory import Room, check_matrix_fits
 from vivit.gram.plan import Plan
@@ -34,9 +34,11 @@ from vivit.operators import (
     GramOperator,
     check_vector,
     flatten,
+    flatten_columns,
     map_vectors,
     scipy_operator,
     unflatten,
+    unflatten_columns,
 )
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
@@ -288,7 +290,8 @@ class GGN:
             A tensor of the parameter's shape for each parameter.
         """
         batches, parameters = self._curvature.each(), self._factor.parameters
-        return pullback(batches, lambda batch: batch.gradient, parameters)
+        total = pullback(batches, lambda batch: [batch.gradient], parameters, count=1)
+        return {name: x[0] for name, x in total.items()}
 
     def __matmul__(self, v: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor] | Tensor:
         """Multiply ``G v = sum_n J_n^T H_n J_n v`` without forming ``G``.
@@ -305,14 +308,15 @@ class GGN:
             UnsupportedError: An operation has neither a second derivative nor a forward mode.
         """
         if isinstance(v, Tensor):
-            return map_vectors(self._multiply_flat, v, self.shape[0])
+            return map_vectors(self._multiply_columns, v, self.shape[0])
         if not isinstance(v, Mapping):
             raise InputError(
                 "G is multiplied with a tensor or a mapping from parameter names to tensors, got "
                 f"{type(v).__name__}."
             )
         check_vector(v, self._shapes)
-        return self._multiply(dict(v))
+        product = self._multiply({name: x[None] for name, x in v.items()})
+        return {name: x[0] for name, x in product.items()}
 
     def to_scipy(self) -> LinearOperator:
         """``G`` as a matrix-free operator for scipy's solvers.
@@ -320,9 +324,8 @@ class GGN:
         Returns:
             Operator of shape ``[D, D]`` on flat numpy vectors.
         """
-        return scipy_operator(
-            self._multiply_flat, self._multiply_flat, self.shape, self._factor.like
-        )
+        multiply = self._multiply_columns
+        return scipy_operator(multiply, multiply, self.shape, self._factor.like)
 
     def factor_operator(self) -> FactorOperator:
         """``V`` as a matrix-free operator of shape ``[D, M]``: see `FactorOperator`."""
@@ -353,10 +356,12 @@ class GGN:
         return DirectionalDerivatives(gammas, curvatures(self._curvature, pairs))
 
     def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
-        def cotangent(batch: BatchCurvature) -> Tensor:
-            return batch.multiply(batch.linearization.pushforward(v))
+        def cotangents(batch: BatchCurvature) -> Iterator[Tensor]:
+            push = batch.linearization.pushforward
+            return (batch.multiply(push(one)) for one in each_vector(v))
 
-        return pullback(self._curvature.each(), cotangent, self._factor.parameters)
+        count = len(next(iter(v.values())))
+        return pullback(self._curvature.each(), cotangents, self._factor.parameters, count)
 
-    def _multiply_flat(self, v: Tensor) -> Tensor:
-        return flatten(self._multiply(unflatten(v, self._shapes)), self._shapes)
+    def _multiply_columns(self, v: Tensor) -> Tensor:
+        return flatten_columns(self._multiply(unflatten_columns(v, self._shapes)), self._shapes)

@@ -47,6 +47,21 @@ def unflatten(v: Tensor, shapes: Shapes) -> dict[str, Tensor]:
     }
 
 
+def flatten_columns(v: Mapping[str, Tensor], shapes: Shapes) -> Tensor:
+    """Tensors ``[K, *shape]`` by name as flat vectors, the columns of a matrix ``[D, K]``."""
+    rows = [v[name].reshape(len(v[name]), math.prod(shape)) for name, shape in shapes.items()]
+    return torch.cat(rows, dim=1).T
+
+
+def unflatten_columns(v: Tensor, shapes: Shapes) -> dict[str, Tensor]:
+    """Columns of a matrix ``[D, K]`` as tensors ``[K, *shape]`` by name."""
+    pieces = v.T.split([math.prod(shape) for shape in shapes.values()], dim=1)
+    return {
+        name: piece.reshape(v.shape[1], *shape)
+        for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+    }
+
+
 def check_vector(v: Mapping[str, Tensor], shapes: Shapes) -> None:
     """Refuse a dictionary whose names or shapes are not the parameters'.
 
@@ -70,11 +85,11 @@ def check_vector(v: Mapping[str, Tensor], shapes: Shapes) -> None:
             )
 
 
-def map_vectors(matvec: Callable[[Tensor], Tensor], v: Tensor, size: int) -> Tensor:
-    """Apply a map of flat vectors to one of them, or to each column of a matrix.
+def map_vectors(matmat: Callable[[Tensor], Tensor], v: Tensor, size: int) -> Tensor:
+    """Apply a linear map to a flat vector, or to all columns of a matrix at once.
 
     Args:
-        matvec: Maps a tensor of shape ``[size]`` to a flat one.
+        matmat: Maps a tensor of shape ``[size, K]`` to a matrix with as many columns.
         v: Shape ``[size]`` or ``[size, K]``.
         size: What the map takes.
 
@@ -88,22 +103,20 @@ def map_vectors(matvec: Callable[[Tensor], Tensor], v: Tensor, size: int) -> Ten
         raise InputError(
             f"A flat vector needs shape [{size}], or [{size}, K] for several, got {list(v.shape)}."
         )
-    if v.ndim == 1:
-        return matvec(v)
-    return torch.stack([matvec(column) for column in v.unbind(1)], dim=1)
+    return matmat(v[:, None])[:, 0] if v.ndim == 1 else matmat(v)
 
 
 def scipy_operator(
-    matvec: Callable[[Tensor], Tensor],
-    rmatvec: Callable[[Tensor], Tensor],
+    matmat: Callable[[Tensor], Tensor],
+    rmatmat: Callable[[Tensor], Tensor],
     shape: tuple[int, int],
     like: Tensor,
 ) -> LinearOperator:
-    """Wrap maps of flat tensors for scipy's solvers.
+    """Wrap maps of matrices, whose columns are flat vectors, for scipy's solvers.
 
     Args:
-        matvec: Maps a tensor of shape ``[shape[1]]`` to one of shape ``[shape[0]]``.
-        rmatvec: Its transpose.
+        matmat: Maps a tensor of shape ``[shape[1], K]`` to one of shape ``[shape[0], K]``.
+        rmatmat: Its transpose.
         shape: Of the operator.
         like: A tensor of the dtype and device that the maps take.
 
@@ -113,13 +126,15 @@ def scipy_operator(
 
     def on_numpy(function: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
         def apply(x: np.ndarray) -> np.ndarray:
-            vector = torch.as_tensor(x.reshape(-1), dtype=like.dtype, device=like.device)
-            return function(vector).cpu().numpy()
+            columns = torch.as_tensor(x, dtype=like.dtype, device=like.device)
+            return function(columns.reshape(len(x), -1)).reshape(-1, *x.shape[1:]).cpu().numpy()
 
         return apply
 
     dtype = like.new_empty(0).cpu().numpy().dtype
-    return LinearOperator(shape, matvec=on_numpy(matvec), rmatvec=on_numpy(rmatvec), dtype=dtype)
+    maps = {"matvec": on_numpy(matmat), "rmatvec": on_numpy(rmatmat)}
+    maps |= {"matmat": maps["matvec"], "rmatmat": maps["rmatvec"]}
+    return LinearOperator(shape, dtype=dtype, **maps)
 
 
 class FactorOperator:
@@ -161,8 +176,8 @@ class FactorOperator:
         Raises:
             InputError: The shape does not fit.
         """
-        matvec = self._contract if self._transposed else self._spread
-        return map_vectors(matvec, x, self.shape[1])
+        matmat = self._contract if self._transposed else self._spread
+        return map_vectors(matmat, x, self.shape[1])
 
     def to_scipy(self) -> LinearOperator:
         """The operator for scipy's solvers."""
@@ -172,11 +187,10 @@ class FactorOperator:
         return scipy_operator(maps[0], maps[1], self.shape, self._factor.like)
 
     def _spread(self, u: Tensor) -> Tensor:
-        pieces = self._factor.spread(u[:, None])
-        return flatten({name: x[0] for name, x in pieces.items()}, self._factor.shapes)
+        return flatten_columns(self._factor.spread(u), self._factor.shapes)
 
     def _contract(self, v: Tensor) -> Tensor:
-        return self._factor.contract(unflatten(v, self._factor.shapes))
+        return self._factor.contract(unflatten_columns(v, self._factor.shapes))
 
 
 class GramOperator:

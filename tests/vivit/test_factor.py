@@ -59,9 +59,8 @@ def test_products(problem):
     u = torch.randn(len(dense), 2).double()
     v = factor.spread(u)
     assert torch.allclose(flat(v), u.T @ dense)
-    one = {name: x[0] for name, x in v.items()}
-    assert torch.allclose(factor.contract(one), dense @ (dense.T @ u[:, 0]))
-    assert torch.allclose(factor.multiply_gram(u[:, 0]), dense @ (dense.T @ u[:, 0]))
+    assert torch.allclose(factor.contract(v), dense @ (dense.T @ u))
+    assert torch.allclose(factor.multiply_gram(u), dense @ (dense.T @ u))
 
 
 def test_eigenvectors(problem):
@@ -77,7 +76,9 @@ def test_eigenvectors(problem):
 
 def test_pullback(problem):
     factor, dense, pieces = problem
-    v = pullback(
-        pieces(), lambda piece: torch.ones_like(piece.linearization.output), factor.parameters
-    )
-    assert torch.allclose(torch.cat([x.flatten() for x in v.values()]), dense.sum(0))
+
+    def cotangents(piece):
+        return (torch.full_like(piece.linearization.output, k) for k in (1, 2))
+
+    v = pullback(pieces(), cotangents, factor.parameters, 2)
+    assert torch.allclose(flat(v), torch.stack([dense.sum(0), 2 * dense.sum(0)]))

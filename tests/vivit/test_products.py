@@ -329,3 +329,31 @@ def test_products_notice_a_parameter_with_a_small_derivative():
 
     with pytest.raises(UnsupportedError, match="differentiated only once"):
         vivit.GGN(Model(), CE, (X.float(), Y)) @ torch.ones(36)
+
+
+@pytest.mark.parametrize(
+    ("product", "runs", "tangents"),
+    [
+        (lambda ggn, many: ggn @ many(ggn.shape[0]), 1, 0),
+        (lambda ggn, many: ggn.to_scipy() @ many(ggn.shape[0]).numpy(), 1, 0),
+        (lambda ggn, many: ggn.factor_operator() @ many(ggn.num_columns), 1, 0),
+        (lambda ggn, many: ggn.factor_operator().T @ many(ggn.shape[0]), 1, 0),
+        (lambda ggn, many: ggn.gram_operator() @ many(ggn.num_columns), 2, 1),
+    ],
+    ids=["G", "G, scipy", "V", "V^T", "V^T V"],
+)
+def test_several_vectors_share_their_runs_through_the_data(product, runs, tangents):
+    """Each batch is run once for all of them, and once for each if tangents go along."""
+    batches, count = [(X[:2], Y[:2]), (X[2:4], Y[2:4]), (X[4:], Y[4:])], 4
+    model, passes = network(torch.tanh), []
+    ggn = vivit.GGN(model, CE, batches)
+
+    def several(size):
+        return torch.linspace(-1, 1, size * count).double().reshape(size, count)
+
+    found = torch.as_tensor(product(ggn, several))  # the first is tested by further passes
+    model.register_forward_hook(lambda *_: passes.append(1))
+    assert torch.equal(torch.as_tensor(product(ggn, several)), found)
+    assert len(passes) == len(batches) * (runs + tangents * count)
+    singles = [product(ggn, lambda size, k=k: several(size)[:, k : k + 1]) for k in range(count)]
+    assert torch.allclose(torch.cat([torch.as_tensor(x) for x in singles], dim=1), found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from vivit.devices import traits
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
@@ -62,7 +64,11 @@ class _Search:
         return cheapest_solver(costs.plan(self._copies), k, costs.room.available, overhead)
 
     def _by_products(self, method: Lanczos, k: int) -> GramPairs:
-        multiply, (_, size) = self.factor.multiply_gram, self.factor.shape
+        _, size = self.factor.shape
+
+        def multiply(u: Tensor) -> Tensor:
+            return self.factor.multiply_gram(u[:, None])[:, 0]
+
         some = leading_of_some(self.matrices, self.group, k)
         start = None if some is None else multiply(some)
         tolerance, like = self.selection.rank_tolerance, self.factor.like
