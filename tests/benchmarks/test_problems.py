@@ -8,6 +8,7 @@ from benchmarks.problems.digits import TRAIN_SAMPLES, digits, digits_batch, trai
 from benchmarks.problems.digits_networks import digits_mlp
 from benchmarks.problems.problem import Problem
 from benchmarks.problems.scaled_cnn import FAMILY
+from benchmarks.records.label import Label
 from benchmarks.records.registry import Registry
 
 
@@ -93,7 +94,7 @@ def test_instances_can_be_cut_and_copied():
 
 
 def test_wrong_parameter_count():
-    problem = Problem("wrong", "", "real", 1, PROBLEMS["fmnist_2c2d"].maker)
+    problem = Problem("wrong", Label("wrong"), "", "real", 1, PROBLEMS["fmnist_2c2d"].maker)
     with pytest.raises(ValueError, match="'wrong' has 3274634 parameters, expected 1"):
         problem.make(1, "cpu", torch.float32, 0)
 
