@@ -11,7 +11,7 @@ import torch
 from scipy.sparse.linalg import lobpcg
 
 from benchmarks.measure.accuracy import Outcome
-from benchmarks.methods.base import Method, refuse_others
+from benchmarks.methods.base import Method, NotApplicableError, refuse_others
 from benchmarks.methods.conventions import matrix_free_ggn
 from benchmarks.methods.lanczos import Counted
 from benchmarks.problems.problem import Instance
@@ -32,6 +32,10 @@ class Settings:
     most_iterations: int = 100
 
 
+BLOCKS = 5
+"""Times the number of pairs: what scipy asks of the size of a matrix for this iteration."""
+
+
 class Lobpcg(Method):
     """Leading eigenpairs by a locally optimal block iteration, without a preconditioner.
 
@@ -50,7 +54,12 @@ class Lobpcg(Method):
         """Draw the first block."""
         refuse_others(self, task, (Computed.PAIRS,))
         rule = self.settings
-        shape = (instance.num_parameters, task.k or 0)
+        shape = size, k = instance.num_parameters, task.k or 0
+        if size < BLOCKS * k:
+            raise NotApplicableError(
+                f"{self.name} needs at least {BLOCKS} parameters for each of {k} pairs, got "
+                f"{size}: scipy decomposes smaller matrices as a whole"
+            )
         start = np.random.default_rng(0).standard_normal(shape, np.float32)
 
         def run() -> Outcome:

@@ -84,6 +84,17 @@ def test_combinations_without_a_reference_are_refused(name, task):
         METHODS[name].prepare(small_problem(), task)
 
 
+def test_lobpcg_refuses_what_scipy_would_decompose():
+    """With 56 parameters, 11 pairs are found by iteration; 12 would be by other means, wrongly."""
+    problem, method = small_problem(torch.float32, batch_size=16), METHODS["lobpcg"]
+    reference, _ = make_reference(small_problem(batch_size=16), Task.leading(11))
+    outcome = method.prepare(problem, Task.leading(11))()
+    check = method.check(outcome, problem, Task.leading(11), reference)
+    assert check.error < check.tolerance
+    with pytest.raises(NotApplicableError, match="at least 5 parameters for each of 12 pairs, go"):
+        method.prepare(problem, Task.leading(12))
+
+
 @pytest.mark.parametrize(("computed", "number"), [("eigenvalues", 2), ("newton_step", 4)])
 def test_memory_of_the_matrices(computed, number):
     """The Gram matrix, and what LAPACK holds beside it."""
