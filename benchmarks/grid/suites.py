@@ -115,7 +115,10 @@ SUITES = Registry(
         ),
         *(
             Suite(
-                f"scaling_{what}", Label(f"scaling over the {words}", "scaling"), network, SCALED
+                f"scaling_{what}",
+                Label(f"scaling over the {words}", "scaling"),
+                f"time and memory of {network}",
+                SCALED,
             )
             for what, words, network in (
                 ("batch", "batch size", "a small CNN, 10 classes, width 16"),

@@ -23,8 +23,8 @@ class NaiveGram(Method):
     name = "naive_gram"
     label = Label("naive Gram (BackPACK, V stored)", "naive Gram")
     description = (
-        "the same Gram matrix from BackPACK's SqrtGGNExact in its faster setting, with the whole "
-        "factor V in memory"
+        "the Gram matrix of the columns that BackPACK's SqrtGGNExact gives in its faster setting, "
+        "with the whole factor V in memory"
     )
     tolerance = 1e-4
 
