@@ -191,6 +191,17 @@ def test_small_workspace(problem, case, monkeypatch):
         assert_close(vivit.GGN(model, loss_func, batches, workspace=1).gram(), ggn.gram())
 
 
+def test_product_of_batches(problem, case):
+    """Several vectors at once, and graphs that do not last."""
+    ggn, _, (model, loss_func, x, y, _) = problem
+    if len(x) < 2 or case.generic:  # some of those work on one batch size only
+        return
+    half = len(x) // 2
+    batches = [(x[:half], y[:half]), (x[half:], y[half:])]
+    v = torch.linspace(-1, 1, 2 * ggn.shape[0], dtype=x.dtype).reshape(-1, 2)
+    assert_close(vivit.GGN(model, loss_func, batches) @ v, ggn @ v)
+
+
 MERGED = {
     "A B": lambda a, b: a @ b,
     "B B^T": lambda a, b: b @ b.T,

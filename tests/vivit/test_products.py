@@ -357,3 +357,93 @@ def test_several_vectors_share_their_runs_through_the_data(product, runs, tangen
     assert len(passes) == len(batches) * (runs + tangents * count)
     singles = [product(ggn, lambda size, k=k: several(size)[:, k : k + 1]) for k in range(count)]
     assert torch.allclose(torch.cat([torch.as_tensor(x) for x in singles], dim=1), found)
+
+
+class Moving(nn.Module):
+    """What moves the output in forward mode may have no gradient."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.hidden = deepcopy(hidden)
+        self.inner, self.last = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.last(self.hidden(torch.tanh(self.inner(x))))
+
+
+def without_gradient(x):
+    with torch.no_grad():
+        fixed = x.square()
+    return x + fixed
+
+
+class MovesMore(torch.autograd.Function):
+    """A constant for the backward pass, not for the forward mode."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(x):
+        return x.square()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, g):
+        return torch.zeros_like(g) * g
+
+    @staticmethod
+    def jvp(ctx, t):
+        (x,) = ctx.saved_tensors
+        return 2 * x * t
+
+
+class WithoutForwardMode(torch.autograd.Function):
+    """A square with a second derivative, and nothing else."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x * g
+
+
+class Padded(nn.Module):
+    """Adds a vector of which some entries have no gradient, but move in forward mode."""
+
+    def __init__(self, entries):
+        super().__init__()
+        self.entries, self.p = entries, nn.Parameter(torch.linspace(-1, 1, 4))
+
+    def forward(self, x):
+        fixed = torch.arange(4) < self.entries
+        return x + torch.where(fixed, MovesMore.apply(self.p), self.p)
+
+
+HIDDEN = {
+    "plain": lambda x: x,
+    "detached": lambda x: x + x.detach() ** 2,
+    "no gradient": without_gradient,
+    "straight through": lambda x: x + (x.round() - x).detach(),
+    "data": lambda x: x * x.data.sigmoid(),
+    "forward mode moves more": lambda x: x + MovesMore.apply(x),
+    "forward mode moves an entry": Padded(1),
+    "forward mode moves a parameter": Padded(4),
+    "no forward mode": lambda x: x + WithoutForwardMode.apply(x),
+}
+
+
+@pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN.keys())
+def test_what_has_no_gradient_does_not_move(hidden):
+    torch.manual_seed(0)
+    model = Moving(hidden).double()
+    dense = oracle.ggn(model, CE, X, Y, [name for name, _ in model.named_parameters()])
+    v = torch.randn(len(dense)).double()
+    for data in ((X, Y), [(X[:2], Y[:2]), (X[2:], Y[2:])]):
+        assert torch.allclose(vivit.GGN(model, CE, data) @ v, dense @ v, rtol=1e-9)
