@@ -18,7 +18,7 @@ Shapes = Mapping[str, torch.Size]
 
 def flatten(v: Mapping[str, Tensor], shapes: Shapes) -> Tensor:
     """Concatenate a dictionary of tensors to one of shape ``[D]``, in the order of ``shapes``."""
-    return torch.cat([v[name].reshape(-1) for name in shapes])
+    return flatten_columns({name: v[name][None] for name in shapes}, shapes)[:, 0]
 
 
 def unflatten(v: Tensor, shapes: Shapes) -> dict[str, Tensor]:
@@ -34,17 +34,12 @@ def unflatten(v: Tensor, shapes: Shapes) -> dict[str, Tensor]:
     Raises:
         InputError: The size is wrong.
     """
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    if v.shape != (sum(sizes),):
+    size = sum(math.prod(shape) for shape in shapes.values())
+    if v.shape != (size,):
         raise InputError(
-            f"A flat vector needs shape [{sum(sizes)}], one entry per parameter, got "
-            f"{list(v.shape)}."
+            f"A flat vector needs shape [{size}], one entry per parameter, got {list(v.shape)}."
         )
-    pieces = v.split(sizes)
-    return {
-        name: piece.reshape(shape)
-        for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-    }
+    return {name: x[0] for name, x in unflatten_columns(v[:, None], shapes).items()}
 
 
 def flatten_columns(v: Mapping[str, Tensor], shapes: Shapes) -> Tensor:

@@ -241,7 +241,7 @@ def _name(method: str) -> str:
 
 
 def _settings(method: str) -> dict[str, str]:
-    """Settings as they are written, by name."""
+    """Settings as they are written, by name; also of names that no command of ours would take."""
     parts = [part.partition("=") for part in method.partition(SEPARATOR)[2].split(",") if part]
     return {name: value for name, _, value in parts}
 
