@@ -14,7 +14,7 @@ from vivit.backprop.autograd import Linearization
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.errors import InputError
-from vivit.losses import LossHessian
+from vivit.losses import HessianFactor, LossHessian
 from vivit.options import Approximation
 
 
@@ -43,8 +43,9 @@ class Batch:
     ways: Ways
 
 
-Carrying = tuple[Linearization, Tensor, Tensor | None]
-"""A linearization, the factor ``[N, C, *out]``, and the indices of its samples; None for all."""
+Carrying = tuple[Linearization, HessianFactor, Tensor | None]
+"""A linearization, the factors of its loss Hessian, and the indices of their samples; None for
+all."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,19 @@ class BatchCurvature:
     approximation: Approximation
     alone: bool
 
+    @property
+    def num_curvature_samples(self) -> int:
+        """Samples that carry curvature."""
+        return len(self.gradient) if self.samples is None else len(self.samples)
+
     @cached_property
-    def factor(self) -> Tensor:
-        """Factor ``S`` of the samples that carry curvature, shape ``[N, C, *out]``."""
+    def factor(self) -> HessianFactor:
+        """Factors ``S`` of the samples that carry curvature."""
         factor = self.approximation.factor(self.hessian, self.batch.index)
         if self.samples is not None:
-            factor = factor[self.samples]
+            factor = factor.of_samples(self.samples)
         scale = (self.weight * self.boost) ** 0.5
-        return factor if scale == 1 else factor * scale
+        return factor if scale == 1 else factor.scaled(scale)
 
     def carrying(self) -> Carrying:
         """The model, the factor, and which samples of the model it belongs to (None for all).
@@ -105,11 +111,11 @@ class BatchCurvature:
     def contract(self, u: Tensor) -> Tensor:
         """``S^T u``: from ``[N, *out]`` to ``[N, C]`` for the samples with curvature."""
         u = u if self.samples is None else u[self.samples]
-        return torch.einsum("nc...,n...->nc", self.factor, u)
+        return self.factor.contract(u)
 
     def spread(self, coefficients: Tensor) -> Tensor:
         """``S coefficients``: from ``[N, C]`` to ``[N, *out]``, zero for all other samples."""
-        u = torch.einsum("nc...,nc->n...", self.factor, coefficients)
+        u = self.factor.spread(coefficients)
         if self.samples is None:
             return u
         return torch.zeros_like(self.gradient).index_copy_(0, self.samples, u)

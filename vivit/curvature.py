@@ -176,7 +176,7 @@ class Curvature:
 
     def carrying(self) -> Iterator[Carrying]:
         """What carries curvature, batch by batch."""
-        return (batch.carrying() for batch in self.each() if len(batch.factor))
+        return (batch.carrying() for batch in self.each() if batch.num_curvature_samples)
 
     @property
     def sizes(self) -> list[BatchSizes]:

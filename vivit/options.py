@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vivit.errors import InputError
-from vivit.losses import LossHessian
+from vivit.losses import DenseFactor, HessianFactor, LossHessian
 
 Subset = Sequence[int] | range | Tensor
 """Indices of samples, or a boolean mask over them."""
@@ -29,8 +29,8 @@ class Approximation(Protocol):
         """Columns per sample."""
         ...
 
-    def factor(self, hessian: LossHessian, batch: int) -> Tensor:
-        """Factor of the loss Hessian of the ``batch``-th batch, shape ``[N, C, *out]``."""
+    def factor(self, hessian: LossHessian, batch: int) -> HessianFactor:
+        """Factors of the loss Hessian of the ``batch``-th batch."""
         ...
 
 
@@ -47,8 +47,8 @@ class Exact:
         """As many as the loss needs."""
         return hessian.num_columns
 
-    def factor(self, hessian: LossHessian, batch: int) -> Tensor:
-        """The exact factor."""
+    def factor(self, hessian: LossHessian, batch: int) -> HessianFactor:
+        """The exact factors."""
         return hessian.factor()
 
 
@@ -80,10 +80,11 @@ class MonteCarlo:
         """The number of samples."""
         return self.samples
 
-    def factor(self, hessian: LossHessian, batch: int) -> Tensor:
-        """A random factor, drawn anew but equally in each call."""
+    def factor(self, hessian: LossHessian, batch: int) -> HessianFactor:
+        """Random factors, drawn anew but equally in each call."""
         state = np.random.SeedSequence([self.seed, batch]).generate_state(1)
-        return hessian.sample(self.samples, torch.Generator().manual_seed(int(state[0])))
+        generator = torch.Generator().manual_seed(int(state[0]))
+        return DenseFactor(hessian.sample(self.samples, generator))
 
 
 def resolve_subset(subset: Subset | None, num_samples: int) -> Tensor | None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from vivit import InputError, UnsupportedError
 from vivit.errors import is_out_of_memory
-from vivit.losses import loss_hessian
+from vivit.losses import all_columns, columns_in_turn, loss_hessian
 from vivit.losses.convex import ConvexHessian
 
 N, K = 4, 3
@@ -113,9 +113,27 @@ def assert_close(actual, expected, rtol=1e-11):
 
 def test_factor(case):
     hessian, blocks, gradient = case
-    factor = hessian.factor()
+    factor = all_columns(hessian.factor())
     assert factor.shape == (N, hessian.num_columns, *gradient.shape[1:])
     assert_close(outer(factor), blocks)
+
+
+def test_columns_and_products_of_the_factor_agree(case):
+    """Whichever columns are made at once, and whichever samples they are of."""
+    hessian, _, gradient = case
+    factor = hessian.factor()
+    assert (factor.num_samples, factor.num_columns) == (N, hessian.num_columns)
+    dense = all_columns(factor)
+    for at_a_time in range(1, factor.num_columns):
+        starts, pieces = zip(*columns_in_turn(factor, at_a_time), strict=True)
+        assert list(starts) == list(range(0, factor.num_columns, at_a_time))
+        assert torch.equal(torch.cat(pieces, dim=1), dense)
+    x, u = normal(N, factor.num_columns, seed=3), normal(*gradient.shape, seed=4)
+    assert_close(factor.spread(x), torch.einsum("nc...,nc->n...", dense, x))
+    assert_close(factor.contract(u), torch.einsum("nc...,n...->nc", dense, u))
+    some = torch.tensor([2, 0])
+    assert torch.equal(all_columns(factor.of_samples(some)), dense[some])
+    assert_close(all_columns(factor.scaled(0.3)), 0.3 * dense)
 
 
 def test_product(case):
@@ -132,7 +150,9 @@ def test_coordinates(case):
     if coordinates is None:
         return
     assert coordinates.shape == (N, hessian.num_columns)
-    assert_close(torch.einsum("nc...,nc->n...", hessian.factor(), coordinates), gradient, 1e-9)
+    assert_close(
+        torch.einsum("nc...,nc->n...", all_columns(hessian.factor()), coordinates), gradient, 1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,7 +187,7 @@ def test_monte_carlo_rate():
     """Four times the columns, half the error, averaged over repetitions."""
     loss_func, f, y = LOSSES["ce"]
     hessian, exact = loss_hessian(loss_func, f, y), None
-    exact = outer(hessian.factor())
+    exact = outer(all_columns(hessian.factor()))
     errors = []
     for columns in (16, 64, 256):
         draws = [
@@ -182,7 +202,7 @@ def test_monte_carlo_rate():
 def test_certain_predictions_stay_finite():
     """A probability that underflows gives zeros, not NaN."""
     f = torch.tensor([[1e4, 0.0, -1e4], [0.0, 0.0, 1e4]])
-    factor = loss_hessian(CE(), f, torch.tensor([0, 2])).factor()
+    factor = all_columns(loss_hessian(CE(), f, torch.tensor([0, 2])).factor())
     assert torch.equal(factor, torch.zeros_like(factor))
 
 
@@ -199,7 +219,7 @@ def test_single_precision_of_certain_predictions(margin, best):
     exact[0, best, best] = p[0, best] * others  # without cancellation
     hessian = loss_hessian(CE(), f, torch.tensor([0]))
     unit = torch.eye(K)[best][None]
-    for result in (outer(hessian.factor())[0, best], hessian.product(unit)[0]):
+    for result in (outer(all_columns(hessian.factor()))[0, best], hessian.product(unit)[0]):
         assert torch.allclose(result.double(), exact[0, best], rtol=1e-5, atol=0)
 
 
@@ -317,7 +337,7 @@ def test_functional_names_are_known_losses(name, options, nested):
     expected, actual = loss_hessian(module, f, y), loss_hessian(loss_func, f, y)
     assert type(actual) is type(expected)
     assert not isinstance(actual, ConvexHessian)
-    assert torch.equal(actual.factor(), expected.factor())
+    assert torch.equal(all_columns(actual.factor()), all_columns(expected.factor()))
     assert actual.normalizer == expected.normalizer
 
 
@@ -327,8 +347,8 @@ def test_other_functions_and_options_stay_what_they_are():
     assert loss_hessian(summed, F, F + 0.1).normalizer is None
     weighted = partial(nn.functional.mse_loss, weight=torch.ones(N, K, dtype=torch.float64))
     assert_close(
-        outer(loss_hessian(weighted, F, F + 1).factor()),
-        outer(loss_hessian(MSE(), F, F + 1).factor()),
+        outer(all_columns(loss_hessian(weighted, F, F + 1).factor())),
+        outer(all_columns(loss_hessian(MSE(), F, F + 1).factor())),
     )
 
 
@@ -342,7 +362,7 @@ def test_log_likelihood_is_cross_entropy(options, shape):
         lambda flat: flat.reshape(shape).log_softmax(1).flatten(), z.flatten()
     )
     hessian = loss_hessian(nn.NLLLoss(**options), z.log_softmax(1), y)
-    columns = torch.block_diag(*hessian.factor().flatten(2).transpose(1, 2))
+    columns = torch.block_diag(*all_columns(hessian.factor()).flatten(2).transpose(1, 2))
     assert_close(jacobian.T @ columns @ columns.T @ jacobian, dense)
     assert hessian.normalizer == loss_hessian(CE(**options), z, y).normalizer
 

@@ -32,6 +32,7 @@ from vivit.errors import UnsupportedError, is_out_of_memory
 from vivit.layers.layer import AffineLayer
 from vivit.layers.sizes import BatchSizes
 from vivit.layers.uses import SampleOrder
+from vivit.losses import HessianFactor, columns_in_turn
 
 TESTED_SAMPLES = 4
 """Samples on which ways to Jacobian-vector products are tested."""
@@ -194,20 +195,22 @@ class Linearization:
 
     def send_back(
         self,
-        factor: Tensor,
+        factor: HessianFactor,
         wanted: Collection[int],
         receive: Callable[[int, int, Tensor], None],
-        at_a_time: int = 1,
+        at_a_time: int,
+        made_at_once: int,
     ) -> None:
         """Backpropagate the columns of a loss-Hessian factor to the affine layers.
 
         Args:
-            factor: Shape ``[N, C, *out]`` for the samples to which this is `restricted`.
+            factor: Of the samples to which this is `restricted`.
             wanted: Indices of layers in `layers`; backward passes end where no other is behind.
             receive: Takes the index of a layer in `layers`, that of a column, and the cotangent
                 ``[N, T, g, o]``, which does not live on; the columns of a layer come in order.
             at_a_time: Columns of a pass, whose cotangents at all layers then live at once. It is
                 one in any case for operations that cannot have several.
+            made_at_once: Columns of the factor that are made at once.
         """
         self.check_fresh()
         layers, groups = self.layers, self.layout.edges
@@ -230,12 +233,13 @@ class Linearization:
 
             return take
 
-        for start in range(0, factor.shape[1], at_a_time):
-            columns = [self._embed(x) for x in factor[:, start : start + at_a_time].unbind(1)]
-            receivers = [receiver(start + r) for r in range(len(columns))]
-            if len(columns) == 1 or not self._passes.visit_together(columns, flat, receivers):
-                for column, take in zip(columns, receivers, strict=True):
-                    self._passes.visit(column, flat, take)
+        for first, made in columns_in_turn(factor, made_at_once):
+            for start in range(0, made.shape[1], at_a_time):
+                columns = [self._embed(x) for x in made[:, start : start + at_a_time].unbind(1)]
+                receivers = [receiver(first + start + r) for r in range(len(columns))]
+                if len(columns) == 1 or not self._passes.visit_together(columns, flat, receivers):
+                    for column, take in zip(columns, receivers, strict=True):
+                        self._passes.visit(column, flat, take)
 
     def sample_columns(
         self, factor: Tensor, samples: Tensor | None, names: Sequence[str]

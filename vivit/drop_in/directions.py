@@ -86,5 +86,8 @@ def in_order_of_backpack(loss: LossPass, coefficients: Tensor) -> Tensor:
     blocks = coefficients.unflatten(0, loss.factor.shape[:2])
     hessian = loss.hessian
     if isinstance(hessian, CrossEntropyHessian) and loss.has_reduced_columns:
-        blocks = hessian.of_samples(loss.samples).unreduced(blocks)
+        factor = hessian.factor()
+        if loss.samples is not None:
+            factor = factor.of_samples(loss.samples)
+        blocks = factor.unreduced(blocks)
     return blocks.transpose(0, 1).flatten(end_dim=1)

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from vivit.drop_in.captured import Captured, LossPass
 from vivit.drop_in.refused import INSTEAD, check_rules_fit, shown
 from vivit.errors import UnsupportedError
-from vivit.losses import loss_hessian
+from vivit.losses import all_columns, loss_hessian
 from vivit.options import Approximation, subset_index
 
 CAPTURED: dict[type[nn.Module], SqrtGGNBaseModule] = {
@@ -152,7 +152,7 @@ class CotangentExtension(SqrtGGN):
         output, target = inputs.input0.detach(), inputs.input1
         hessian = loss_hessian(loss_func, output, target)
         approximation = self._approximation()
-        factor = approximation.factor(hessian, 0)
+        factor = all_columns(approximation.factor(hessian, 0))
         samples = None
         if self.get_subsampling() is not None:
             index = subset_index(self.get_subsampling(), len(output))

@@ -22,6 +22,7 @@ from vivit.gram.spectrum import NOT_FINITE, GroupMatrix
 from vivit.gram.sweep import stores_of_run
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import Store
+from vivit.losses import DenseFactor
 
 
 @torch.no_grad()
@@ -182,21 +183,22 @@ def gradient_grams(
     members, memory = set(names), Workspace(workspace, like)
     left, right, heights, widths = [], [], [], []
     for batch in batches():
-        if len(batch.factor):
-            carrying = batch.linearization, batch.factor, batch.samples
-            left.append(stores_of_run(iter([carrying]), len(batch.factor), memory, members))
-            heights.append(batch.factor.shape[:2].numel())
+        factor = batch.factor
+        if factor.num_samples:
+            ours = iter([(batch.linearization, factor, batch.samples)])
+            left.append(stores_of_run(ours, factor.num_samples, memory, members))
+            heights.append(factor.num_samples * factor.num_columns)
     for batch in batches():
-        column = batch.gradient.unsqueeze(1)  # one per sample: its loss gradient
-        carrying = batch.linearization, column, None
-        right.append(stores_of_run(iter([carrying]), len(column), memory, members))
-        widths.append(len(column))
+        column = DenseFactor(batch.gradient.unsqueeze(1))  # one per sample: its loss gradient
+        theirs = iter([(batch.linearization, column, None)])
+        right.append(stores_of_run(theirs, column.num_samples, memory, members))
+        widths.append(column.num_samples)
     result = like.new_zeros(sum(heights), sum(widths))
     rows, cols = _slices(heights), _slices(widths)
-    for row, ours in zip(rows, left, strict=True):
-        for col, theirs in zip(cols, right, strict=True):
-            for key, store in ours.items():
-                store.add_gram(result[row, col], members, theirs[key])
+    for row, of_columns in zip(rows, left, strict=True):
+        for col, of_gradients in zip(cols, right, strict=True):
+            for key, store in of_columns.items():
+                store.add_gram(result[row, col], members, of_gradients[key])
     return result
 
 

@@ -11,6 +11,7 @@ from vivit.batches import Carrying
 from vivit.layers.affine import Workspace
 from vivit.layers.smaller import store_for
 from vivit.layers.store import DenseStore, LayerStore, Store
+from vivit.losses import HessianFactor, columns_in_turn
 
 Key = tuple[str | None, ...]
 """Names of the parameters that a store has the columns of."""
@@ -68,12 +69,14 @@ class _Run:
         stores |= {(name,): DenseStore(name, columns) for name, columns in self._dense.items()}
         return stores
 
-    def take(self, linearization: Linearization, factor: Tensor, samples: Tensor | None) -> None:
+    def take(
+        self, linearization: Linearization, factor: HessianFactor, samples: Tensor | None
+    ) -> None:
         """Send the columns of a batch back.
 
         Args:
             linearization: The model.
-            factor: Shape ``[N, C, *out]``.
+            factor: Its columns.
             samples: Indices of its samples in the batch; None for all.
         """
         layout = linearization.layout
@@ -83,17 +86,18 @@ class _Run:
         parts = [name for name in layout.parts if name in self._names]
         of_parts = {part.layer for name in parts for part in layout.parts[name]}
         with linearization.restricted(samples):
-            layers, (size, columns) = linearization.layers, factor.shape[:2]
+            layers, like = linearization.layers, linearization.output
+            size, columns = factor.num_samples, factor.num_columns
             kept: dict[int, LayerStore] = {}
             for i in whole:
                 key = layers[i].key
                 if key not in self._layers:
-                    like = self._workspace.like
-                    store = store_for(layers[i], self._total, columns, like, self._workspace)
-                    self._layers[key] = store
+                    self._layers[key] = store_for(
+                        layers[i], self._total, columns, self._workspace.like, self._workspace
+                    )
                 kept[i] = self._layers[key]
             for i in of_parts:  # their tensors are made in the graph of this batch
-                kept[i] = store_for(layers[i], size, columns, factor, self._workspace)
+                kept[i] = store_for(layers[i], size, columns, like, self._workspace)
             for i, store in kept.items():
                 store.begin(layers[i])
             linearization.send_back(
@@ -101,31 +105,42 @@ class _Run:
                 [*kept],
                 lambda i, c, s: kept[i].receive(c, s),
                 self._columns_per_pass,
+                self._at_once(linearization, factor),
             )
         for name in parts:
-            self._put(name, factor, _sum(linearization, kept, name))
+            self._put(name, size, _sum(linearization, kept, name))
         self._take_generic(linearization, factor, samples)
         self.filled += size
 
     def _take_generic(
-        self, linearization: Linearization, factor: Tensor, samples: Tensor | None
+        self, linearization: Linearization, factor: HessianFactor, samples: Tensor | None
     ) -> None:
         """Columns of parameters without a layer, one by one."""
-        shape = factor.shape[:2]
+        size, per_sample = factor.num_samples, factor.num_columns
         names = [name for name in linearization.layout.generic if name in self._names]
+        if not names:
+            return
         found = {
-            name: factor.new_empty(shape.numel(), linearization.parameters[name].numel())
+            name: linearization.output.new_empty(
+                size * per_sample, linearization.parameters[name].numel()
+            )
             for name in names
         }
-        for n, c, column in linearization.sample_columns(factor, samples, names):
-            for name, value in column.items():
-                found[name][n * shape[1] + c] = value.flatten()
+        for start, some in columns_in_turn(factor, self._at_once(linearization, factor)):
+            for n, c, column in linearization.sample_columns(some, samples, names):
+                for name, value in column.items():
+                    found[name][n * per_sample + start + c] = value.flatten()
         for name, columns in found.items():
-            self._put(name, factor, columns)
+            self._put(name, size, columns)
 
-    def _put(self, name: str, factor: Tensor, columns: Tensor) -> None:
+    def _at_once(self, linearization: Linearization, factor: HessianFactor) -> int:
+        """Columns of each sample to make before they are sent: as many as the workspace holds."""
+        size = max(factor.num_samples, 1) * linearization.output[0].numel()
+        return max(self._workspace.size // size, self._columns_per_pass)
+
+    def _put(self, name: str, samples: int, columns: Tensor) -> None:
         """Keep the columns of a parameter, ``[M, p]``, beside those of the batches before."""
-        samples, per_sample = factor.shape[:2]
+        per_sample = len(columns) // samples
         columns = columns.to(self._workspace.like.dtype)
         if samples == self._total:
             self._dense[name] = columns

@@ -2,12 +2,25 @@
 
 The generalized Gauss-Newton matrix is ``G = sum_n J_n^T H_n J_n`` with ``H_n`` the Hessian of
 the mini-batch loss with respect to the output of sample ``n``. Each loss offers ``H_n`` as a
-symmetric factor ``H_n = S_n S_n^T`` with as few columns as its rank, as a random factor with
-``E[S_n S_n^T] = H_n``, and as a product ``H_n u_n`` that forms no matrix.
+symmetric factor ``H_n = S_n S_n^T`` with as few columns as its rank, which are made when they are
+asked for; as a random factor with ``E[S_n S_n^T] = H_n``; and as a product ``H_n u_n`` that forms
+no matrix.
 """
 
 from vivit.losses.base import LossHessian, loss_gradient
+from vivit.losses.factor import DenseFactor, HessianFactor, all_columns, columns_in_turn
 from vivit.losses.known import known_loss
 from vivit.losses.registry import SUPPORTED, check_loss, loss_hessian
 
-__all__ = ["SUPPORTED", "LossHessian", "check_loss", "known_loss", "loss_gradient", "loss_hessian"]
+__all__ = [
+    "SUPPORTED",
+    "DenseFactor",
+    "HessianFactor",
+    "LossHessian",
+    "all_columns",
+    "check_loss",
+    "columns_in_turn",
+    "known_loss",
+    "loss_gradient",
+    "loss_hessian",
+]

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from vivit.losses.factor import HessianFactor
+
 
 class LossHessian(Protocol):
     """The Hessian of a loss with respect to the model output, sample by sample."""
@@ -21,8 +23,8 @@ class LossHessian(Protocol):
         """What a mean over the batch was divided by, 0 for a mean over nothing; None for a sum."""
         ...
 
-    def factor(self) -> Tensor:
-        """Symmetric factor ``S``, shape ``[N, C, *out]``: ``H_n = sum_c s_nc s_nc^T``."""
+    def factor(self) -> HessianFactor:
+        """Symmetric factors ``S_n`` with ``H_n = S_n S_n^T``."""
         ...
 
     def sample(self, columns: int, generator: torch.Generator) -> Tensor:

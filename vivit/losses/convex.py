@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vivit.errors import InputError, UnsupportedError, is_out_of_memory
 from vivit.losses.base import loss_gradient, random_normal
+from vivit.losses.factor import DenseFactor
 from vivit.losses.known import name_of, reduction_of
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -61,9 +62,9 @@ class ConvexHessian:
         """``|out|``; columns of vanishing eigenvalues are zero."""
         return self.blocks.shape[1]
 
-    def factor(self) -> Tensor:
+    def factor(self) -> DenseFactor:
         """``S_n`` from the eigendecomposition of ``H_n``."""
-        return self._factors.reshape(self.shape[0], -1, *self.shape[1:])
+        return DenseFactor(self._factors.reshape(self.shape[0], -1, *self.shape[1:]))
 
     def sample(self, columns: int, generator: torch.Generator) -> Tensor:
         """``S_n`` times standard normal numbers, over ``sqrt(columns)``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 from vivit.errors import InputError
 from vivit.losses.base import smallest_divisor
+from vivit.losses.softmax import SoftmaxFactor
+
+DRAWN_AT_ONCE = 2**22
+"""Probabilities from which classes are drawn at once: in double precision, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -31,101 +35,61 @@ class CrossEntropyHessian:
         """``K - 1``, the rank of the Hessian, for each position."""
         return (self.output.shape[1] - 1) * self.output[0, 0].numel()
 
-    @cached_property
-    def _order(self) -> Tensor:
-        """Permutation of the classes that swaps the most likely one with the last."""
-        logits = _positions(self.output)
-        order = torch.arange(logits.shape[2], device=logits.device).expand(logits.shape).clone()
-        best = logits.argmax(dim=2, keepdim=True)
-        order.scatter_(2, best, logits.shape[2] - 1)
-        order[..., -1:] = best
-        return order
+    @property
+    def _logits(self) -> Tensor:
+        """Shape ``[N, K, P]`` for ``P`` positions."""
+        return self.output.reshape(len(self.output), self.output.shape[1], -1)
 
     @cached_property
-    def _roots(self) -> Tensor:
-        """``q = sqrt(p)``, shape ``[N, positions, K]``, the most likely class last."""
-        q = (0.5 * torch.log_softmax(_positions(self.output), dim=2)).exp()
-        return q.gather(2, self._order)
+    def _probabilities(self) -> Tensor:
+        """``p``, shape ``[N, K, P]``."""
+        return self._logits.softmax(dim=1)
 
     @cached_property
-    def _scale(self) -> Tensor:
-        """Square roots of the coefficients, shape ``[N, positions, 1]``."""
-        return self.coefficients.reshape(len(self.output), -1, 1).sqrt()
+    def _best(self) -> Tensor:
+        """The most likely class, shape ``[N, 1, P]``."""
+        return self._logits.argmax(dim=1, keepdim=True)
 
-    def factor(self) -> Tensor:
-        r"""``S = sqrt(coefficient) diag(q) Q`` at each position, zero at the others.
+    @property
+    def _coefficients(self) -> Tensor:
+        """Shape ``[N, 1, P]``."""
+        return self.coefficients.reshape(len(self.output), 1, -1)
 
-        With ``q = sqrt(p)``, a unit vector, ``H = coefficient diag(q) (I - q q^T) diag(q)``, and
-        ``I - q q^T = Q Q^T`` for any orthonormal basis ``Q`` of the complement of ``q``. The
-        Householder reflection that maps ``q`` to the unit vector of the most likely class, put
-        last, gives one in closed form: ``Q[i, c] = delta_ic - q_i q_c / (1 + q_last)`` for all
-        rows but the last, which is ``-q_c``. As ``q_c^2 <= 1/2`` for the other classes, nothing
-        cancels, however certain the prediction is.
-
-        Returns:
-            Shape ``[N, positions * (K - 1), K, *positions]``.
-        """
-        q = self._roots
-        eye = torch.eye(q.shape[2] - 1, dtype=q.dtype, device=q.device)
-        columns = self._basis(eye.expand(*q.shape[:2], -1, -1))
-        columns = columns * (q * self._scale).unsqueeze(-2)  # [N, positions, c, K]
-        order = self._order.unsqueeze(-2).expand(columns.shape)
-        return self._at_positions(columns.gather(3, order))
-
-    def _basis(self, w: Tensor) -> Tensor:
-        """``Q w`` for ``w`` of shape ``[N, positions, ..., K - 1]``."""
-        q = self._roots.reshape(*w.shape[:2], *[1] * (w.ndim - 3), -1)
-        head, last = q[..., :-1], q[..., -1:]
-        inner = (head * w).sum(dim=-1, keepdim=True)
-        return torch.cat([w - head * inner / (1 + last), -inner], dim=-1)
-
-    def _basis_transposed(self, r: Tensor) -> Tensor:
-        """``Q^T r`` for ``r`` of shape ``[N, positions, K]``."""
-        head, last = self._roots[..., :-1], self._roots[..., -1:]
-        inner = (head * r[..., :-1]).sum(dim=-1, keepdim=True) / (1 + last)
-        return r[..., :-1] - head * (inner + r[..., -1:])
-
-    def of_samples(self, samples: Tensor | None) -> CrossEntropyHessian:
-        """The Hessians of some of the samples; None for all."""
-        if samples is None:
-            return self
-        return replace(self, output=self.output[samples], coefficients=self.coefficients[samples])
-
-    def unreduced(self, w: Tensor) -> Tensor:
-        """From coordinates in the factor's columns to those in ``K`` columns per position.
-
-        These are ``sqrt(coefficient) diag(q) (I - q q^T) = S Q^T``, so the map is ``Q``.
-
-        Args:
-            w: Shape ``[N, positions * (K - 1), k]``.
-
-        Returns:
-            Shape ``[N, K * positions, k]``.
-        """
-        q = self._roots
-        by_position = w.unflatten(1, (q.shape[1], q.shape[2] - 1)).transpose(2, 3)
-        full = self._basis(by_position)  # [N, positions, k, K]
-        full = full.gather(3, self._order.unsqueeze(2).expand(full.shape))
-        return full.permute(0, 3, 1, 2).flatten(1, 2)
+    def factor(self) -> SoftmaxFactor:
+        """``K - 1`` columns for each position, in closed form."""
+        roots = self._logits.log_softmax(dim=1).mul_(0.5).exp_()
+        return SoftmaxFactor(roots, self._best, self._coefficients.sqrt(), self.output.shape[1:])
 
     def sample(self, columns: int, generator: torch.Generator) -> Tensor:
         """``sqrt(coefficient / columns) (p - onehot(y))`` with ``y`` drawn from ``p``."""
-        p = self._roots.square()
-        n, positions, classes = p.shape
-        flat = p.reshape(-1, classes).cpu().double()
-        drawn = torch.multinomial(flat, columns, replacement=True, generator=generator)
-        drawn = drawn.reshape(n, positions, columns).permute(0, 2, 1).to(p.device)
-        onehot = nn.functional.one_hot(drawn, classes).to(p)  # [N, columns, positions, K]
-        s = (p.unsqueeze(1) - onehot) * self._scale.unsqueeze(1) / columns**0.5
-        s = s.gather(3, self._order.unsqueeze(1).expand(s.shape))
-        return s.transpose(2, 3).reshape(n, columns, *self.output.shape[1:])
+        p = self._probabilities
+        n, classes, positions = p.shape
+        rows = p.transpose(1, 2).reshape(-1, classes)
+        drawn = torch.cat(
+            [
+                torch.multinomial(
+                    some.cpu().double(), columns, replacement=True, generator=generator
+                )
+                for some in rows.split(max(DRAWN_AT_ONCE // classes, 1))
+            ]
+        )
+        drawn = drawn.reshape(n, positions, 1, columns).permute(0, 3, 2, 1).to(p.device)
+        s = p.unsqueeze(1).repeat(1, columns, 1, 1)
+        s.scatter_add_(2, drawn, torch.full_like(drawn, -1, dtype=s.dtype))
+        s.mul_((self._coefficients / columns).sqrt().unsqueeze(1))
+        return s.reshape(n, columns, *self.output.shape[1:])
 
     def product(self, u: Tensor) -> Tensor:
-        """``S (S^T u)``, which unlike ``p * u - p <p, u>`` does not cancel."""
-        scaled = self._roots * self._scale
-        w = self._basis_transposed(scaled * _positions(u).gather(2, self._order))
-        result = (scaled * self._basis(w)).gather(2, self._order)
-        return result.transpose(1, 2).reshape(u.shape)
+        """``coefficient p (u - <p, u>)``, such that a certain prediction does not cancel.
+
+        As ``H 1 = 0``, the entry of the most likely class may be subtracted from all first: its
+        large share of the inner product is zero then.
+        """
+        p = self._probabilities
+        u = u.reshape(p.shape)
+        shifted = u - u.gather(1, self._best)
+        mean = (p * shifted).sum(dim=1, keepdim=True)
+        return shifted.sub_(mean).mul_(p).mul_(self._coefficients).reshape(self.output.shape)
 
     def coordinates(self, gradient: Tensor) -> Tensor | None:
         """``w = Q^T diag(1/q) gradient / sqrt(coefficient)``, as each gradient sums to zero.
@@ -133,24 +97,15 @@ class CrossEntropyHessian:
         Only where the gradient is not itself of the size of ``p``, as for an unlikely target
         class, a small ``q`` spoils the division.
         """
-        q, scale = self._roots, self._scale
-        gradient = _positions(gradient).gather(2, self._order)
+        factor = self.factor()
+        q, scale = factor.roots, factor.scale
+        gradient = gradient.reshape(q.shape)
         large = gradient.abs() > 2 * (scale * q).square()
         if (large & (q < smallest_divisor(q))).any():
             return None
         scaled = torch.where(q > 0, gradient / q, torch.zeros_like(q))
         scaled = torch.where(scale > 0, scaled / scale, torch.zeros_like(q))
-        w = self._basis_transposed(scaled)
-        return w.reshape(len(w), -1)
-
-    def _at_positions(self, basis: Tensor) -> Tensor:
-        """Place the blocks ``[N, positions, c, K]`` on the diagonal of the positions."""
-        n, positions, columns, _ = basis.shape
-        if positions == 1:
-            return basis.reshape(n, columns, *self.output.shape[1:])
-        eye = torch.eye(positions, dtype=basis.dtype, device=basis.device)
-        spread = torch.einsum("npck,pr->npckr", basis, eye)
-        return spread.reshape(n, positions * columns, *self.output.shape[1:])
+        return factor.basis_transposed(scaled)
 
 
 def cross_entropy(
@@ -244,8 +199,3 @@ def _class_weights(loss_func: nn.CrossEntropyLoss, output: Tensor) -> Tensor:
     if loss_func.weight is None:
         return output.new_ones(output.shape[1])
     return loss_func.weight.to(output)
-
-
-def _positions(x: Tensor) -> Tensor:
-    """``[N, K, *positions]`` as ``[N, positions, K]``."""
-    return x.reshape(len(x), x.shape[1], -1).transpose(1, 2)

@@ -12,6 +12,51 @@ from vivit.losses.base import random_normal, smallest_divisor
 
 
 @dataclass(frozen=True)
+class DiagonalFactor:
+    """``S_n = diag(r_n)``, a column for each output.
+
+    Attributes:
+        roots: ``r``, shape ``[N, *out]``.
+    """
+
+    roots: Tensor
+
+    @property
+    def num_samples(self) -> int:
+        """``N``."""
+        return len(self.roots)
+
+    @property
+    def num_columns(self) -> int:
+        """``|out|``."""
+        return self.roots[0].numel()
+
+    def columns(self, some: slice) -> Tensor:
+        """Each is zero but for one output."""
+        roots = self.roots.reshape(len(self.roots), -1)
+        places = torch.arange(some.start, some.stop, device=roots.device)
+        found = roots.new_zeros(len(roots), len(places), roots.shape[1])
+        found[:, places - some.start, places] = roots[:, some]
+        return found.reshape(len(roots), -1, *self.roots.shape[1:])
+
+    def spread(self, x: Tensor) -> Tensor:
+        """``r * x``."""
+        return self.roots * x.reshape(self.roots.shape)
+
+    def contract(self, u: Tensor) -> Tensor:
+        """``r * u``."""
+        return (self.roots * u).reshape(len(u), -1)
+
+    def of_samples(self, samples: Tensor) -> DiagonalFactor:
+        """The factors of some samples."""
+        return DiagonalFactor(self.roots[samples])
+
+    def scaled(self, scale: float) -> DiagonalFactor:
+        """A scaled copy of the diagonal."""
+        return DiagonalFactor(self.roots * scale)
+
+
+@dataclass(frozen=True)
 class DiagonalHessian:
     """``H_n = diag(h_n)`` with ``h >= 0``.
 
@@ -28,11 +73,9 @@ class DiagonalHessian:
         """``|out|``, the number of outputs per sample."""
         return self.diagonal[0].numel()
 
-    def factor(self) -> Tensor:
-        """``S_n = diag(sqrt(h_n))``, shape ``[N, |out|, *out]``."""
-        h = self.diagonal
-        root = h.flatten(start_dim=1).sqrt() if h.ndim > 1 else h[:, None].sqrt()
-        return torch.diag_embed(root).reshape(len(h), -1, *h.shape[1:])
+    def factor(self) -> DiagonalFactor:
+        """``S_n = diag(sqrt(h_n))``."""
+        return DiagonalFactor(self.diagonal.sqrt())
 
     def sample(self, columns: int, generator: torch.Generator) -> Tensor:
         """``sqrt(h_n)`` times standard normal numbers, over ``sqrt(columns)``."""

@@ -30,7 +30,7 @@ def leading_of_some(matrices: BlockMatrices, group: str, k: int) -> Tensor | Non
         cannot run on them alone.
     """
     curvature = matrices.curvature
-    batch = next(batch for batch in curvature.each() if len(batch.factor))
+    batch = next(batch for batch in curvature.each() if batch.num_curvature_samples)
     samples = range(batch.batch.size) if batch.samples is None else batch.samples.tolist()
     count = max(FEW_COLUMNS // curvature.columns, 1)
     plan = matrices.costs.plan_of_few(group, count)
@@ -41,7 +41,7 @@ def leading_of_some(matrices: BlockMatrices, group: str, k: int) -> Tensor | Non
     some = batch.linearization.of_samples(few)
     if some is None:
         return None
-    factor = batch.factor[:count]
+    factor = batch.factor.of_samples(torch.arange(count, device=few.device))
     of_few = group_matrices(
         lambda: iter([(some, factor, None)]),
         [count],
