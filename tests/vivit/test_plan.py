@@ -48,7 +48,7 @@ def test_what_is_kept(ggn):
     """Stores, their parameters and bytes are the planned ones."""
     memory = Workspace(2**20, ggn._curvature.like)
     carrying = next(ggn._curvature.each()).carrying()
-    total = len(carrying[1])
+    total = carrying[1].num_samples
     stores = stores_of_run(iter([carrying]), total, memory, ggn._curvature.parameters).values()
     done = sorted(
         (sorted(filter(None, kept.parameters)), KEPT[type(kept)], tensors(kept)) for kept in stores
@@ -326,8 +326,12 @@ def test_late_layers_need_short_backward_passes():
     middle = linearization.layout.edges[1][0].node
     hook = middle.register_prehook(lambda grads: visited.append(len(grads)))
     received = []
+
+    def receive(i, c, _):
+        received.append((i, c))
+
     for wanted in ([2], [0]):
-        linearization.send_back(batch.factor, wanted, lambda i, c, s: received.append((i, c)))
+        linearization.send_back(batch.factor, wanted, receive, at_a_time=1, made_at_once=1)
         assert bool(visited) == (wanted == [0])
     hook.remove()
     assert received == [(2, 0), (2, 1), (0, 0), (0, 1)]

@@ -82,22 +82,23 @@ class SoftmaxFactor:
         return self.basis_transposed(u.reshape(self.roots.shape) * self.roots * self.scale)
 
     def basis(self, x: Tensor) -> Tensor:
-        """``Q x``: from ``[N, C]`` to ``[N, K, P]``."""
+        """``Q x``: from ``[N, C]`` to ``[N, K, P]``, in the precision of ``x``."""
         samples, classes, positions = self.roots.shape
-        y = self.roots.new_empty(samples, classes, positions)
+        roots = self.roots.to(x.dtype)
+        y = torch.empty_like(roots)
         y[:, :-1] = x.reshape(samples, positions, classes - 1).transpose(1, 2)
         y[:, -1:] = 0
         y[:, -1:] = y.gather(1, self.best)
         y.scatter_(1, self.best, 0.0)
-        inner = (self.roots * y).sum(dim=1, keepdim=True)
-        y.addcmul_(self.roots, inner / (1 + self._root_of_best), value=-1)
+        inner = (roots * y).sum(dim=1, keepdim=True)
+        y.addcmul_(roots, inner / (1 + roots.gather(1, self.best)), value=-1)
         return y.scatter_(1, self.best, -inner)
 
     def basis_transposed(self, r: Tensor) -> Tensor:
         """``Q^T r``: from ``[N, K, P]``, which is overwritten, to ``[N, C]``."""
         of_best = r.gather(1, self.best)
         r.scatter_(1, self.best, 0.0)
-        inner = (self.roots * r).sum(dim=1, keepdim=True) / (1 + self._root_of_best)
+        inner = (self.roots * r).sum(dim=1, keepdim=True) / (1 + self.roots.gather(1, self.best))
         r.addcmul_(self.roots, inner + of_best, value=-1)
         r.scatter_(1, self.best, r[:, -1:].clone())
         return r[:, :-1].transpose(1, 2).reshape(len(r), -1)
@@ -113,7 +114,10 @@ class SoftmaxFactor:
         Returns:
             Shape ``[N, K * P, k]``, ordered by class, then position.
         """
-        return torch.stack([self.basis(x).flatten(1) for x in w.unbind(2)], dim=2)
+        found = w.new_empty(len(w), self.roots[0].numel(), w.shape[2])
+        for k in range(w.shape[2]):
+            found[:, :, k] = self.basis(w[:, :, k]).flatten(1)
+        return found
 
     def of_samples(self, samples: Tensor) -> SoftmaxFactor:
         """The factors of some samples."""
@@ -123,7 +127,3 @@ class SoftmaxFactor:
     def scaled(self, scale: float) -> SoftmaxFactor:
         """Shares the roots."""
         return replace(self, scale=self.scale * scale)
-
-    @property
-    def _root_of_best(self) -> Tensor:
-        return self.roots.gather(1, self.best)
