@@ -3,6 +3,7 @@
 from benchmarks.problems import (
     deepobs,
     digits_networks,
+    language_model,
     mlp_linear,
     resnets,
     scaled_cnn,
@@ -22,6 +23,7 @@ PROBLEMS: Registry[Problem] = Registry(
         wide_resnet.PROBLEM,
         vgg.PROBLEM,
         transformer.PROBLEM,
+        language_model.PROBLEM,
         mlp_linear.PROBLEM,
         *scaled_cnn.PROBLEMS,
     ],

@@ -25,7 +25,8 @@ class Instance:
         model: In evaluation mode, on the device and of the dtype asked for.
         loss_func: A mean over the samples.
         inputs: Shape ``[N, *in]``; or dictionaries, lists and tuples of such tensors, nested.
-        targets: Class indices, shape ``[N]``; for a square loss, values of shape ``[N, C]``.
+        targets: Class indices, shape ``[N]`` or ``[N, *positions]``; for a square loss, values of
+            the output's shape.
         memory: Bytes that a method which plans ahead may count on; None for what there is.
     """
 

@@ -18,15 +18,16 @@ class Attention(nn.Module):
     independent check of the references needs.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, is_causal: bool = False) -> None:
         """Choose the sizes.
 
         Args:
             width: Of the embedding.
             heads: Their number, which divides the width.
+            is_causal: Whether a position sees none behind it.
         """
         super().__init__()
-        self.heads = heads
+        self.heads, self.is_causal = heads, is_causal
         self.inputs, self.outputs = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,12 +35,23 @@ class Attention(nn.Module):
         split = self.inputs(x).unflatten(2, (3, self.heads, -1)).movedim(2, 0).transpose(2, 3)
         query, key, value = split  # each [N, heads, length, width of a head]
         scores = query @ key.mT / query.shape[3] ** 0.5
+        if self.is_causal:
+            behind = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(diagonal=1)
+            scores = scores.masked_fill(behind, float("-inf"))
         return self.outputs((scores.softmax(dim=3) @ value).transpose(1, 2).flatten(2))
 
 
-def _transformer_block(width: int) -> list[nn.Module]:
-    """Attention and a feed-forward network, each behind a norm and beside a shortcut."""
-    attention = nn.Sequential(nn.LayerNorm(width), Attention(width, width // 16))
+def transformer_block(width: int, is_causal: bool = False) -> list[nn.Module]:
+    """Attention and a feed-forward network, each behind a norm and beside a shortcut.
+
+    Args:
+        width: Of the embedding; a head has 16 of it.
+        is_causal: Whether a position sees none behind it.
+
+    Returns:
+        The two layers.
+    """
+    attention = nn.Sequential(nn.LayerNorm(width), Attention(width, width // 16, is_causal))
     forward = nn.Sequential(
         nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
     )
@@ -62,7 +74,7 @@ class TransformerClassifier(nn.Module):
         super().__init__()
         self.tokens = nn.Embedding(tokens, width)
         self.positions = nn.Parameter(torch.randn(length, width) / width**0.5)
-        blocks = [module for _ in range(depth) for module in _transformer_block(width)]
+        blocks = [module for _ in range(depth) for module in transformer_block(width)]
         self.encoder = nn.Sequential(*blocks)
         self.last = nn.Linear(width, classes)
 

@@ -53,6 +53,22 @@ def test_spectrum(count):
     assert facts["residual"] < 1e-12
 
 
+@pytest.mark.parametrize("grouping", [Grouping.NETWORK, Grouping.LAYER])
+def test_leading_pairs_of_a_large_matrix(monkeypatch, grouping):
+    """From products alone, ours and an independent implementation's: those of the spectrum."""
+    monkeypatch.setattr(reference_module, "MOST_PAIRS", 4)
+    problem, task = small_problem(batch_size=16), replace(Task.leading(3), grouping=grouping)
+    whole, _ = make_reference(problem, task)
+    monkeypatch.setattr(reference_module, "LARGEST_DECOMPOSED", 10)
+    reference, facts = make_reference(problem, task)
+    assert reference.blocks == (4,) * len(whole.blocks)
+    for part, exact in zip(
+        reference.values.split(4), whole.values.split(whole.blocks), strict=True
+    ):
+        assert spectral_error(part, exact) < 1e-12
+    assert facts["residual"] < 1e-12
+
+
 @pytest.mark.parametrize(
     ("grouping", "names"),
     [

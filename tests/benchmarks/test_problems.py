@@ -20,7 +20,9 @@ def test_instances_are_reproducible(name):
     assert torch.equal(torch.get_rng_state(), state)
     assert first.num_parameters == PROBLEMS[name].num_parameters
     assert len(first.inputs) == len(first.targets) == 3
-    assert first.inputs.dtype is (torch.int64 if name == "tiny_transformer" else torch.float64)
+    assert first.inputs.dtype is (
+        torch.int64 if name in ("tiny_transformer", "language_model") else torch.float64
+    )
     assert not first.model.training
     for one, other in [
         (first.inputs, second.inputs),
