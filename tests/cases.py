@@ -331,6 +331,20 @@ class CrossAttention(nn.Module):
         return self.head(self.attention(x, y, y, need_weights=False)[0].mean(1))
 
 
+class LanguageModel(nn.Module):
+    """A prediction of one of three words at every position, from this and those before."""
+
+    def __init__(self):
+        super().__init__()
+        self.inputs, self.last = nn.Linear(4, 12), nn.Linear(4, 3)
+
+    def forward(self, x):  # [n, t, i]
+        q, k, v = self.inputs(x).chunk(3, dim=2)
+        later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        weights = (q @ k.mT / 2).masked_fill(later, -torch.inf).softmax(2)
+        return self.last(x + weights @ v).transpose(1, 2)
+
+
 class SeparateProjections(nn.Module):
     """Attention of one layer for each of queries, keys and values, as most encoders write it.
 
@@ -567,7 +581,7 @@ class Case:
             with torch.no_grad():
                 f = model(x)
             if isinstance(self.loss_func, nn.CrossEntropyLoss):
-                y = torch.randint(f.shape[1], f.shape[:1])
+                y = torch.randint(f.shape[1], (len(f), *f.shape[2:]))
             else:
                 y = torch.randn_like(f)
         return model, self.loss_func, x, y
@@ -588,6 +602,9 @@ CASES = [
     Case("mlp, more columns than parameters", lambda: nn.Linear(1, 2), (9, 1), MSE),
     Case("scalar output", Scalar, (5, 3), MSE),
     Case("image output", lambda: nn.Conv2d(1, 2, 3), (3, 1, 4, 4), MSE),
+    Case("segmentation", lambda: nn.Conv2d(1, 3, 3), (3, 1, 4, 5)),
+    Case("language model", LanguageModel, (3, 4, 4)),
+    Case("language model, sum", LanguageModel, (3, 4, 4), CE_SUM),
     Case("conv1d", conv1d, (4, 2, 9)),
     Case("conv2d", conv2d, (4, 2, 6, 7)),
     Case("conv2d, mse sum", conv2d, (3, 2, 6, 7), MSE_SUM),

@@ -11,6 +11,8 @@ from torch import nn
 import vivit
 from vivit import InputError, Lanczos, MonteCarlo, UnsupportedError
 from vivit.backprop.bags import embedding_bag
+from vivit.losses.diagonal import DiagonalFactor
+from vivit.losses.softmax import SoftmaxFactor
 
 CE = nn.CrossEntropyLoss()
 NAMED = {case.name: case for case in CASES}
@@ -447,3 +449,29 @@ def test_what_has_no_gradient_does_not_move(hidden):
     v = torch.randn(len(dense)).double()
     for data in ((X, Y), [(X[:2], Y[:2]), (X[2:], Y[2:])]):
         assert torch.allclose(vivit.GGN(model, CE, data) @ v, dense @ v, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["mlp", "language model", "segmentation", "image output"])
+def test_products_make_no_columns_of_the_factor(monkeypatch, name):
+    """At many positions they would take far more memory than the output."""
+    case = NAMED[name]
+    model, loss_func, x, y = case.make()
+    ggn = vivit.GGN(model, loss_func, (x, y))
+    u, v = torch.randn(ggn.num_columns).double(), torch.randn(ggn.shape[0]).double()
+    expected = {
+        "G": ggn @ v,
+        "V": ggn.factor_operator() @ u,
+        "V^T": ggn.factor_operator().T @ v,
+        "K": ggn.gram() @ u,
+    }
+    for factor in (SoftmaxFactor, DiagonalFactor):
+        monkeypatch.setattr(factor, "columns", None)
+    ggn = vivit.GGN(model, loss_func, (x, y))
+    actual = {
+        "G": ggn @ v,
+        "V": ggn.factor_operator() @ u,
+        "V^T": ggn.factor_operator().T @ v,
+        "K": ggn.gram_operator() @ u,
+    }
+    for name, product in expected.items():
+        assert torch.allclose(actual[name], product, rtol=1e-10, atol=1e-12), name
