@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.commits import check
+from benchmarks.commits.check import PointsError
 from benchmarks.commits.regressions import CommitError
 from benchmarks.commits.verdicts import RulesError
 from benchmarks.grid import arguments as types
@@ -47,6 +48,7 @@ WRONG = (
     RulesError,
     SettingError,
     SelectionError,
+    PointsError,
     ImportError,
 )
 """What users can mend."""

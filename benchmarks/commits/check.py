@@ -19,8 +19,10 @@ from benchmarks.commits.regressions import (
 )
 from benchmarks.commits.verdicts import Rules, Verdict
 from benchmarks.grid import arguments as types
-from benchmarks.grid.points import PROBLEM
+from benchmarks.grid.points import PROBLEM, Point
+from benchmarks.problems import PROBLEMS
 from benchmarks.records.environment import command_line, environment
+from benchmarks.records.tasks import Task
 from benchmarks.run.process import ROOT
 from benchmarks.run.progress import progress_bar
 
@@ -28,6 +30,10 @@ EXIT_REGRESSION = 1
 """Also if something failed, or nothing could be decided: a check that saw nothing is not green."""
 
 HEADER = ("verdict", "ratio", "interval", "base", "head", "quantity", "computed")
+
+
+class PointsError(ValueError):
+    """The arguments do not say what to compare."""
 
 
 def add_arguments(check: argparse.ArgumentParser) -> None:
@@ -45,9 +51,22 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--problem",
         action="append",
-        choices=PROBLEM.values,
+        choices=PROBLEMS,
         metavar="NAME",
         help="only this problem of the grid; may be repeated",
+    )
+    check.add_argument(
+        "--batch-size",
+        type=types.positive,
+        metavar="N",
+        help="instead of the grid, all eigenvalues of the problems, which may be any, of so many "
+        "samples",
+    )
+    check.add_argument(
+        "--k",
+        type=types.positive,
+        metavar="K",
+        help="with --batch-size: the K leading eigenpairs instead",
     )
     check.add_argument(
         "--threshold",
@@ -71,6 +90,14 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"pairs of samples of each pair of processes; default: {rules.samples}",
     )
+    check.add_argument(
+        "--confidence",
+        type=float,
+        metavar="SHARE",
+        default=rules.confidence,
+        help="of the interval of the ratio; the lower, the fewer samples it needs; default: "
+        f"{rules.confidence:g}",
+    )
     check.add_argument("--output", type=Path, metavar="FILE", help="file for the figures, as JSON")
     check.set_defaults(run=run)
 
@@ -87,16 +114,22 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         CommitError: There is no such commit.
         RulesError: The rules decide nothing.
+        PointsError: The arguments do not say what to compare.
     """
-    rules = Rules(options.threshold, processes=options.processes, samples=options.samples)
-    points = default_points(options.problem)
+    rules = Rules(
+        options.threshold,
+        confidence=options.confidence,
+        processes=options.processes,
+        samples=options.samples,
+    )
+    points, by = _points(options.problem, options.batch_size, options.k)
     changes: list[Change] = []
     with (
         library_folder(options.base) as base,
         library_folder(options.head) as head,
         progress_bar(2 * len(points), "figure") as bar,
     ):
-        for change in Versions(base, head, rules, bar.set_description_str).compare(points):
+        for change in Versions(base, head, rules, bar.set_description_str, by).compare(points):
             changes.append(change)
             bar.update()
         bar.set_description_str("done")
@@ -109,6 +142,30 @@ def run(options: argparse.Namespace) -> int:
     decided = counts[Verdict.IMPROVEMENT] + counts[Verdict.UNCHANGED]
     bad = counts[Verdict.REGRESSION] + counts[Verdict.FAILED]
     return EXIT_REGRESSION if bad or not decided else 0
+
+
+def _points(
+    problems: list[str] | None, batch_size: int | None, k: int | None
+) -> tuple[list[Point], str]:
+    """What to compare, and which version makes its references.
+
+    Points of one's own may be beyond what the base can do in double precision.
+
+    Raises:
+        PointsError: The arguments do not say what to compare.
+    """
+    if batch_size is not None and problems:
+        task = Task() if k is None else Task.leading(k)
+        return [Point(name, batch_size, task) for name in problems], "head"
+    if batch_size is not None or k is not None:
+        raise PointsError("expected --problem and --batch-size together, and --k with both only")
+    others = [name for name in problems or () if name not in PROBLEM.values]
+    if others:
+        raise PointsError(
+            f"expected --batch-size beside --problem {others[0]}, which is not one of the grid's: "
+            f"{', '.join(PROBLEM.values)}"
+        )
+    return default_points(problems), "base"
 
 
 def table(changes: Iterable[Change]) -> list[str]:

@@ -137,7 +137,14 @@ def commit_of(version: str) -> str:
 class Versions:
     """Compares two versions of the library."""
 
-    def __init__(self, base: Path, head: Path, rules: Rules, progress: Progress) -> None:
+    def __init__(
+        self,
+        base: Path,
+        head: Path,
+        rules: Rules,
+        progress: Progress,
+        reference_by: str = "base",
+    ) -> None:
         """Say what is compared.
 
         Args:
@@ -145,7 +152,10 @@ class Versions:
             head: Folder of the version in question.
             rules: How.
             progress: Is told what happens.
+            reference_by: ``"base"`` or ``"head"``: whose result in float64 both have to give; it
+                is checked by an independent implementation.
         """
+        self._reference_by = reference_by
         self._folders = {"base": base, "head": head}
         self._rules, self._progress = rules, progress
 
@@ -226,14 +236,14 @@ class Versions:
             raise _FailedError(name, f"has no {', '.join(missing)}", is_too_old=name == "base")
 
     def _references(self, point: Point, workers: dict[str, WorkerProcess]) -> dict[str, Answer]:
-        """Both have to be as the base is in float64, before anything is compared.
+        """Both have to be as one of them is in float64, before anything is compared.
 
         Monte-Carlo draws may differ between versions, so there each has its own reference.
         """
-        of_base = self._ask("base", workers["base"], "reference")
-        if point.task.approximation is Approximation.EXACT:
-            return {"base": of_base, "head": of_base}
-        return {"base": of_base, "head": self._ask("head", workers["head"], "reference")}
+        is_exact = point.task.approximation is Approximation.EXACT
+        makers = [self._reference_by] if is_exact else [*workers]
+        made = {name: self._ask(name, workers[name], "reference") for name in makers}
+        return {name: made.get(name, made[makers[0]]) for name in workers}
 
     def _sampled(self, workers: dict[str, WorkerProcess]) -> Iterator[tuple[float, float]]:
         """Pairs of a sample of the base and one of the head, each in turn the first."""

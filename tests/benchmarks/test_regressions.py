@@ -16,7 +16,8 @@ from benchmarks.commits.regressions import (
     library_folder,
 )
 from benchmarks.commits.verdicts import Rules, RulesError, Verdict
-from benchmarks.grid.points import GRIDS
+from benchmarks.grid.points import GRIDS, Point
+from benchmarks.records.tasks import Task
 from benchmarks.run.process import ROOT
 
 POINT = GRIDS["newton"].point(("digits_mlp", 16))
@@ -215,6 +216,40 @@ def test_a_version_is_a_commit_or_a_folder(tmp_path, capsys):
         library_folder("no-such-commit").__enter__()
     assert cli.main(["check", str(tmp_path)]) == 2
     assert "error: expected a commit, or a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", "4"], "expected --problem and --batch-size together"),
+        (["--k", "2", "--problem", "digits_mlp"], "and --k with both only"),
+        (["--problem", "language_model"], "expected --batch-size beside --problem language_model"),
+    ],
+)
+def test_points_that_are_not_said(capsys, arguments, message):
+    assert cli.main(["check", "HEAD", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_point_of_ones_own(monkeypatch, tmp_path):
+    """Of any problem, at any size; the head makes the reference: the base may not be able to."""
+    broken = changed_library(tmp_path, "\nGGN.eigvalsh = None\n")
+    compared = []
+    original = Versions.compare
+
+    def compare(self, points):
+        assert self._reference_by == "head"
+        compared.extend(points)
+        yield from original(self, points)
+
+    monkeypatch.setattr(Versions, "compare", compare)
+    chosen = ["--problem", "digits_mlp", "--batch-size", "5", "--k", "2"]
+    few = ["--processes", "1", "--samples", "2", "--confidence", "0.5"]
+    output = tmp_path / "check.json"
+    cli.main(["check", str(broken), str(ROOT), *chosen, *few, "--output", str(output)])
+    assert compared == [Point("digits_mlp", 5, Task.leading(2))]
+    verdicts = [f["verdict"] for f in json.loads(output.read_text())["figures"]]
+    assert "failed" not in verdicts
 
 
 def test_points_of_chosen_problems():
