@@ -14,7 +14,7 @@ from vivit.backprop.autograd import Linearization
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.errors import InputError
-from vivit.losses import HessianFactor, LossHessian
+from vivit.losses import HessianFactor, LossHessian, loss_gradient, loss_hessian
 from vivit.options import Approximation
 
 
@@ -55,31 +55,46 @@ class BatchCurvature:
     Attributes:
         batch: The batch.
         linearization: The model, differentiable at its parameters and inputs.
-        hessian: Hessian of the batch loss with respect to the model output.
-        gradient: Gradient of the loss of all batches by the output, shape ``[N, *out]``.
+        loss_func: The loss.
         weight: Share of the batch loss in that of all batches.
         boost: ``N / |S|``, by which the curvature of a subset stands for all samples.
         samples: Indices of the samples that carry curvature; None for all.
         rows: Where these stand among those of all batches.
         approximation: How the loss Hessian is factored.
         alone: Whether it is the only batch.
+        known_hessian: Its Hessian by the model output, if that has been made.
     """
 
     batch: Batch
     linearization: Linearization
-    hessian: LossHessian
-    gradient: Tensor
+    loss_func: Any
     weight: float
     boost: float
     samples: Tensor | None
     rows: slice
     approximation: Approximation
     alone: bool
+    known_hessian: LossHessian | None = None
 
     @property
     def num_curvature_samples(self) -> int:
         """Samples that carry curvature."""
-        return len(self.gradient) if self.samples is None else len(self.samples)
+        return self.batch.size if self.samples is None else len(self.samples)
+
+    @cached_property
+    def hessian(self) -> LossHessian:
+        """Hessian of the batch loss with respect to the model output."""
+        if self.known_hessian is not None:
+            return self.known_hessian
+        return loss_hessian(self.loss_func, self.linearization.output, self.batch.y)
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """Gradient of the loss of all batches by the output, shape ``[N, *out]``."""
+        output = self.linearization.output
+        if not self.weight:  # a mean over nothing is NaN, but does not count
+            return torch.zeros_like(output)
+        return self.weight * loss_gradient(self.loss_func, output, self.batch.y)
 
     @cached_property
     def factor(self) -> HessianFactor:
@@ -118,7 +133,7 @@ class BatchCurvature:
         u = self.factor.spread(coefficients)
         if self.samples is None:
             return u
-        return torch.zeros_like(self.gradient).index_copy_(0, self.samples, u)
+        return torch.zeros_like(self.linearization.output).index_copy_(0, self.samples, u)
 
 
 def as_batches(data: Any) -> Iterator[tuple[Any, Any]]:

@@ -16,7 +16,7 @@ from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carrying, as_batches
 from vivit.errors import InputError, UnsupportedError
 from vivit.layers.sizes import BatchSizes
-from vivit.losses import LossHessian, check_loss, known_loss, loss_gradient, loss_hessian
+from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
 from vivit.losses.convex import ConvexHessian
 from vivit.losses.known import name_of
 from vivit.losses.reduction import check_reduction
@@ -71,7 +71,8 @@ class Curvature:
                 "The loss averages over nothing: all targets are ignored or have weight 0."
             )
         self._subset = resolve_subset(subset, self.num_samples)
-        self._kept = self._curvature(0, last, hessian) if len(self.batches) == 1 else None
+        is_single = len(self.batches) == 1
+        self._kept = self._curvature(self.batches[0], last, hessian) if is_single else None
 
     def _first_pass(self, data: Iterator[tuple[Any, Any]]) -> tuple[Linearization, LossHessian]:
         """Check every batch, and note what is known of it without its graph.
@@ -157,21 +158,19 @@ class Curvature:
 
     def each(self) -> Iterator[BatchCurvature]:
         """The batches with their graphs, one at a time."""
+        self._versions.check()
         if self._kept is not None:
             yield self._kept
             return
-        self._versions.check()
         for batch in self.batches:
             linearization = self._linearize(batch.x, batch.random_state, batch.ways)
-            hessian = loss_hessian(self._loss_func, linearization.output, batch.y)
-            yield self._curvature(batch.index, linearization, hessian)
+            yield self._curvature(batch, linearization)
             del linearization
 
     def check_fresh(self) -> None:
         """Refuse to go on if parameters or data are not those of the first pass."""
-        if self._kept is None:
-            self._versions.check()
-        else:
+        self._versions.check()
+        if self._kept is not None:
             self._kept.linearization.check_fresh()
 
     def carrying(self) -> Iterator[Carrying]:
@@ -207,25 +206,21 @@ class Curvature:
         return Linearization(self._model, x, self.parameters, state, self._generic, ways)
 
     def _curvature(
-        self, index: int, linearization: Linearization, hessian: LossHessian
+        self, batch: Batch, linearization: Linearization, hessian: LossHessian | None = None
     ) -> BatchCurvature:
-        batch = self.batches[index]
         weight = 1.0 if batch.normalizer is None else batch.normalizer / self._normalizer
-        gradient = torch.zeros_like(linearization.output)
-        if weight:  # a mean over nothing is NaN, but does not count
-            gradient = weight * loss_gradient(self._loss_func, linearization.output, batch.y)
         samples = None if self._subset is None else self._of_batch(self._subset, batch)
         return BatchCurvature(
             batch=batch,
             linearization=linearization,
-            hessian=hessian,
-            gradient=gradient,
+            loss_func=self._loss_func,
             weight=weight,
             boost=self.num_samples / self.num_curvature_samples,
             samples=None if samples is None else samples.to(self.like.device),
             rows=self._rows(batch),
             approximation=self.approximation,
             alone=len(self.batches) == 1,
+            known_hessian=hessian,
         )
 
     def _rows(self, batch: Batch) -> slice:

@@ -314,6 +314,7 @@ def test_exact_derivatives_need_no_backward_pass(monkeypatch):
     """First derivatives are coordinates of the gradients, unless a target is unlikely."""
     ggn = make(Dense("conv"))
     ggn.eigvalsh()
+    ggn.gradient()  # that of the loss by the output
     calls = []
     pull = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or pull(*a, **k))

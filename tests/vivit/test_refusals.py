@@ -379,13 +379,15 @@ def test_changed_parameters(what, change):
         getattr(curvature, what)()
 
 
-def test_inputs_changed_in_place():
-    """Reusing the buffer of a batch is common; the graph still refers to it."""
-    x = X.clone()
-    curvature = ggn(data=(x, Y))
-    x.mul_(3)
-    with pytest.raises(StaleError, match="inputs were changed in place"):
-        curvature.eigvalsh()
+@pytest.mark.parametrize("changed", [0, 1])
+@pytest.mark.parametrize("what", ["eigvalsh", "gradient", "directional_derivatives"])
+def test_data_changed_in_place(what, changed):
+    """Reusing the buffers of a batch is common; the graph still refers to them."""
+    data = X.clone(), Y.clone()
+    curvature = ggn(data=data)
+    data[changed].mul_(3)
+    with pytest.raises(StaleError, match="Inputs or targets were changed in place"):
+        getattr(curvature, what)()
 
 
 def test_changed_parameters_after_the_gram_matrix():

@@ -230,6 +230,6 @@ class Versions:
                 )
         if any(x._version != version for x, version in self._inputs):
             raise StaleError(
-                "The inputs were changed in place after the forward pass of this GGN. Build a new "
-                "one for each batch, or give it a copy."
+                "Inputs or targets were changed in place after the forward pass of this GGN. "
+                "Build a new one for each batch, or give it a copy."
             )
