@@ -13,7 +13,7 @@ Gauss-Newton's low-rank structure", TMLR 2022), top-down:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
-from vivit.batches import BatchCurvature
 from vivit.curvature import Curvature
 from vivit.errors import InputError
 from vivit.factor import Factor, each_vector, pullback
@@ -356,12 +355,13 @@ class GGN:
         return DirectionalDerivatives(gammas, curvatures(self._curvature, pairs))
 
     def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
-        def cotangents(batch: BatchCurvature) -> Iterator[Tensor]:
-            push = batch.linearization.pushforward
-            return (batch.multiply(push(one)) for one in each_vector(v))
-
-        count = len(next(iter(v.values())))
-        return pullback(self._curvature.each(), cotangents, self._factor.parameters, count)
+        result = {name: torch.zeros_like(x) for name, x in v.items()}
+        for batch in self._curvature.each():
+            for k, one in enumerate(each_vector(v)):
+                product = batch.linearization.sandwich(batch.multiply, one)
+                for name, part in product.items():
+                    result[name][k] += part
+        return result
 
     def _multiply_columns(self, v: Tensor) -> Tensor:
         return flatten_columns(self._multiply(unflatten_columns(v, self._shapes)), self._shapes)

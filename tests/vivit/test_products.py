@@ -340,12 +340,15 @@ def test_products_notice_a_parameter_with_a_small_derivative():
         (lambda ggn, many: ggn.to_scipy() @ many(ggn.shape[0]).numpy(), 1, 0),
         (lambda ggn, many: ggn.factor_operator() @ many(ggn.num_columns), 1, 0),
         (lambda ggn, many: ggn.factor_operator().T @ many(ggn.shape[0]), 1, 0),
-        (lambda ggn, many: ggn.gram_operator() @ many(ggn.num_columns), 2, 1),
+        (lambda ggn, many: ggn.gram_operator() @ many(ggn.num_columns), 1, 1),
     ],
     ids=["G", "G, scipy", "V", "V^T", "V^T V"],
 )
 def test_several_vectors_share_their_runs_through_the_data(product, runs, tangents):
-    """Each batch is run once for all of them, and once for each if tangents go along."""
+    """Each batch is run once for all of them, and once for each if tangents go along.
+
+    The run that makes a graph may carry the first.
+    """
     batches, count = [(X[:2], Y[:2]), (X[2:4], Y[2:4]), (X[4:], Y[4:])], 4
     model, passes = network(torch.tanh), []
     ggn = vivit.GGN(model, CE, batches)
@@ -355,7 +358,7 @@ def test_several_vectors_share_their_runs_through_the_data(product, runs, tangen
 
     found = torch.as_tensor(product(ggn, several))  # the first is tested by further passes
     model.register_forward_hook(lambda *_: passes.append(1))
-    assert torch.equal(torch.as_tensor(product(ggn, several)), found)
+    assert torch.allclose(torch.as_tensor(product(ggn, several)), found, rtol=1e-12)
     assert len(passes) == len(batches) * (runs + tangents * count)
     singles = [product(ggn, lambda size, k=k: several(size)[:, k : k + 1]) for k in range(count)]
     assert torch.allclose(torch.cat([torch.as_tensor(x) for x in singles], dim=1), found)
@@ -446,9 +449,11 @@ def test_what_has_no_gradient_does_not_move(hidden):
     torch.manual_seed(0)
     model = Moving(hidden).double()
     dense = oracle.ggn(model, CE, X, Y, [name for name, _ in model.named_parameters()])
-    v = torch.randn(len(dense)).double()
+    v = torch.randn(len(dense), 2).double()
     for data in ((X, Y), [(X[:2], Y[:2]), (X[2:], Y[2:])]):
-        assert torch.allclose(vivit.GGN(model, CE, data) @ v, dense @ v, rtol=1e-9)
+        ggn = vivit.GGN(model, CE, data)
+        for x in (v, v[:, 0], v, v[:, 1]):  # after the first, a forward pass may carry tangents
+            assert torch.allclose(ggn @ x, dense @ x, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["mlp", "language model", "segmentation", "image output"])

@@ -25,7 +25,7 @@ from vivit.backprop.graph import Operation, ParameterUses, find_uses
 from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.nodes import zeros_at
 from vivit.backprop.passes import Passes
-from vivit.backprop.pushforward import Pushforward, Ways, same_output
+from vivit.backprop.pushforward import Pushforward, Ways, is_adjoint, same_output
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.sample_order import Take, sample_orders, ways_to_take
 from vivit.errors import UnsupportedError, is_out_of_memory
@@ -41,13 +41,11 @@ TESTED_SAMPLES = 4
 class Linearization:
     """A model at its parameters and one batch, ready to be differentiated many times.
 
-    Holds the autograd graph of one forward pass. All products below start from it, so they agree
-    on dropout masks and need no further forward pass.
+    Holds the autograd graph of one forward pass, which is run when it is first needed. All
+    products below start from it, so they agree on dropout masks and need no further forward pass.
 
     Attributes:
-        output: Model output, shape ``[N, *out]``, without gradient.
         parameters: The selected parameters, by name.
-        parameter_uses: How they are used, as the graph shows it.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class Linearization:
         generic: frozenset[str] = frozenset(),
         ways: Ways | None = None,
     ) -> None:
-        """Run the forward pass and find how the parameters are used.
+        """Check what can be checked before the forward pass.
 
         Args:
             model: Maps ``x`` to a tensor of shape ``[N, *out]``.
@@ -70,7 +68,6 @@ class Linearization:
             ways: What another pass over this batch has found, and where to note it.
 
         Raises:
-            InputError: The output is not a finite tensor, or has no samples.
             UnsupportedError: The model mixes samples or cannot be differentiated correctly.
         """
         refuse_batch_statistics(model)
@@ -82,12 +79,25 @@ class Linearization:
         self._samples: Tensor | None = None
         device = next(iter(parameters.values())).device
         self._passes = Passes(model, x, random_state, device)
-        check_output(self._passes.output, parameters)
-        self.output = self._passes.output.detach()
         self.parameters = parameters
         self._push = Pushforward(self._passes, model, x, parameters)
         self._versions = Versions.of(parameters, x)
-        self.parameter_uses = self._find_uses()
+
+    @cached_property
+    def output(self) -> Tensor:
+        """Model output, shape ``[N, *out]``, without gradient.
+
+        Raises:
+            InputError: It is not a finite tensor, or has no samples.
+        """
+        output = self._passes.output
+        check_output(output, self.parameters)
+        return output.detach()
+
+    @cached_property
+    def parameter_uses(self) -> ParameterUses:
+        """How the parameters are used, as the graph shows it."""
+        return self._find_uses()
 
     @property
     def random_state_after(self) -> RandomState:
@@ -171,11 +181,11 @@ class Linearization:
                 some = Linearization(
                     self._model, take(samples), self.parameters, self._random_state, self._generic
                 )
+                return some if same_output(some.output, self.output[samples]) else None
         except Exception as error:  # a model may need its batch size, and say so in any way
             if is_out_of_memory(error):
                 raise
             return None
-        return some if same_output(some.output, self.output[samples]) else None
 
     @contextmanager
     def restricted(self, samples: Tensor | None) -> Iterator[Linearization]:
@@ -303,6 +313,42 @@ class Linearization:
         inputs = [self.parameters[name] for name in names]
         return dict(zip(names, self._passes.pull(u, inputs), strict=True))
 
+    def sandwich(
+        self, middle: Callable[[Tensor], Tensor], v: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """``sum_n J_n^T middle(J_n v)``: `pushforward`, and then `pullback`.
+
+        The forward pass that makes the graph carries the tangents, if that is possible and has
+        not been run yet. It would also move what has no gradient; but then it is not the adjoint
+        of the backward pass, and the product is made again.
+
+        Args:
+            middle: From ``[N, *out]`` to the same shape.
+            v: Tensors of the parameters' shapes.
+
+        Returns:
+            A tensor of the parameter's shape for each name.
+        """
+        if self._may_carry_tangents:
+            pushed = self._push.with_graph(v)
+            if pushed is not None:
+                u = middle(pushed)
+                pulled = self.pullback(u, v)
+                if is_adjoint(u, pushed, pulled, v):
+                    return pulled
+            self._ways.carries_tangents = False
+        return self.pullback(middle(self.pushforward(v)), v)
+
+    @property
+    def _may_carry_tangents(self) -> bool:
+        """Whether the forward pass that is to be run may be one with tangents.
+
+        Whether the model has a forward mode at all is tested beside the first product.
+        """
+        self.check_fresh()
+        ways = self._ways
+        return ways.carries_tangents and self.has_forward_mode and not self._passes.has_graph
+
     def pushforward(self, v: dict[str, Tensor]) -> Tensor:
         """Jacobian-vector product ``J_n v``.
 
@@ -341,7 +387,10 @@ class Linearization:
             Shape ``[N, *out]``.
         """
         self.check_fresh()
-        return self._push.in_forward_mode(v)[1] if self.has_forward_mode else self.pushforward(v)
+        if not self.has_forward_mode:
+            return self.pushforward(v)
+        pushed = None if self._passes.has_graph else self._push.with_graph(v)
+        return self._push.in_forward_mode(v)[1] if pushed is None else pushed
 
     @property
     def has_forward_mode(self) -> bool:

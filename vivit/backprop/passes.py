@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.graph import GradientEdge, Node
+from torch.func import functional_call
 
 from vivit.backprop.bags import has_bags, unfused_bags
 from vivit.backprop.forward import (
@@ -29,15 +31,13 @@ T = TypeVar("T")
 class Passes:
     """The graph of one forward pass, from which all backward passes start.
 
-    Attributes:
-        output: Model output, shape ``[N, *out]``, with its graph.
-        random_state_after: Of the generators after the last forward pass.
+    It is made when it is first needed.
     """
 
     def __init__(
         self, model: nn.Module, x: Any, random_state: RandomState, device: torch.device
     ) -> None:
-        """Run the forward pass.
+        """Run nothing yet.
 
         Args:
             model: Maps ``x`` to a tensor.
@@ -45,13 +45,48 @@ class Passes:
             random_state: Of the generators before each forward pass.
             device: Of the model.
         """
-        self._model, self._random_state, self._device = model, random_state, device
+        self._model, self._x, self._random_state, self._device = model, x, random_state, device
         self._last: dict[frozenset[Node], set[Node]] = {}
         self._unfused = has_bags(model)
-        self.output = self.forward(x)
-        if not self._unfused and has_fused_bag(getattr(self.output, "grad_fn", None)):
-            self._unfused = True
-            self.output = self.forward(x)
+        self._output: Tensor | None = None
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether the graph has been made."""
+        return self._output is not None
+
+    @property
+    def output(self) -> Tensor:
+        """Model output, shape ``[N, *out]``, with its graph."""
+        if self._output is None:
+            output = self.forward(self._x)
+            if not self._unfused and has_fused_bag(getattr(output, "grad_fn", None)):
+                self._unfused = True
+                output = self.forward(self._x)
+            self._output = output
+        return self._output
+
+    def push(self, v: dict[str, Tensor], parameters: dict[str, Tensor]) -> Tensor:
+        """A Jacobian-vector product by the very forward pass that makes the graph.
+
+        Args:
+            v: Tangents of parameters; zero for those that are left out.
+            parameters: These parameters, by name.
+
+        Returns:
+            Shape ``[N, *out]``; any error, if an operation has no forward mode.
+        """
+        with torch.enable_grad(), forward_ad.dual_level():
+            duals = {name: forward_ad.make_dual(parameters[name], x) for name, x in v.items()}
+            output = self.run(lambda: functional_call(self._model, duals, (self._x,)))
+            self._output, tangent = forward_ad.unpack_dual(output)
+        return torch.zeros_like(output.detach()) if tangent is None else tangent.detach()
+
+    @property
+    def random_state_after(self) -> RandomState:
+        """State of the generators after the last forward pass."""
+        assert self.output is not None
+        return self._after
 
     @property
     def is_random(self) -> bool:
@@ -78,7 +113,7 @@ class Passes:
             twice_differentiable(),
         ):
             result = forward()
-        self.random_state_after = after[0]
+        self._after = after[0]
         self._changes_buffers = bool(changed_buffers)
         return result
 

@@ -35,6 +35,21 @@ def same_output(output: Tensor, expected: Tensor) -> bool:
     return bool((output - expected).abs().max() <= tolerance)
 
 
+def is_adjoint(u: Tensor, pushed: Tensor, pulled: dict[str, Tensor], v: dict[str, Tensor]) -> bool:
+    """Whether ``<u, J v> = <J^T u, v>``, but for rounding errors.
+
+    Args:
+        u: Cotangent of the output.
+        pushed: ``J v``.
+        pulled: ``J^T u``, by parameter.
+        v: Tangents, by parameter.
+    """
+    left = torch.dot(u.flatten(), pushed.flatten())
+    right = sum(torch.dot(pulled[name].flatten(), x.flatten()) for name, x in v.items())
+    tolerance = torch.finfo(u.dtype).eps ** 0.5 * u.norm() * pushed.norm()
+    return bool((left - right).abs() <= tolerance)
+
+
 @dataclass
 class Ways:
     """What tests found of the ways to Jacobian-vector products, for all passes over a batch.
@@ -43,10 +58,13 @@ class Ways:
         refusal: Why `Pushforward.by_two_backward_passes` cannot be used, empty if it can; None
             before the test.
         forward_mode: Whether the forward mode fits; None before the test.
+        carries_tangents: Whether a forward pass that makes a graph can carry tangents; it can
+            until it is found not to.
     """
 
     refusal: str | None = None
     forward_mode: bool | None = None
+    carries_tangents: bool = True
 
 
 @dataclass(frozen=True)
@@ -144,6 +162,22 @@ class Pushforward:
         with torch.no_grad():
             output, tangent, *_ = self._passes.run(lambda: jvp(forward, (values,), (v,)))
         return output, tangent
+
+    def with_graph(self, v: dict[str, Tensor]) -> Tensor | None:
+        """A forward pass with tangents that also makes the graph, which must not be there yet.
+
+        Args:
+            v: Tensors of the parameters' shapes.
+
+        Returns:
+            ``J_n v``; None if an operation cannot do it.
+        """
+        try:
+            return self._passes.push(v, self._parameters)
+        except Exception as error:  # operations without a forward mode say so in any way
+            if is_out_of_memory(error):
+                raise
+            return None
 
     def refusal(self) -> str:
         """Why `by_two_backward_passes` cannot be used; empty if it can.
