@@ -222,9 +222,55 @@ def pullback(
     Returns:
         For each name a tensor of shape ``[K, *shape]``.
     """
-    result = {name: p.new_zeros(count, *p.shape) for name, p in parameters.items()}
+    total = Sums(parameters, count)
     for batch in batches:
         for k, cotangent in enumerate(cotangents(batch)):
-            for name, part in batch.linearization.pullback(cotangent, result).items():
-                result[name][k] += part
-    return result
+            total.add(k, batch.linearization.pullback(cotangent, parameters))
+    return total.tensors
+
+
+class Sums:
+    """Vectors in parameter space that batches add up to.
+
+    A single one of the first batch stays as it came, where it can: of a large model, another copy
+    counts.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], count: int) -> None:
+        """Begin with zeros.
+
+        Args:
+            parameters: The parameters, by name.
+            count: ``K``, the number of vectors.
+        """
+        self._parameters, self._count = parameters, count
+        self._tensors: dict[str, Tensor] = {}
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """For each name a tensor of shape ``[K, *shape]``."""
+        return {name: self._of(name) for name in self._parameters}
+
+    def add(self, k: int, vector: dict[str, Tensor]) -> None:
+        """Add to one of them.
+
+        Args:
+            k: Which.
+            vector: A tensor for each name; not to be used any more.
+        """
+        taken: set[int] = set()
+        for name in [*vector]:
+            part = vector.pop(name)
+            if self._count > 1 or name in self._tensors:
+                self._of(name)[k] += part
+                continue
+            if part.data_ptr() in taken or not part.is_contiguous():  # shared memory
+                part = part.clone(memory_format=torch.contiguous_format)
+            taken.add(part.data_ptr())
+            self._tensors[name] = part[None]
+
+    def _of(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            p = self._parameters[name]
+            self._tensors[name] = p.new_zeros(self._count, *p.shape)
+        return self._tensors[name]

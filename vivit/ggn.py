@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from vivit.curvature import Curvature
 from vivit.errors import InputError
-from vivit.factor import Factor, each_vector, pullback
+from vivit.factor import Factor, Sums, each_vector, pullback
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.memory import Room, check_matrix_fits
 from vivit.gram.plan import Plan
@@ -355,13 +355,11 @@ class GGN:
         return DirectionalDerivatives(gammas, curvatures(self._curvature, pairs))
 
     def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
-        result = {name: torch.zeros_like(x) for name, x in v.items()}
+        total = Sums(self._factor.parameters, len(next(iter(v.values()))))
         for batch in self._curvature.each():
             for k, one in enumerate(each_vector(v)):
-                product = batch.linearization.sandwich(batch.multiply, one)
-                for name, part in product.items():
-                    result[name][k] += part
-        return result
+                total.add(k, batch.linearization.sandwich(batch.multiply, one))
+        return total.tensors
 
     def _multiply_columns(self, v: Tensor) -> Tensor:
         return flatten_columns(self._multiply(unflatten_columns(v, self._shapes)), self._shapes)

@@ -10,7 +10,9 @@ from torch import nn
 
 import vivit
 from vivit import InputError, Lanczos, MonteCarlo, UnsupportedError
+from vivit.backprop import autograd
 from vivit.backprop.bags import embedding_bag
+from vivit.backprop.pushforward import Pushforward
 from vivit.losses.diagonal import DiagonalFactor
 from vivit.losses.softmax import SoftmaxFactor
 
@@ -480,3 +482,62 @@ def test_products_make_no_columns_of_the_factor(monkeypatch, name):
     }
     for name, product in expected.items():
         assert torch.allclose(actual[name], product, rtol=1e-10, atol=1e-12), name
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_products_of_large_models(monkeypatch, case):
+    """Every one by a forward pass with tangents, where there is a forward mode."""
+    model, loss_func, x, y = case.make()
+    expected = vivit.GGN(model, loss_func, (x, y))
+    v = torch.randn(expected.shape[0], 2).double()
+    products = expected @ v
+    monkeypatch.setattr(autograd, "LARGE_GRAPH", -1)
+    ggn = vivit.GGN(model, loss_func, (x, y))
+    linearization = next(ggn._curvature.each()).linearization
+    if linearization.has_forward_mode:
+        monkeypatch.setattr(Pushforward, "by_two_backward_passes", None)
+    for _ in range(2):
+        assert torch.allclose(ggn @ v, products, rtol=1e-10, atol=1e-12 * products.abs().max())
+
+
+def test_a_single_product_keeps_nothing(monkeypatch):
+    """The graph of a differentiable pullback pays off from the second on."""
+    made, original = [], Pushforward._differentiable_pullback
+    ggn = vivit.GGN(network(torch.tanh), CE, (X, Y))
+    linearization = next(ggn._curvature.each()).linearization
+    assert linearization.has_forward_mode
+
+    def counted(self):
+        made.append(self)
+        return original(self)
+
+    monkeypatch.setattr(Pushforward, "_differentiable_pullback", counted)
+    v = torch.randn(ggn.shape[0]).double()
+    first = ggn @ v
+    assert not any(push is linearization._push for push in made)
+    for _ in range(2):
+        assert torch.allclose(ggn @ v, first, rtol=1e-10)
+    assert sum(push is linearization._push for push in made) == 1
+
+
+class Summed(nn.Module):
+    """Both parameters have the very same derivative, which autograd makes once."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (nn.Parameter(torch.randn(5, 3).double()) for _ in range(2))
+
+    def forward(self, x):
+        return x @ (self.first + self.second)
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_results_do_not_share_memory(batches):
+    model = Summed()
+    data = [(X[n::batches], Y[n::batches]) for n in range(batches)]
+    ggn = vivit.GGN(model, CE, data)
+    dense = oracle.ggn(model, CE, X, Y, ["first", "second"])
+    v = torch.randn(len(dense)).double()
+    for product in (ggn @ ggn.unflatten(v), ggn.gradient()):
+        assert product["first"].data_ptr() != product["second"].data_ptr()
+    assert torch.allclose(ggn.flatten(ggn @ ggn.unflatten(v)), dense @ v, rtol=1e-10)

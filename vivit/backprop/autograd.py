@@ -25,7 +25,7 @@ from vivit.backprop.graph import Operation, ParameterUses, find_uses
 from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.nodes import zeros_at
 from vivit.backprop.passes import Passes
-from vivit.backprop.pushforward import Pushforward, Ways, is_adjoint, same_output
+from vivit.backprop.pushforward import Pairing, Pushforward, Ways, same_output
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.sample_order import Take, sample_orders, ways_to_take
 from vivit.errors import UnsupportedError, is_out_of_memory
@@ -34,8 +34,14 @@ from vivit.layers.sizes import BatchSizes
 from vivit.layers.uses import SampleOrder
 from vivit.losses import HessianFactor, columns_in_turn
 
-TESTED_SAMPLES = 4
+TESTED_SAMPLES = 2
 """Samples on which ways to Jacobian-vector products are tested."""
+
+GRAPHS_OF_PULLBACK = 3
+"""Size of the graph of a pullback that can be differentiated, in units of the layers' outputs."""
+
+LARGE_GRAPH = 2**25
+"""Bytes of such a graph beyond which a forward pass with tangents takes its place."""
 
 
 class Linearization:
@@ -81,6 +87,7 @@ class Linearization:
         self._passes = Passes(model, x, random_state, device)
         self.parameters = parameters
         self._push = Pushforward(self._passes, model, x, parameters)
+        self._has_multiplied = False
         self._versions = Versions.of(parameters, x)
 
     @cached_property
@@ -318,9 +325,8 @@ class Linearization:
     ) -> dict[str, Tensor]:
         """``sum_n J_n^T middle(J_n v)``: `pushforward`, and then `pullback`.
 
-        The forward pass that makes the graph carries the tangents, if that is possible and has
-        not been run yet. It would also move what has no gradient; but then it is not the adjoint
-        of the backward pass, and the product is made again.
+        A forward pass with tangents would also move what has no gradient; but then it is not the
+        adjoint of the backward pass, and the product is made again.
 
         Args:
             middle: From ``[N, *out]`` to the same shape.
@@ -329,25 +335,34 @@ class Linearization:
         Returns:
             A tensor of the parameter's shape for each name.
         """
-        if self._may_carry_tangents:
-            pushed = self._push.with_graph(v)
+        if self._carries_tangents:
+            has_graph = self._passes.has_graph
+            pushed = self._push.in_forward_mode(v)[1] if has_graph else self._push.with_graph(v)
             if pushed is not None:
                 u = middle(pushed)
+                pairing = Pairing.of(u, pushed)
+                del pushed  # of a language model, it is as large as all activations
                 pulled = self.pullback(u, v)
-                if is_adjoint(u, pushed, pulled, v):
+                if pairing.fits(pulled, v):
                     return pulled
             self._ways.carries_tangents = False
         return self.pullback(middle(self.pushforward(v)), v)
 
     @property
-    def _may_carry_tangents(self) -> bool:
-        """Whether the forward pass that is to be run may be one with tangents.
+    def _carries_tangents(self) -> bool:
+        """Whether a forward pass with tangents is the way to the product that comes now.
 
-        Whether the model has a forward mode at all is tested beside the first product.
+        It is if a forward pass has to be run anyway. Where the graph is there, to differentiate
+        the pullback is faster, but needs a graph that is larger than the model's. For a single
+        product that does not pay, nor for large models.
         """
         self.check_fresh()
-        ways = self._ways
-        return ways.carries_tangents and self.has_forward_mode and not self._passes.has_graph
+        is_first, self._has_multiplied = not self._has_multiplied, True
+        if not self._ways.carries_tangents or not self.has_forward_mode:
+            return False
+        if not self._passes.has_graph or is_first:
+            return True
+        return GRAPHS_OF_PULLBACK * self.sizes.outputs * self.output.element_size() > LARGE_GRAPH
 
     def pushforward(self, v: dict[str, Tensor]) -> Tensor:
         """Jacobian-vector product ``J_n v``.
@@ -399,12 +414,17 @@ class Linearization:
             self._ways.forward_mode = self._tested.forward_mode_fits()
         return self._ways.forward_mode
 
-    @cached_property
+    @property
     def _tested(self) -> Pushforward:
-        """Few samples are enough to tell which operations can be differentiated, and how."""
+        """Few samples are enough to tell which operations can be differentiated, and how.
+
+        What a test needs goes with it.
+        """
         few = torch.arange(min(TESTED_SAMPLES, len(self.output)), device=self.output.device)
         some = self.of_samples(few) if len(few) < len(self.output) else None
-        return (some or self)._push
+        if some is not None:
+            return some._push
+        return Pushforward(self._passes, self._model, self._x, self.parameters)
 
     def _embed(self, column: Tensor) -> Tensor:
         """A column of the samples to which this is restricted, as one of all samples."""

@@ -35,19 +35,33 @@ def same_output(output: Tensor, expected: Tensor) -> bool:
     return bool((output - expected).abs().max() <= tolerance)
 
 
-def is_adjoint(u: Tensor, pushed: Tensor, pulled: dict[str, Tensor], v: dict[str, Tensor]) -> bool:
-    """Whether ``<u, J v> = <J^T u, v>``, but for rounding errors.
+@dataclass(frozen=True)
+class Pairing:
+    """What the adjoint of a Jacobian-vector product has to agree with: ``<u, J v>``.
 
-    Args:
-        u: Cotangent of the output.
-        pushed: ``J v``.
-        pulled: ``J^T u``, by parameter.
-        v: Tangents, by parameter.
+    Attributes:
+        value: The inner product.
+        tolerance: Of it, for rounding errors.
     """
-    left = torch.dot(u.flatten(), pushed.flatten())
-    right = sum(torch.dot(pulled[name].flatten(), x.flatten()) for name, x in v.items())
-    tolerance = torch.finfo(u.dtype).eps ** 0.5 * u.norm() * pushed.norm()
-    return bool((left - right).abs() <= tolerance)
+
+    value: Tensor
+    tolerance: Tensor
+
+    @classmethod
+    def of(cls, u: Tensor, pushed: Tensor) -> Pairing:
+        """Of a cotangent of the output and ``J v``, which are not needed any more."""
+        tolerance = torch.finfo(u.dtype).eps ** 0.5 * u.norm() * pushed.norm()
+        return cls(torch.dot(u.flatten(), pushed.flatten()), tolerance)
+
+    def fits(self, pulled: dict[str, Tensor], v: dict[str, Tensor]) -> bool:
+        """Whether ``<J^T u, v>`` is the same.
+
+        Args:
+            pulled: ``J^T u``, by parameter.
+            v: Tangents, by parameter.
+        """
+        other = sum(torch.dot(pulled[name].flatten(), x.flatten()) for name, x in v.items())
+        return bool((self.value - other).abs() <= self.tolerance)
 
 
 @dataclass
@@ -243,16 +257,16 @@ class Pushforward:
         generator = torch.Generator().manual_seed(PROBE_SEED)
         u = torch.randn(output.shape, generator=generator).to(output)
         whole, third = self._pulled(u), self._pulled(u / 3)
+        noise = {name: _norm(x - 3 * third.pop(name)) for name, x in whole.items()}
         sizes = {name: _norm(x) for name, x in whole.items()}
         largest, eps = max(sizes.values(), default=0.0), torch.finfo(u.dtype).eps
         v, tolerance, noisy = {}, 0.0, []
         for name, size in sizes.items():
-            noise = _norm(whole[name] - 3 * third[name])
             if not size > eps**SMALLEST * largest:
                 continue
-            if noise <= MOST_NOISE * size:
+            if noise[name] <= MOST_NOISE * size:
                 v[name] = whole[name] / size / size
-                tolerance += eps**0.5 + NOISE_MARGIN * noise / size
+                tolerance += eps**0.5 + NOISE_MARGIN * noise[name] / size
             else:
                 noisy.append(name)
         return _Probe(u, v, tolerance, self._scale(u, {n: whole[n] for n in noisy}, largest))

@@ -75,6 +75,11 @@ class BatchSizes:
     layers: tuple[LayerSizes, ...]
     dense: tuple[str, ...]
 
+    @property
+    def outputs(self) -> int:
+        """Elements of the outputs of all layers."""
+        return sum(x.samples * x.positions * x.groups * x.outputs for x in self.layers)
+
     def of_samples(self, samples: int) -> BatchSizes:
         """The same with another number of samples."""
         layers = tuple(replace(layer, samples=samples) for layer in self.layers)

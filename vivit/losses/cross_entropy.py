@@ -40,9 +40,9 @@ class CrossEntropyHessian:
         """Shape ``[N, K, P]`` for ``P`` positions."""
         return self.output.reshape(len(self.output), self.output.shape[1], -1)
 
-    @cached_property
+    @property
     def _probabilities(self) -> Tensor:
-        """``p``, shape ``[N, K, P]``."""
+        """``p``, shape ``[N, K, P]``; not kept, for of a language model it is large."""
         return self._logits.softmax(dim=1)
 
     @cached_property
