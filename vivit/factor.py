@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vivit.backprop.autograd import Linearization
 from vivit.gram.precision import is_orthonormal, may_gain, orthonormalize
-from vivit.gram.spectrum import GramPairs, split_vectors
+from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
 
 
 class Differentiable(Protocol):
@@ -124,14 +124,14 @@ class Factor:
         """
         return self.contract(self.spread(u), pulled=True)
 
-    def vectors(self, pairs: GramPairs, workspace: int) -> dict[str, Tensor]:
+    def vectors(self, pairs: Pairs, workspace: int) -> dict[str, Tensor]:
         """Unit eigenvectors of ``V V^T`` from those of ``V^T V``, ``e = V e~ / sqrt(lambda)``.
 
         Unless columns are kept in double precision, the true norm takes the place of
         ``sqrt(lambda)``: it is more accurate for small ones.
 
         Args:
-            pairs: Eigenpairs of the Gram matrix.
+            pairs: Eigenpairs.
             workspace: Bytes for temporaries.
 
         Returns:
@@ -144,6 +144,7 @@ class Factor:
             if is_single and pairs.vectors.dtype == dtype:
                 orthonormalize({"": flat.T}, pairs.values, workspace)
             return split_vectors(flat, self.shapes)
+        assert isinstance(pairs, GramPairs)
         if pairs.kept is not None and is_orthonormal(pairs.values, len(pairs.coefficients)):
             return self._sums(pairs, pairs.coefficients / pairs.values.sqrt())
         result = self._sums(pairs, pairs.coefficients)
@@ -152,11 +153,11 @@ class Factor:
             orthonormalize(result, pairs.values, workspace)
         return result
 
-    def combine(self, pairs: GramPairs, weights: Tensor) -> dict[str, Tensor]:
+    def combine(self, pairs: Pairs, weights: Tensor) -> dict[str, Tensor]:
         """``sum_k weights_k e_k``: one vector-Jacobian product, however many eigenvectors.
 
         Args:
-            pairs: Eigenpairs of the Gram matrix.
+            pairs: Eigenpairs.
             weights: Shape ``[K]``.
 
         Returns:
@@ -166,6 +167,7 @@ class Factor:
             flat = (pairs.vectors @ weights)[:, None].to(self.like.dtype)
             result = split_vectors(flat, self.shapes)
         else:
+            assert isinstance(pairs, GramPairs)
             coefficients = pairs.coefficients @ (weights / pairs.values.sqrt())
             result = self._sums(pairs, coefficients[:, None])
         return {name: x[0] for name, x in result.items()}

@@ -27,7 +27,7 @@ from vivit.factor import Factor, Sums, each_vector, pullback
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.memory import Room, check_matrix_fits
 from vivit.gram.plan import Plan
-from vivit.gram.spectrum import EIGENVALUE_COPIES, GramPairs
+from vivit.gram.spectrum import EIGENVALUE_COPIES, OuterMatrix, Pairs
 from vivit.operators import (
     FactorOperator,
     GramOperator,
@@ -41,7 +41,7 @@ from vivit.operators import (
 )
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
-from vivit.quantities.directional import DirectionalDerivatives, curvatures, slopes
+from vivit.quantities.directional import DirectionalDerivatives, directional_derivatives
 from vivit.quantities.newton import Damping, dampings
 from vivit.quantities.pairs import find_pairs
 from vivit.quantities.selection import Criterion, Selection
@@ -169,7 +169,7 @@ class GGN:
         """
         size = self.num_columns**2 * self._factor.like.element_size()
         check_matrix_fits(self.num_columns, size, self._matrices.costs.room.available)
-        return self._matrices.of_block(self._group).gram_matrix()
+        return self._matrices.gram_of(self._group)
 
     def plan(self) -> Plan:
         """What the Gram matrix will cost, before any backward pass.
@@ -187,6 +187,8 @@ class GGN:
             Shape ``[min(M, D)]``, ascending. ``G`` has ``D - M`` further zeros if ``M < D``.
         """
         matrix = self._matrices.of_block(self._group, EIGENVALUE_COPIES)
+        if isinstance(matrix, OuterMatrix):
+            return matrix.eigenvalues()
         return matrix.eigenvalues(self.shape[0])
 
     @torch.no_grad()
@@ -343,16 +345,15 @@ class GGN:
         """A flat vector, shape ``[D]``, as tensors by parameter name."""
         return unflatten(v, self._shapes)
 
-    def _pairs(self, selection: Selection) -> GramPairs:
+    def _pairs(self, selection: Selection) -> Pairs:
         return find_pairs(self._matrices, self._group, self._factor, selection)
 
     @property
     def _workspace(self) -> int:
         return self._matrices.costs.room.workspace
 
-    def _derivatives(self, pairs: GramPairs) -> DirectionalDerivatives:
-        gammas = slopes(self._curvature, self._factor, pairs, self._workspace)
-        return DirectionalDerivatives(gammas, curvatures(self._curvature, pairs))
+    def _derivatives(self, pairs: Pairs) -> DirectionalDerivatives:
+        return directional_derivatives(self._matrices, self._group, self._factor, pairs)
 
     def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
         total = Sums(self._factor.parameters, len(next(iter(v.values()))))

@@ -10,9 +10,10 @@ from torch import nn
 import vivit
 from vivit import FullGram, Lanczos, MonteCarlo
 from vivit.errors import ConvergenceError
+from vivit.gram.forms import Form, MatrixPlan
 from vivit.quantities import pairs, start
 from vivit.quantities.lanczos import leading_of_matrix
-from vivit.quantities.pairs import solver_copies
+from vivit.quantities.selection import Selection
 from vivit.quantities.solvers import cheapest_solver
 from vivit.quantities.start import leading_of_some
 
@@ -243,7 +244,14 @@ def test_infinite_curvature():
             ggn.eigh(k=1, method=method)
 
 
-def plan(**changes):
+def plan(sides=None, **changes):
+    """That of a network with other sizes; a matrix that is smaller than M is made of columns."""
+    if sides is not None:
+        largest = changes.get("num_columns", max(sides))
+        forms = [Form.GRAM if side == largest else Form.COLUMNS for side in sides]
+        changes["matrices"] = tuple(
+            MatrixPlan("", form, side, 0, "") for form, side in zip(forms, sides, strict=True)
+        )
     return replace(vivit.GGN(mlp(), CE, (BATCH[0].float(), BATCH[1])).plan(), **changes)
 
 
@@ -349,9 +357,15 @@ def test_refused(call, message):
 
 
 def test_few_pairs_need_no_memory_for_a_full_decomposition():
-    """But all pairs do, and so does the D x D matrix, which is decomposed whole."""
+    """But all pairs do, and so does the D x D matrix of columns, which is decomposed whole."""
+
+    def copies(ggn, k):
+        search = pairs._Search(ggn._matrices, "", ggn._factor, Selection(k, None, None, None))
+        return search._copies
+
     targets = torch.arange(40) % 3
     block = vivit.GGN(nn.Linear(40, 3), CE, (torch.randn(40, 40), targets))
-    assert [solver_copies(block._factor.shape, k) for k in (1, 2, None)] == [0, 3, 3]
-    small = vivit.GGN(nn.Linear(2, 3), CE, (torch.randn(40, 2), targets))
-    assert solver_copies(small._factor.shape, 1) == 3
+    assert [copies(block, k) for k in (1, 2, None)] == [0, 3, 3]
+    small = nn.Linear(20, 3), CE, (torch.randn(40, 20), targets)
+    assert copies(vivit.GGN(*small), 1) == 3
+    assert copies(vivit.GGN(*small, workspace=1), 1) == 0

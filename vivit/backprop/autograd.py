@@ -145,7 +145,8 @@ class Linearization:
         operations = sorted(uses.operations, key=lambda x: position[x.parameters[0]])
         layers = (AffineLayer(x.weight, x.bias, x.uses, (), samples) for x in operations)
         dense = (*uses.parts, *uses.others)
-        return BatchSizes(samples, tuple(layer.sizes for layer in layers), dense)
+        sizes = tuple(layer.sizes for layer in layers)
+        return BatchSizes(samples, sizes, dense, self.output[0].numel())
 
     @cached_property
     def layout(self) -> Layout:

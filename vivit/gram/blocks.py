@@ -6,12 +6,19 @@ import itertools
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from vivit.curvature import Curvature
+from vivit.errors import UnsupportedError
 from vivit.gram.costs import Costs
+from vivit.gram.forms import Form
 from vivit.gram.matrices import group_matrices
 from vivit.gram.memory import Room
-from vivit.gram.spectrum import GroupMatrix
+from vivit.gram.outer import outer_matrices
+from vivit.gram.plan import Plan
+from vivit.gram.prediction import SWEPT
+from vivit.gram.products import matrix_by_products
+from vivit.gram.spectrum import GroupMatrix, OuterMatrix
 
 
 class BlockMatrices:
@@ -35,14 +42,16 @@ class BlockMatrices:
         self.curvature, self.groups = curvature, groups
         self.costs = Costs(curvature, groups, room)
         self.has_double = False
-        self._made: dict[str, GroupMatrix] | None = None
+        self._made: dict[str, GroupMatrix | OuterMatrix] | None = None
 
     @property
     def are_made(self) -> bool:
         """Whether nothing is left to be done, in one precision or the other."""
         return self._made is not None
 
-    def of_block(self, group: str, solver_copies: int = 0, double: bool = False) -> GroupMatrix:
+    def of_block(
+        self, group: str, solver_copies: int = 0, double: bool = False
+    ) -> GroupMatrix | OuterMatrix:
         """The matrix of a block; not that of parameters that have changed since.
 
         Args:
@@ -63,22 +72,81 @@ class BlockMatrices:
             self.has_double = double
         return self._made[group]
 
+    def gram_of(self, group: str) -> Tensor:
+        """The Gram matrix of a block, a tensor of its own; it is made anew if it is not at hand.
+
+        Args:
+            group: The block.
+
+        Raises:
+            InsufficientMemoryError: It would not fit.
+        """
+        if self.form_of(group) in SWEPT:
+            matrix = self.of_block(group)
+            assert isinstance(matrix, GroupMatrix)
+            return matrix.gram_matrix()
+        self.curvature.check_fresh()
+        plan = self.costs.fitting_plan(solver_copies=0, whole=group)
+        found = self._gram_matrices(plan, {group: self.groups[group]}, whole=True)
+        return found[group].gram_matrix()
+
+    def form_of(self, group: str) -> Form:
+        """What is formed for a block."""
+        matrices = self.costs.plan().matrices
+        return next(matrix.form for matrix in matrices if matrix.group == group)
+
     def may_be_double(self, solver_copies: int, small: bool) -> bool:
         """As `Costs.may_be_double`, unless they are already."""
         return self.has_double or self.costs.may_be_double(solver_copies, small)
 
-    def _make(self, solver_copies: int, double: bool) -> dict[str, GroupMatrix]:
+    def _make(self, solver_copies: int, double: bool) -> dict[str, GroupMatrix | OuterMatrix]:
+        """All matrices, each in the form that is planned."""
         curvature, plan = self.curvature, self.costs.fitting_plan(solver_copies, double)
+        of_form: dict[Form, dict[str, list[str]]] = {form: {} for form in Form}
+        for matrix in plan.matrices:
+            of_form[matrix.form][matrix.group] = self.groups[matrix.group]
+        swept = {**of_form[Form.GRAM], **of_form[Form.COLUMNS]}
+        found: dict[str, GroupMatrix | OuterMatrix] = {}
+        if swept:
+            keep = double and self.costs.is_small(plan)
+            found |= self._gram_matrices(plan, swept, torch.float64 if double else None, keep)
+        if of_form[Form.SUM]:
+            found |= outer_matrices(
+                curvature.carrying,
+                curvature.parameters,
+                of_form[Form.SUM],
+                self.costs.room.workspace,
+                plan,
+            )
+        for group, names in of_form[Form.PRODUCTS].items():
+            parameters = {name: curvature.parameters[name] for name in names}
+            try:
+                found[group] = matrix_by_products(curvature, parameters)
+            except UnsupportedError:  # what has no products has columns
+                self.costs.do_without_products()
+                return self._make(solver_copies, double)
+        return found
+
+    def _gram_matrices(
+        self,
+        plan: Plan,
+        groups: Mapping[str, list[str]],
+        dtype: torch.dtype | None = None,
+        keep: bool = False,
+        whole: bool = False,
+    ) -> dict[str, GroupMatrix]:
+        curvature = self.curvature
         return group_matrices(
             curvature.carrying,
             self._runs,
             curvature.parameters,
-            self.groups,
+            groups,
             curvature.columns,
             self.costs.room.workspace,
             plan,
-            torch.float64 if double else None,
-            keep=double and self.costs.is_small(plan),
+            dtype,
+            keep,
+            whole,
         )
 
     @property

@@ -37,34 +37,49 @@ class Costs:
             room: Bytes to work with.
         """
         self._curvature, self._groups, self.room = curvature, groups, room
+        self._has_products = True
 
-    def plan(self, solver_copies: int = 0, double: bool = False) -> Plan:
+    def do_without_products(self) -> None:
+        """Plan no products with ``G`` from now on: the model has none."""
+        self._has_products = False
+
+    def plan(self, solver_copies: int = 0, double: bool = False, whole: str | None = None) -> Plan:
         """What the matrices of all blocks will cost.
 
         Args:
             solver_copies: Matrices that the eigensolver will hold beside its input.
             double: Whether they are in double precision.
+            whole: A block whose Gram matrix is wanted, whatever its size, and nothing else.
 
         Returns:
             The plan.
         """
         curvature, element_size = self._curvature, 8 if double else None
-        sizes = curvature.sizes
-        return self._plan(sizes, curvature.columns, self._groups, solver_copies, element_size)
+        groups = self._groups if whole is None else {whole: self._groups[whole]}
+        return self._plan(
+            curvature.sizes,
+            curvature.columns,
+            groups,
+            solver_copies,
+            element_size,
+            whole is not None,
+        )
 
     def plan_of_few(self, group: str, samples: int) -> Plan:
         """What eigenvectors of a single block will cost, of the first samples with curvature."""
         few = [self._curvature.sizes[0].of_samples(samples)]
         groups = {group: self._groups[group]}
-        return self._plan(few, self._curvature.columns, groups, EIGENVECTOR_COPIES)
+        return self._plan(few, self._curvature.columns, groups, EIGENVECTOR_COPIES, whole=True)
 
-    def fitting_plan(self, solver_copies: int, double: bool) -> Plan:
-        """The plan, of what fits.
+    def fitting_plan(
+        self, solver_copies: int, double: bool = False, whole: str | None = None
+    ) -> Plan:
+        """The `plan`, of what fits.
 
         Raises:
             InsufficientMemoryError: It does not.
         """
-        plan = self.plan(solver_copies, double)
+        plan = self.plan(solver_copies, double, whole)
         check_fits(plan, self.room.available, lambda: self._smaller_plans(solver_copies))
         return plan
 
@@ -123,6 +138,7 @@ class Costs:
         groups: Mapping[str, Iterable[str]],
         solver_copies: int,
         element_size: int | None = None,
+        whole: bool = False,
     ) -> Plan:
         parameters, like = self._curvature.parameters, self._curvature.like
         entries = {
@@ -138,4 +154,7 @@ class Costs:
             solver_copies,
             self.room.available,
             several_columns=traits(like.device).several_columns,
+            overhead=traits(like.device).overhead,
+            whole=whole,
+            has_products=self._has_products,
         )

@@ -36,8 +36,9 @@ def group_matrices(
     plan: Plan,
     dtype: torch.dtype | None = None,
     keep: bool = False,
+    whole: bool = False,
 ) -> dict[str, GroupMatrix]:
-    """Matrices of all groups.
+    """Gram matrices of groups, or their columns where these are smaller.
 
     Args:
         carrying: Gives what carries curvature, batch by batch; one has to exist at a time.
@@ -50,6 +51,7 @@ def group_matrices(
             before the next), and how many columns a pass takes.
         dtype: To work in, from the backward passes on; by default the parameters'.
         keep: Whether what the layers keep stays.
+        whole: Whether Gram matrices are asked for in any case.
 
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
@@ -63,12 +65,15 @@ def group_matrices(
         memory = Workspace(workspace, like)  # free during the backward passes of the next
         batches = carrying()
         stores = [
-            stores_of_run(batches, total, memory, names, plan.columns_per_pass) for total in runs
+            stores_of_run(
+                batches, total, memory, names, plan.columns_per_pass, plan.columns_at_once
+            )
+            for total in runs
         ]
         if not matrices:
             shapes = {name: p.shape for name, p in parameters.items()}
             matrices = [
-                GroupAccumulator(members, shapes, sizes, like, own.dtype)
+                GroupAccumulator(members, shapes, sizes, like, own.dtype, whole)
                 for members in groups.values()
             ]
         for key in [*stores[0]]:
@@ -92,6 +97,7 @@ class GroupAccumulator:
         sizes: list[int],
         like: Tensor,
         precision: torch.dtype,
+        whole: bool = False,
     ) -> None:
         """Begin with zeros.
 
@@ -101,13 +107,14 @@ class GroupAccumulator:
             sizes: Number of columns of each run.
             like: A tensor of the dtype and device to use.
             precision: That of the columns, which may be lower.
+            whole: Whether the Gram matrix is asked for in any case.
         """
         self._precision = precision
         ends = list(itertools.accumulate(shapes[name].numel() for name in names))
         starts = [0, *ends[:-1]]
         self._places = {n: slice(*ends) for n, *ends in zip(names, starts, ends, strict=True)}
         self._blocks, total = _slices(sizes), sum(sizes)
-        self._is_small = ends[-1] <= total
+        self._is_small = ends[-1] <= total and not whole
         self._matrix = like.new_zeros(total, ends[-1] if self._is_small else total)
 
     def add(self, layer: list[Store], names: Collection[str]) -> None:

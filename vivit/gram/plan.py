@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vivit.gram.forms import MatrixPlan
 from vivit.layers.cost import Evaluation
 
 LIVE_COTANGENTS = 3
@@ -16,10 +17,10 @@ class LayerPlan:
 
     Attributes:
         parameters: Their names.
-        kept: What is kept between backward passes and Gram matrix: ``"columns"``, ``"factors"``
-            (inputs and cotangents) or ``"dense"`` (columns of parameters without a layer of their
-            own).
-        evaluation: The order of contraction.
+        kept: What is kept between backward passes and matrix: ``"columns"``, ``"factors"`` (inputs
+            and cotangents), ``"dense"`` (columns of parameters without a layer of their own), or
+            ``"nothing"`` where products are made.
+        evaluation: The order of contraction; None where there is none.
         flops: Of the contraction, without backward passes.
         kept_bytes: Of what is kept.
         working_bytes: Of temporaries while the Gram matrix is formed.
@@ -29,7 +30,7 @@ class LayerPlan:
 
     parameters: tuple[str, ...]
     kept: str
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     flops: float
     kept_bytes: int
     working_bytes: int
@@ -47,24 +48,42 @@ class Plan:
         num_columns: ``M``.
         num_samples: ``N``, those that carry curvature.
         layers: One entry for each layer and group.
+        matrices: What is formed for each group, and why.
         matrix_bytes: Of the matrices of all groups.
         solver_bytes: Of the eigensolver's copies, for the largest group.
         forward_flops: Of a forward pass through the affine layers.
-        sides: Size of the matrix that is decomposed for each group.
         sweeps: Names of the parameters that each sweep of backward passes serves. One sweep is
             the fastest; with several, less is kept at a time.
+        summed: Names of the parameters that have a sweep of their own, in which nothing is kept
+            longer than for a batch.
         columns_per_pass: Columns that a backward pass takes at once.
+        columns_at_once: Columns of the loss Hessian's factor, for each sample, that are made
+            before they are sent.
+        column_bytes: Of one of these, of all samples of the largest batch.
     """
 
     num_columns: int
     num_samples: int
     layers: tuple[LayerPlan, ...]
+    matrices: tuple[MatrixPlan, ...]
     matrix_bytes: int
     solver_bytes: int
     forward_flops: float
-    sides: tuple[int, ...]
     sweeps: tuple[frozenset[str], ...]
+    summed: frozenset[str] = frozenset()
     columns_per_pass: int = 1
+    columns_at_once: int = 1
+    column_bytes: int = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of those columns of the loss Hessian's factor that are made at once."""
+        return self.columns_at_once * self.column_bytes
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Size of the matrix that is decomposed for each group."""
+        return tuple(matrix.side for matrix in self.matrices)
 
     @property
     def flops(self) -> float:
@@ -76,7 +95,7 @@ class Plan:
         """Kept between the backward passes and the Gram matrices, in the largest sweep."""
         return max(
             sum(x.kept_bytes for x in self.layers if not names.isdisjoint(x.parameters))
-            for names in self.sweeps
+            for names in (*self.sweeps, self.summed)
         )
 
     @property
@@ -89,6 +108,7 @@ class Plan:
         """What lives for a while: in backward passes, and in contractions."""
         outputs = [x.output_bytes for x in self.layers]
         backward = self.columns_per_pass * LIVE_COTANGENTS * max(outputs, default=0)
+        backward += self.sent_bytes
         if self.columns_per_pass > 1:  # those of all layers arrive together
             backward += self.columns_per_pass * sum(outputs)
         return backward, max((x.working_bytes for x in self.layers), default=0)
@@ -97,7 +117,7 @@ class Plan:
     def peak_bytes(self) -> int:
         """The most that lives at once: in backward passes, contractions or the eigensolver."""
         backward, working = self.passing_bytes
-        if len(self.sweeps) > 1:  # the matrices are there from the second sweep on
+        if len(self.sweeps) > 1 or self.summed:  # the matrices are there
             backward += self.matrix_bytes
         return max(
             self.kept_bytes + max(backward, self.matrix_bytes + working),
@@ -111,7 +131,7 @@ class Plan:
             (
                 ", ".join(x.parameters),
                 x.kept,
-                x.evaluation.value,
+                "-" if x.evaluation is None else x.evaluation.value,
                 f"{x.flops / 1e9:.2f}",
                 human_bytes(x.kept_bytes),
                 human_bytes(x.working_bytes),
@@ -126,10 +146,15 @@ class Plan:
             ).rstrip()
             for row in (header, tuple("-" * width for width in widths), *rows)
         ]
-        sweeps = f"{len(self.sweeps)} sweeps; " if len(self.sweeps) > 1 else ""
+        for matrix in self.matrices:
+            name = f"{matrix.group!r}: " if matrix.group else ""
+            table.append(f"{name}{matrix.form.value}, for {matrix.why}")
+        count = len(self.sweeps) + bool(self.summed)
+        sweeps = f"{count} sweeps; " if count > 1 else ""
         table.append(
             f"{sweeps}{self.num_columns} columns, {self.flops / 1e9:.1f} GFLOP; matrices "
-            f"{human_bytes(self.matrix_bytes)}, eigensolver {human_bytes(self.solver_bytes)}; "
+            f"{human_bytes(self.matrix_bytes)}, S at once {human_bytes(self.sent_bytes)}, "
+            f"eigensolver {human_bytes(self.solver_bytes)}; "
             f"peak {human_bytes(self.peak_bytes)} beyond the forward pass"
         )
         return "\n".join(table)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from vivit.gram.forms import (
+    PASSES_OF_GRAM,
+    PASSES_OF_PRODUCT,
+    PASSES_PER_PRODUCT,
+    Form,
+    Times,
+    matrix_plan,
+)
 from vivit.gram.plan import LayerPlan, Plan
 from vivit.layers.cost import (
     AffineShape,
@@ -14,6 +23,9 @@ from vivit.layers.cost import (
     keeps_columns,
 )
 from vivit.layers.sizes import BatchSizes
+
+SWEPT, SUMMED, MULTIPLIED = (Form.GRAM, Form.COLUMNS), (Form.SUM,), (Form.PRODUCTS,)
+"""Forms that are made in common sweeps, in one sweep of their own, and in none."""
 
 
 def make_plan(
@@ -25,6 +37,9 @@ def make_plan(
     solver_copies: int,
     available: int | None = None,
     several_columns: bool = False,
+    overhead: float = 0.0,
+    whole: bool = False,
+    has_products: bool = True,
 ) -> Plan:
     """Predict evaluations, flops and bytes.
 
@@ -38,44 +53,128 @@ def make_plan(
         available: Bytes to get by with, in as many sweeps as it takes; None for one sweep.
         several_columns: Whether a backward pass takes as many columns as the workspace holds
             cotangents of; else one.
+        overhead: Time of a product for each layer whatever its size, in flops.
+        whole: Whether Gram matrices are asked for, even of few parameters.
+        has_products: Whether the model is known to have no products with ``G``, or not.
 
     Returns:
         The plan, which has one sweep if more would not make it fit.
     """
     samples = sum(batch.samples for batch in batches)
     total = samples * columns
-    sides = [min(total, sum(sizes.values())) for sizes in groups.values()]
-    units = [*_units(batches, columns, groups, element_size, workspace)]
-    names = frozenset(name for sizes in groups.values() for name in sizes)
-    per_column = max(sum(unit[0].output_bytes for unit in units if unit), 1)
+    forward_flops = sum(
+        2.0 * samples * x.positions * x.groups * x.inputs * x.outputs
+        for x in batches[0].layers
+        if not x.one_hot
+    )
+    per_product = PASSES_PER_PRODUCT if has_products else math.inf
+    launching = overhead * len(batches) * (len(batches[0].layers) + len(batches[0].dense))
+    matrices = tuple(
+        matrix_plan(
+            group,
+            sum(sizes.values()),
+            total,
+            element_size,
+            workspace,
+            _times(batches, columns, sizes, forward_flops, launching, per_product),
+            whole,
+        )
+        for group, sizes in groups.items()
+    )
+    forms = {matrix.group: matrix.form for matrix in matrices}
+    of_form = {
+        form: {group: sizes for group, sizes in groups.items() if forms[group] in form}
+        for form in (SWEPT, SUMMED, MULTIPLIED)
+    }
+    adding = {
+        matrix.group: _flops_of_adding(batches, columns, groups[matrix.group])
+        for matrix in matrices
+        if matrix.form is not Form.GRAM
+    }
+    units = [*_units(batches, columns, of_form[SWEPT], adding, element_size, workspace)]
+    largest = [max(batches, key=lambda batch: batch.samples)]
+    formed = largest[0].samples * columns * max(matrix.side for matrix in matrices)
+    working = min(workspace, formed * element_size)
+    summed = [
+        [replace(layer, evaluation=None, working_bytes=working) for layer in unit]
+        for unit in _units(largest, columns, of_form[SUMMED], adding, element_size, workspace)
+    ]
+    layers = [layer for unit in (*units, *summed) for layer in unit]
+    layers += [
+        LayerPlan((*sizes,), "nothing", None, 0.0, 0, 0, 0)
+        for sizes in of_form[MULTIPLIED].values()
+    ]
+    per_column = max(sum(unit[0].output_bytes for unit in (*units, *summed) if unit), 1)
+    per_pass = max(min(workspace // per_column, columns), 1) if several_columns else 1
+    names = _names(of_form[SWEPT])
+    column_bytes = largest[0].samples * largest[0].output * element_size
     plan = Plan(
         num_columns=total,
         num_samples=samples,
-        layers=tuple(layer for unit in units for layer in unit),
-        matrix_bytes=total * sum(sides) * element_size,
-        solver_bytes=solver_copies * max(sides) ** 2 * element_size,
-        forward_flops=sum(
-            2.0 * samples * x.positions * x.groups * x.inputs * x.outputs
-            for x in batches[0].layers
-            if not x.one_hot
+        layers=tuple(layers),
+        matrices=matrices,
+        matrix_bytes=sum(matrix.kept_bytes for matrix in matrices),
+        solver_bytes=max(
+            (solver_copies + (matrix.form is Form.COLUMNS)) * matrix.side**2 * element_size
+            for matrix in matrices
         ),
-        sides=tuple(sides),
-        sweeps=(names,),
-        columns_per_pass=(max(min(workspace // per_column, columns), 1) if several_columns else 1),
+        forward_flops=forward_flops,
+        sweeps=(names,) if names else (),
+        summed=_names(of_form[SUMMED]),
+        columns_per_pass=per_pass,
+        columns_at_once=min(max(workspace // max(column_bytes, 1), per_pass), columns),
+        column_bytes=column_bytes if units or summed else 0,
     )
     return plan if available is None else _within(available, plan, units)
 
 
+def _names(groups: Mapping[str, Mapping[str, int]]) -> frozenset[str]:
+    return frozenset(name for sizes in groups.values() for name in sizes)
+
+
+def _times(
+    batches: Sequence[BatchSizes],
+    columns: int,
+    sizes: Mapping[str, int],
+    forward_flops: float,
+    launching: float,
+    passes_per_product: float,
+) -> Times:
+    """Of the ways to the ``D x D`` matrix of some parameters."""
+    samples = sum(batch.samples for batch in batches)
+    dense = any(name in sizes for name in batches[0].dense)
+    passes = (columns + PASSES_OF_GRAM + samples * columns * dense) / PASSES_OF_PRODUCT
+    adding = sum(sizes.values()) * _flops_of_adding(batches, columns, sizes)
+    return Times(
+        product=passes_per_product * max(forward_flops, 1.0) + launching,
+        sum=columns * forward_flops + passes * launching + adding,
+    )
+
+
+def _flops_of_adding(
+    batches: Sequence[BatchSizes], columns: int, sizes: Mapping[str, int]
+) -> float:
+    """Of the ``D x D`` matrix of some parameters, for each of its rows; half of it is formed."""
+    layers = [x for x in batches[0].layers if {x.weight, x.bias} & sizes.keys()]
+    on_vectors = all(x.positions == 1 and x.groups == 1 and not x.one_hot for x in layers)
+    on_vectors = on_vectors and not any(name in sizes for name in batches[0].dense)
+    samples = sum(batch.samples for batch in batches)
+    return float(samples) * sum(sizes.values()) * (1 if on_vectors else columns)
+
+
 def _within(available: int, plan: Plan, units: Sequence[Sequence[LayerPlan]]) -> Plan:
-    """The same with fewer columns per pass, and then in several sweeps, if that makes it fit."""
+    """The same with fewer columns at once and in a pass, and then in several sweeps, to fit."""
+    if plan.peak_bytes > available:
+        plan = replace(plan, columns_at_once=plan.columns_per_pass)
     while plan.peak_bytes > available and plan.columns_per_pass > 1:
-        plan = replace(plan, columns_per_pass=plan.columns_per_pass // 2)
-    if plan.peak_bytes <= available:
+        fewer = plan.columns_per_pass // 2
+        plan = replace(plan, columns_per_pass=fewer, columns_at_once=fewer)
+    if plan.peak_bytes <= available or not plan.sweeps:
         return plan
     sweeps = _sweeps(units, available - plan.matrix_bytes - max(plan.passing_bytes))
     if len(sweeps) < 2:
         return plan
-    (names,) = plan.sweeps
+    names = plan.sweeps[0]
     sweeps[0] |= names.difference(*sweeps)  # those without influence, as far as is known
     several = replace(plan, sweeps=tuple(sweeps))
     return several if several.peak_bytes <= available else plan
@@ -104,28 +203,33 @@ def _units(
     batches: Sequence[BatchSizes],
     columns: int,
     groups: Mapping[str, Mapping[str, int]],
+    adding: Mapping[str, float],
     element_size: int,
     workspace: int,
 ) -> Iterator[list[LayerPlan]]:
-    """What is kept together: each layer, or parameter without one, in all of its groups."""
+    """What is kept together: each layer, or parameter without one, in all of its groups.
+
+    Of groups whose ``D x D`` matrix is formed, `adding` has the flops for each entry.
+    """
     samples = sum(batch.samples for batch in batches)
     total = samples * columns
+    if not groups:
+        return
     for layer in (replace(layer, samples=samples) for layer in batches[0].layers):
         selected = {name for name in (layer.weight, layer.bias) if name is not None}
         kept = _kept(layer.shape(columns, selected), element_size)
         unit = []
-        for sizes in groups.values():
+        for group, sizes in groups.items():
             names = tuple(x for x in (layer.weight, layer.bias) if x in sizes and x is not None)
             if names:
-                small = sum(sizes.values()) <= total
-                shape = layer.shape(columns, names)
-                unit.append(_affine(names, shape, kept, small, element_size, workspace))
+                shape, own = layer.shape(columns, names), adding.get(group)
+                unit.append(_affine(names, shape, kept, own, element_size, workspace))
                 kept = (kept[0], 0)  # once for all groups
         yield unit
     for name in batches[0].dense:
         yield [
-            _dense(name, total, sizes[name], element_size)
-            for sizes in groups.values()
+            _dense(name, total, sizes[name], adding.get(group), element_size)
+            for group, sizes in groups.items()
             if name in sizes
         ]
 
@@ -142,15 +246,16 @@ def _affine(
     names: tuple[str, ...],
     shape: AffineShape,
     kept: tuple[str, int],
-    small: bool,
+    adding: float | None,
     element_size: int,
     workspace: int,
 ) -> LayerPlan:
-    """A layer's part of a group, which may be small enough for its ``D x D`` matrix."""
+    """A layer's part of a group; with the flops for each entry, if ``D x D`` is formed."""
     inputs = shape.samples * shape.positions * shape.groups * shape.product
     cotangents = shape.samples * shape.columns * shape.positions * shape.groups * shape.outputs
     evaluation, working = Evaluation.DIRECT, 0
-    if kept[0] == "factors" and not small:
+    flops = (adding or 0.0) * shape.groups * shape.inputs * shape.outputs
+    if kept[0] == "factors" and adding is None:
         evaluation = cheapest_evaluation(shape, element_size)
         space = workspace // element_size
         working = min(space, _temporaries(evaluation, shape))
@@ -160,11 +265,13 @@ def _affine(
             working += inputs + inputs // shape.groups  # in another order
         if shape.groups > 1 and evaluation is not Evaluation.HADAMARD:
             working += cotangents // shape.groups
+    if adding is None:
+        flops = evaluation_cost(evaluation, shape).flops
     return LayerPlan(
         names,
         kept[0],
         evaluation,
-        evaluation_cost(evaluation, shape).flops,
+        flops,
         kept[1] * element_size,
         working * element_size,
         cotangents // shape.columns * element_size,
@@ -183,6 +290,7 @@ def _temporaries(evaluation: Evaluation, shape: AffineShape) -> int:
     return shape.samples**2 * per_pair
 
 
-def _dense(name: str, total: int, size: int, element_size: int) -> LayerPlan:
+def _dense(name: str, total: int, size: int, adding: float | None, element_size: int) -> LayerPlan:
     kept = total * size * element_size
-    return LayerPlan((name,), "dense", Evaluation.DIRECT, float(total**2 * size), kept, 0, 0)
+    flops = size * (float(total**2) if adding is None else adding)
+    return LayerPlan((name,), "dense", Evaluation.DIRECT, flops, kept, 0, 0)

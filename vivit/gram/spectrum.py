@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,12 +28,52 @@ EIGENVECTOR_COPIES = 3
 """And with them: the vectors and a workspace of two matrices."""
 
 
+P = TypeVar("P", bound="Selectable")
+
+
 @dataclass(frozen=True)
-class GramPairs:
-    """Eigenpairs of a Gram matrix, in ascending order.
+class Selectable(ABC):
+    """Nontrivial eigenpairs of a block, in ascending order.
 
     Attributes:
         values: Shape ``[K]``.
+    """
+
+    values: Tensor
+
+    @abstractmethod
+    def keep(self: P, index: Any) -> P:
+        """Those pairs that an index (a list, tensor, mask or slice) selects."""
+
+    def from_largest(self: P, places: Tensor) -> P:
+        """Those at some places, of which 0 is the largest; places of none are left out."""
+        count = len(self.values)
+        index = count - 1 - places[places < count]
+        if len(index) and bool((index.diff() == 1).all()):  # without a copy
+            return self.keep(slice(int(index[0]), int(index[-1]) + 1))
+        return self.keep(index)
+
+
+@dataclass(frozen=True)
+class OuterPairs(Selectable):
+    """Eigenpairs of ``V V^T``, where columns are too many to be kept.
+
+    Attributes:
+        vectors: Unit eigenvectors ``e``, shape ``[D, K]``.
+    """
+
+    vectors: Tensor
+
+    def keep(self, index: Any) -> OuterPairs:
+        """Those pairs that an index selects."""
+        return OuterPairs(self.values[index], self.vectors[:, index])
+
+
+@dataclass(frozen=True)
+class GramPairs(Selectable):
+    """Eigenpairs of a Gram matrix.
+
+    Attributes:
         coefficients: Unit eigenvectors ``e~``, shape ``[M, K]``.
         vectors: Those of ``G``, shape ``[D, K]``, where they are known: as ``V e~`` they would
             lose accuracy.
@@ -42,7 +83,6 @@ class GramPairs:
             of the pairs.
     """
 
-    values: Tensor
     coefficients: Tensor
     vectors: Tensor | None = None
     images: Tensor | None = None
@@ -56,18 +96,13 @@ class GramPairs:
         return self.values.clamp(min=0).sqrt() * self.coefficients
 
     def keep(self, index: Any) -> GramPairs:
-        """Those pairs that an index (a list, tensor, mask or slice) selects."""
+        """Those pairs that an index selects."""
         vectors, images = (None if x is None else x[:, index] for x in (self.vectors, self.images))
         values, coefficients = self.values[index], self.coefficients[:, index]
         return GramPairs(values, coefficients, vectors, images, self.kept)
 
-    def from_largest(self, places: Tensor) -> GramPairs:
-        """Those at some places, of which 0 is the largest; places of none are left out."""
-        count = len(self.values)
-        index = count - 1 - places[places < count]
-        if len(index) and bool((index.diff() == 1).all()):  # without a copy
-            return self.keep(slice(int(index[0]), int(index[-1]) + 1))
-        return self.keep(index)
+
+Pairs = GramPairs | OuterPairs
 
 
 def split_vectors(vectors: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
@@ -88,12 +123,38 @@ def split_vectors(vectors: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str
 
 
 @dataclass(frozen=True)
+class OuterMatrix:
+    """``V V^T`` of a block with fewer parameters than columns, which are not kept.
+
+    Attributes:
+        matrix: Shape ``[D, D]``, in the order of flat vectors.
+    """
+
+    matrix: Tensor
+
+    def eigenvalues(self) -> Tensor:
+        """All, ascending."""
+        values: Tensor = robust(torch.linalg.eigvalsh, self.matrix)
+        return values
+
+    def pairs(self, rank_tolerance: float | None) -> OuterPairs:
+        """All nontrivial eigenpairs.
+
+        Args:
+            rank_tolerance: As for `rank_cutoff`.
+        """
+        values, vectors = robust(torch.linalg.eigh, self.matrix)
+        keep = nontrivial(values, rank_tolerance)
+        return OuterPairs(values[keep], vectors[:, keep])
+
+
+@dataclass(frozen=True)
 class GroupMatrix:
     """The smaller of the two matrices that have the nonzero spectrum of a block.
 
     Attributes:
         columns: ``V^T``, shape ``[M, D]``, in the order of flat vectors, if the block has no more
-            parameters than columns.
+            parameters than columns, which are kept.
         gram: ``V^T V``, shape ``[M, M]``, if it has more.
         precision: That of the columns as they came out of backward passes, and of results; the
             tensors may be more precise.

@@ -23,6 +23,7 @@ def stores_of_run(
     workspace: Workspace,
     names: Collection[str],
     columns_per_pass: int = 1,
+    columns_at_once: int | None = None,
 ) -> dict[Key, Store]:
     """Send the columns of a run of batches back.
 
@@ -36,11 +37,13 @@ def stores_of_run(
             dtype.
         names: Parameters that count.
         columns_per_pass: Columns that a backward pass takes at once.
+        columns_at_once: Columns of each sample to make before they are sent; None for as many as
+            the workspace holds.
 
     Returns:
         What is kept of those layers and other parameters that have one of the names.
     """
-    run = _Run(total, workspace, names, columns_per_pass)
+    run = _Run(total, workspace, names, columns_per_pass, columns_at_once)
     while run.filled < total:
         run.take(*next(batches))
     return run.stores
@@ -54,10 +57,15 @@ class _Run:
     """
 
     def __init__(
-        self, total: int, workspace: Workspace, names: Collection[str], columns_per_pass: int
+        self,
+        total: int,
+        workspace: Workspace,
+        names: Collection[str],
+        columns_per_pass: int,
+        columns_at_once: int | None,
     ) -> None:
         self._total, self._workspace, self._names = total, workspace, {*names}
-        self._columns_per_pass = columns_per_pass
+        self._columns_per_pass, self._columns_at_once = columns_per_pass, columns_at_once
         self._layers: dict[Key, LayerStore] = {}
         self._dense: dict[str, Tensor] = {}
         self.filled = 0
@@ -66,7 +74,10 @@ class _Run:
     def stores(self) -> dict[Key, Store]:
         """All stores."""
         stores: dict[Key, Store] = {**self._layers}
-        stores |= {(name,): DenseStore(name, columns) for name, columns in self._dense.items()}
+        stores |= {
+            (name,): DenseStore(name, columns, self._total)
+            for name, columns in self._dense.items()
+        }
         return stores
 
     def take(
@@ -134,7 +145,9 @@ class _Run:
             self._put(name, size, columns)
 
     def _at_once(self, linearization: Linearization, factor: HessianFactor) -> int:
-        """Columns of each sample to make before they are sent: as many as the workspace holds."""
+        """Columns of each sample to make before they are sent."""
+        if self._columns_at_once is not None:
+            return self._columns_at_once
         size = max(factor.num_samples, 1) * linearization.output[0].numel()
         return max(self._workspace.size // size, self._columns_per_pass)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from vivit.devices import traits
 from vivit.layers.affine import Factors, Workspace, form_columns
 from vivit.layers.layer import AffineLayer
-from vivit.layers.store import LayerStore
+from vivit.layers.store import ALL, LayerStore
 
 
 class ColumnStore(LayerStore):
@@ -57,9 +57,9 @@ class ColumnStore(LayerStore):
         if c + 1 == self._columns.shape[1]:
             self._layer = None
 
-    def columns(self, parameters: set[str]) -> Tensor:
+    def columns(self, parameters: set[str], samples: slice = ALL) -> Tensor:
         """The columns, as they are."""
-        columns = self._columns
+        columns = self._columns[samples]
         if self._bias is not None and self._bias not in parameters:
             columns = columns[..., :-1]
         elif self._weight is not None and self._weight not in parameters:

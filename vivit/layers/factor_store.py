@@ -11,7 +11,8 @@ from torch import Tensor
 from vivit.layers.affine import Factors, Workspace, direct, form_columns, hadamard, pairwise
 from vivit.layers.cost import Evaluation, cheapest_evaluation
 from vivit.layers.layer import AffineLayer
-from vivit.layers.store import LayerStore, Store
+from vivit.layers.outer import VectorFactors
+from vivit.layers.store import ALL, LayerStore, Store
 
 
 class FactorStore(LayerStore):
@@ -137,10 +138,21 @@ class FactorStore(LayerStore):
         of_batches = [layer.inputs(dtype, channels) for layer in self._layers]
         return of_batches[0] if len(of_batches) == 1 else torch.cat(of_batches)
 
-    def columns(self, parameters: set[str]) -> Tensor:
+    def vector_factors(self, parameter: str) -> VectorFactors | None:
+        """Of a layer without groups on plain vectors."""
+        _, _, groups, _, positions = self._cotangents.shape
+        if positions > 1 or groups > 1 or self._classes is not None:
+            return None
+        s = self._cotangents[:, :, 0, :, 0]
+        if parameter == self._bias:
+            return VectorFactors(s.new_ones(len(s), 1), s, False)
+        return VectorFactors(self._all_inputs(None)[:, 0, 0], s, self._transposed)
+
+    def columns(self, parameters: set[str], samples: slice = ALL) -> Tensor:
         """The columns, formed from the factors."""
         formed = []
-        for factors in self.factors(parameters):
+        for whole in self.factors(parameters):
+            factors = replace(whole, a=whole.a[samples], s=whole.s[samples])
             columns = form_columns(factors)
             if factors.bias:
                 columns = torch.cat([columns, factors.s.sum(dim=2).unsqueeze(-1)], dim=3)

@@ -69,11 +69,13 @@ class BatchSizes:
         samples: Those that carry curvature.
         layers: Of affine layers that are all uses of their parameters.
         dense: Parameters whose columns are stored as they are.
+        output: Elements of the model output of a sample.
     """
 
     samples: int
     layers: tuple[LayerSizes, ...]
     dense: tuple[str, ...]
+    output: int
 
     @property
     def outputs(self) -> int:
@@ -83,10 +85,11 @@ class BatchSizes:
     def of_samples(self, samples: int) -> BatchSizes:
         """The same with another number of samples."""
         layers = tuple(replace(layer, samples=samples) for layer in self.layers)
-        return BatchSizes(samples, layers, self.dense)
+        return BatchSizes(samples, layers, self.dense, self.output)
 
     def with_generic(self, names: Collection[str]) -> BatchSizes:
         """The same with some parameters served by the generic rule."""
         kept = (layer.without(names) for layer in self.layers)
         layers = tuple(layer for layer in kept if layer is not None)
-        return BatchSizes(self.samples, layers, tuple(dict.fromkeys((*self.dense, *names))))
+        dense = tuple(dict.fromkeys((*self.dense, *names)))
+        return BatchSizes(self.samples, layers, dense, self.output)

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from vivit.layers.affine import gram_of_columns
 from vivit.layers.layer import AffineLayer
+from vivit.layers.outer import VectorFactors
+
+ALL = slice(None)
+"""All samples."""
 
 
 class Store(ABC):
@@ -25,8 +29,17 @@ class Store(ABC):
         """Of what is kept."""
 
     @abstractmethod
-    def columns(self, parameters: set[str]) -> Tensor:
-        """The columns of ``parameters`` themselves, shape ``[N * C, p]``."""
+    def columns(self, parameters: set[str], samples: slice = ALL) -> Tensor:
+        """The columns of ``parameters`` themselves, shape ``[N * C, p]``.
+
+        Args:
+            parameters: Their names.
+            samples: Of those that are kept; by default all.
+        """
+
+    def vector_factors(self, parameter: str) -> VectorFactors | None:
+        """What the columns of a parameter are made of; None for several positions, or columns."""
+        return None
 
     def combine(self, coefficients: Tensor, parameter: str) -> Tensor:
         """Linear combinations of the columns of a parameter.
@@ -84,9 +97,10 @@ class LayerStore(Store):
 class DenseStore(Store):
     """Keeps the columns of one parameter that no single affine layer serves."""
 
-    def __init__(self, parameter: str, columns: Tensor) -> None:
+    def __init__(self, parameter: str, columns: Tensor, samples: int) -> None:
         """Wrap columns of shape ``[N * C, *shape]``."""
         self._parameter, self._columns = parameter, columns.reshape(len(columns), -1)
+        self._per_sample = len(columns) // max(samples, 1)
 
     @property
     def parameters(self) -> frozenset[str | None]:
@@ -98,6 +112,9 @@ class DenseStore(Store):
         """Of the columns."""
         return self._columns.dtype
 
-    def columns(self, parameters: set[str]) -> Tensor:
+    def columns(self, parameters: set[str], samples: slice = ALL) -> Tensor:
         """The columns, as they are."""
-        return self._columns
+        if samples == ALL:
+            return self._columns
+        start, stop = samples.start * self._per_sample, samples.stop * self._per_sample
+        return self._columns[start:stop]

@@ -5,15 +5,21 @@ Source: Dangel, Tatzel, Hennig, "ViViT", TMLR 2022, section 3.2.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from vivit.batches import Carrying
 from vivit.curvature import Curvature
 from vivit.factor import Factor
+from vivit.gram.blocks import BlockMatrices
+from vivit.gram.forms import Form
 from vivit.gram.matrices import gradient_grams
-from vivit.gram.spectrum import GramPairs
+from vivit.gram.outer import projections
+from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
+from vivit.losses import DenseFactor
 
 
 @dataclass(frozen=True)
@@ -40,24 +46,66 @@ class DirectionalDerivatives:
 
 
 @torch.no_grad()
-def curvatures(curvature: Curvature, pairs: GramPairs) -> Tensor:
-    """``lambda_nk = scale ||V_n^T e_k||^2``, where ``V_n^T e_k = sqrt(lambda_k) e~_k[n, :]``.
+def directional_derivatives(
+    matrices: BlockMatrices, group: str, factor: Factor, pairs: Pairs
+) -> DirectionalDerivatives:
+    """``gamma_nk = g_n^T e_k`` and ``lambda_nk = scale ||V_n^T e_k||^2`` of eigenvectors.
 
     Args:
-        curvature: The loss curvature.
-        pairs: Eigenpairs of its Gram matrix.
+        matrices: Of all blocks.
+        group: The block.
+        factor: Its columns.
+        pairs: Eigenpairs of it.
 
     Returns:
-        Shape ``[N, K]``, for the samples that carry curvature.
+        The derivatives; in the precision of the pairs.
     """
-    blocks = pairs.derivatives.unflatten(0, (curvature.num_curvature_samples, -1))
+    curvature, workspace = matrices.curvature, matrices.costs.room.workspace
+    if isinstance(pairs, GramPairs):
+        gammas = _slopes(curvature, factor, pairs, workspace)
+        blocks = pairs.derivatives.unflatten(0, (curvature.num_curvature_samples, -1))
+        return DirectionalDerivatives(gammas, _scale(curvature) * _square_sums(blocks))
+    parameters, vectors = factor.parameters, pairs.vectors
+    if matrices.form_of(group) is Form.PRODUCTS:
+        lambdas = _curvatures_by_pushforward(factor, vectors, workspace)
+    else:
+        swept = projections(curvature.carrying, parameters, vectors, workspace)
+        lambdas = torch.cat([_square_sums(blocks) for blocks in swept])
+    scale = curvature.num_samples if curvature.is_mean else 1
+    slopes = projections(lambda: _gradients(curvature), parameters, vectors, workspace)
+    gammas = torch.cat([blocks[:, 0] for blocks in slopes])
+    return DirectionalDerivatives(scale * gammas, _scale(curvature) * lambdas)
+
+
+def _scale(curvature: Curvature) -> float:
+    """What undoes the mean over samples and the factor of a subset."""
     subset, total = curvature.num_curvature_samples, curvature.num_samples
-    scale = subset if curvature.is_mean else subset / total  # undoes the mean and the subset's
-    return scale * blocks.square().sum(dim=1)
+    return subset if curvature.is_mean else subset / total
 
 
-@torch.no_grad()
-def slopes(curvature: Curvature, factor: Factor, pairs: GramPairs, workspace: int) -> Tensor:
+def _square_sums(blocks: Tensor) -> Tensor:
+    """Of ``V_n^T e_k``, shape ``[N, C, K]``, over the columns."""
+    return blocks.square().sum(dim=1)
+
+
+def _gradients(curvature: Curvature) -> Iterator[Carrying]:
+    """Each sample's gradient as a column of its own: one backward pass gives all slopes."""
+    for batch in curvature.each():
+        yield batch.linearization, DenseFactor(batch.gradient.unsqueeze(1)), None
+
+
+def _curvatures_by_pushforward(factor: Factor, vectors: Tensor, workspace: int) -> Tensor:
+    """``||V_n^T e_k||^2`` of vectors ``[D, K]``, some at a time, shape ``[N, K]``."""
+    _, size = factor.shape
+    at_once = max(workspace // (size * vectors.element_size()), 1)
+    found = []
+    for some in vectors.split(at_once, dim=1):
+        images = factor.contract(split_vectors(some, factor.shapes))
+        found.append(_square_sums(images.unflatten(0, (factor.num_samples, factor.columns))))
+    return torch.cat(found, dim=1)
+
+
+def _slopes(curvature: Curvature, factor: Factor, pairs: GramPairs, workspace: int) -> Tensor:
     """``gamma_nk = g_n^T e_k``, by the cheapest of three ways.
 
     * With the exact factor, a sample's gradient is ``V_n w_n``, hence

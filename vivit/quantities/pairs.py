@@ -9,18 +9,24 @@ from torch import Tensor
 from vivit.devices import traits
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
+from vivit.gram.forms import Form
 from vivit.gram.precision import has_weak, is_double, may_gain
-from vivit.gram.spectrum import EIGENVECTOR_COPIES, GramPairs, rank_cutoff
+from vivit.gram.spectrum import (
+    EIGENVECTOR_COPIES,
+    GramPairs,
+    OuterMatrix,
+    OuterPairs,
+    Pairs,
+    rank_cutoff,
+)
 from vivit.quantities.lanczos import Lanczos, is_few, leading_of_matrix
 from vivit.quantities.selection import Selection
 from vivit.quantities.solvers import FullGram, Solver, cheapest_solver
 from vivit.quantities.start import leading_of_some
 
 
-def find_pairs(
-    matrices: BlockMatrices, group: str, factor: Factor, selection: Selection
-) -> GramPairs:
-    """Eigenpairs of the Gram matrix of a block.
+def find_pairs(matrices: BlockMatrices, group: str, factor: Factor, selection: Selection) -> Pairs:
+    """Eigenpairs of a block.
 
     Args:
         matrices: Of all blocks; they are made if they are needed.
@@ -49,7 +55,7 @@ class _Search:
     factor: Factor
     selection: Selection
 
-    def pairs(self) -> GramPairs:
+    def pairs(self) -> Pairs:
         """The pairs, by the method that was asked for or the cheapest."""
         method, k = self.selection.method or self._cheapest(), self.selection.k
         if isinstance(method, Lanczos) and k is not None:
@@ -74,7 +80,7 @@ class _Search:
         tolerance, like = self.selection.rank_tolerance, self.factor.like
         return method.pairs(multiply, size, k, tolerance, like, start)
 
-    def _by_decomposition(self) -> GramPairs:
+    def _by_decomposition(self) -> Pairs:
         """It is repeated in double precision if weak pairs are kept.
 
         So it is at once where all are kept, or where that costs little anyway.
@@ -84,7 +90,7 @@ class _Search:
         double = gains and bool(self._copies) and self._may_be_double(not selection.is_all)
         pairs = self._decomposed(double)
         places = selection.places(pairs.values.to(like.dtype))
-        kept = pairs.from_largest(places)
+        kept: Pairs = pairs.from_largest(places)
         is_enough = is_double(pairs.values.dtype) or not has_weak(kept.values, pairs.values)
         if not gains or is_enough or not self._may_be_double(small=False):
             return kept
@@ -93,10 +99,12 @@ class _Search:
     def _may_be_double(self, small: bool) -> bool:
         return self.matrices.may_be_double(EIGENVECTOR_COPIES, small)
 
-    def _decomposed(self, double: bool) -> GramPairs:
+    def _decomposed(self, double: bool) -> Pairs:
         """All pairs of the block's matrix, or only the ``k`` largest, if these are few."""
         k, tolerance = self.selection.k, self.selection.rank_tolerance
         matrix = self.matrices.of_block(self.group, self._copies, double)
+        if isinstance(matrix, OuterMatrix):
+            return _of_outer(matrix, k, tolerance)
         if k is not None and matrix.gram is not None:
             leading = leading_of_matrix(matrix.gram, k, tolerance)
             if leading is not None:
@@ -107,18 +115,17 @@ class _Search:
 
     @property
     def _copies(self) -> int:
-        return solver_copies(self.factor.shape, self.selection.k)
+        """Matrices that are held beside the one that is decomposed; an iteration holds none."""
+        form = self.matrices.form_of(self.group)
+        few = form is not Form.COLUMNS and is_few(self.selection.k, min(self.factor.shape))
+        return 0 if few else EIGENVECTOR_COPIES
 
 
-def solver_copies(shape: tuple[int, int], k: int | None) -> int:
-    """Matrices that are held beside the one that is decomposed.
-
-    Args:
-        shape: ``(D, M)``.
-        k: Number of leading pairs that are asked for; None for others.
-
-    Returns:
-        Their number; an iteration for few pairs of a Gram matrix holds none.
-    """
-    dimension, size = shape
-    return 0 if dimension > size and is_few(k, size) else EIGENVECTOR_COPIES
+def _of_outer(matrix: OuterMatrix, k: int | None, tolerance: float | None) -> OuterPairs:
+    """All pairs of a ``D x D`` matrix, or only the ``k`` largest, if these are few."""
+    leading = None if k is None else leading_of_matrix(matrix.matrix, k, tolerance)
+    if leading is None:
+        return matrix.pairs(tolerance)
+    cutoff = rank_cutoff(leading.values, tolerance, len(matrix.matrix))
+    kept = leading.keep(leading.values > cutoff)
+    return OuterPairs(kept.values, kept.coefficients)

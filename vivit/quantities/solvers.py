@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vivit.gram.forms import PASSES_OF_GRAM, PASSES_OF_PRODUCT, PASSES_PER_PRODUCT, Form
 from vivit.gram.plan import Plan
 from vivit.quantities.lanczos import Lanczos, is_few
 
@@ -16,15 +17,6 @@ PRODUCTS = 10
 
 PRODUCTS_PER_PAIR = 3
 """And for each further pair."""
-
-PASSES_PER_PRODUCT = 8
-"""Time of a product in units of a forward pass that runs as fast as large matrix products."""
-
-PASSES_OF_GRAM = 3
-"""Passes that a Gram matrix takes beside those of its columns, where launching them is all."""
-
-PASSES_OF_PRODUCT = 2
-"""And those of a product."""
 
 FLOPS_PER_EIGENVECTOR = 20
 """Time of a full eigendecomposition with vectors, in units of ``M^3`` flops."""
@@ -63,11 +55,13 @@ def cheapest_solver(plan: Plan, k: int, available: int | None, overhead: float) 
     launching = overhead * len(plan.layers)
     generic = plan.num_columns if any(layer.kept == "dense" for layer in plan.layers) else 0
     passes = (columns + generic + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
-    gram = plan.flops + len(plan.sweeps) * (columns * plan.forward_flops + passes * launching)
-    for side in plan.sides:  # a D x D matrix, which is smaller, is decomposed whole
-        few = is_few(k, side) and side == plan.num_columns
-        gram += FLOPS_OF_FEW * side**2 if few else FLOPS_PER_EIGENVECTOR * side**3
-    products = PRODUCTS + PRODUCTS_PER_PAIR * k
     per_product = PASSES_PER_PRODUCT * plan.forward_flops + launching
-    lanczos = products * per_product * len(plan.sides)
+    sweeps = len(plan.sweeps) + bool(plan.summed)
+    gram = plan.flops + sweeps * (columns * plan.forward_flops + passes * launching)
+    for matrix in plan.matrices:  # one from columns that are kept is decomposed whole
+        side, few = matrix.side, is_few(k, matrix.side) and matrix.form is not Form.COLUMNS
+        gram += FLOPS_OF_FEW * side**2 if few else FLOPS_PER_EIGENVECTOR * side**3
+        gram += side * per_product * (matrix.form is Form.PRODUCTS)
+    products = PRODUCTS + PRODUCTS_PER_PAIR * k
+    lanczos = products * per_product * len(plan.matrices)
     return Lanczos() if lanczos < gram else FullGram()

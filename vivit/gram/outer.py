@@ -1,0 +1,166 @@
+"""``V V^T`` of blocks with few parameters, added up sample block by sample block."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from torch import Tensor
+
+from vivit.batches import Carrying
+from vivit.errors import InputError
+from vivit.gram.plan import Plan
+from vivit.gram.spectrum import NOT_FINITE, OuterMatrix
+from vivit.gram.sweep import stores_of_run
+from vivit.layers.affine import Workspace, gram_of_columns, mirror
+from vivit.layers.outer import VectorFactors, add_outer, is_faster
+from vivit.layers.store import Store
+
+Batches = Callable[[], Iterator[Carrying]]
+"""Gives what carries curvature, batch by batch; one has to exist at a time."""
+
+
+def outer_matrices(
+    carrying: Batches,
+    parameters: Mapping[str, Tensor],
+    groups: Mapping[str, Sequence[str]],
+    workspace: int,
+    plan: Plan,
+) -> dict[str, OuterMatrix]:
+    """The ``D x D`` matrices of some groups, in one sweep; what is kept of a batch goes with it.
+
+    Args:
+        carrying: What carries curvature.
+        parameters: All parameters, by name.
+        groups: Names of the parameters of each group.
+        workspace: Bytes for temporaries.
+        plan: How many columns are made, and sent, at once.
+
+    Returns:
+        The matrix of each group, in the precision of the parameters.
+
+    Raises:
+        InputError: One is not finite.
+    """
+    like = next(iter(parameters.values())).detach().new_empty(0)
+    places = {group: _places(names, parameters) for group, names in groups.items()}
+    found = {group: like.new_zeros(_size(x), _size(x)) for group, x in places.items()}
+    names = {name for members in groups.values() for name in members}
+    for batch in carrying():
+        memory = Workspace(workspace, like)
+        samples, columns = batch[1].num_samples, batch[1].num_columns
+        per_pass, at_once = plan.columns_per_pass, plan.columns_at_once
+        stores = stores_of_run(iter([batch]), samples, memory, names, per_pass, at_once).values()
+        for group, matrix in found.items():
+            block = _Block([*stores], places[group], samples, columns, memory)
+            block.add_to(matrix)
+        del stores, block, batch  # before those of the next batch
+    for matrix in found.values():
+        if not matrix.diagonal().isfinite().all():
+            raise InputError(NOT_FINITE)
+        mirror(matrix)
+    return {group: OuterMatrix(matrix) for group, matrix in found.items()}
+
+
+def projections(
+    carrying: Batches,
+    parameters: Mapping[str, Tensor],
+    vectors: Tensor,
+    workspace: int,
+) -> Iterator[Tensor]:
+    """``V^T e`` for vectors of a block, in one sweep.
+
+    Args:
+        carrying: What carries curvature.
+        parameters: Those of the block, by name.
+        vectors: Shape ``[D, K]``.
+        workspace: Bytes for temporaries.
+
+    Yields:
+        Those of some samples after the other, shape ``[n, C, K]``.
+    """
+    places = _places([*parameters], parameters)
+    for batch in carrying():
+        memory = Workspace(workspace, vectors)
+        samples, columns = batch[1].num_samples, batch[1].num_columns
+        stores = stores_of_run(iter([batch]), samples, memory, {*parameters})
+        block = _Block([*stores.values()], places, samples, columns, memory)
+        for formed in block.columns(vectors.shape[1]):
+            yield (formed @ vectors).unflatten(0, (-1, columns))
+        del stores, block, batch  # before those of the next batch
+
+
+def _places(names: Sequence[str], parameters: Mapping[str, Tensor]) -> dict[str, slice]:
+    """Where the entries of each parameter stand in flat vectors."""
+    ends = [*itertools.accumulate(parameters[name].numel() for name in names)]
+    starts = [0, *ends[:-1]]
+    return {n: slice(*ends) for n, *ends in zip(names, starts, ends, strict=True)}
+
+
+def _size(places: Mapping[str, slice]) -> int:
+    return max(place.stop for place in places.values())
+
+
+class _Block:
+    """The columns of one batch, of one group."""
+
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        places: Mapping[str, slice],
+        samples: int,
+        columns: int,
+        workspace: Workspace,
+    ) -> None:
+        self._places, self._workspace = places, workspace
+        self._samples, self._columns = samples, columns
+        self._owners = {
+            name: store for store in stores for name in places if name in store.parameters
+        }
+
+    def add_to(self, matrix: Tensor) -> None:
+        """Add to the lower blocks of ``V V^T``."""
+        factors = self._vector_factors()
+        if factors is None:
+            for formed in self.columns():
+                gram_of_columns(matrix, formed.T)
+            return
+        for i, (rows, left) in enumerate(factors):
+            for cols, right in factors[: i + 1]:
+                add_outer(matrix[rows, cols], left, right, self._workspace)
+
+    def _vector_factors(self) -> list[tuple[slice, VectorFactors]] | None:
+        """Those of all parameters in order, if all have some and it pays."""
+        found = []
+        for name, store in self._owners.items():
+            factors = store.vector_factors(name)
+            if factors is None:
+                return None
+            found.append((self._places[name], factors))
+        outputs = sum(factors.s.shape[2] for _, factors in found)
+        size = self._workspace.like.element_size()
+        if not is_faster(self._samples, self._columns, outputs, _size(self._places), size):
+            return None
+        return sorted(found, key=lambda x: x[0].start)
+
+    def columns(self, beside: int = 0) -> Iterator[Tensor]:
+        """The columns of some samples after the other.
+
+        Args:
+            beside: Numbers that are made for each column beside it.
+
+        Yields:
+            Shape ``[n * C, D]``, zero where a parameter has none; to be used before the next are
+            asked for.
+        """
+        size = _size(self._places)
+        for store in {id(store): store for store in self._owners.values()}.values():
+            store.settle()  # so that inputs are not made for each block
+        step = max(self._workspace.size // (self._columns * (size + beside)), 1)
+        for start in range(0, self._samples, step):
+            some = slice(start, min(start + step, self._samples))
+            formed = self._workspace.take((some.stop - start) * self._columns, size)
+            formed.zero_()
+            for name, store in self._owners.items():
+                formed[:, self._places[name]] = store.columns({name}, some)
+            yield formed
