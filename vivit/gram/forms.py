@@ -15,6 +15,11 @@ PASSES_OF_PRODUCT = 2
 """And those of a product."""
 
 
+CLEARLY = 4.0
+"""How much faster products have to be than columns that could be kept: these can be squared in
+double precision."""
+
+
 class Form(Enum):
     """What is formed of the columns of a block."""
 
@@ -86,13 +91,13 @@ def matrix_plan(
         why = "it is asked for" if whole else f"M = {columns} < D = {dimension}"
         return MatrixPlan(group, Form.GRAM, columns, size, why)
     smaller = f"D = {dimension} <= M = {columns}"
-    kept = columns * dimension * element_size
+    kept, size = columns * dimension * element_size, dimension**2 * element_size
+    gain = CLEARLY if kept <= workspace else 1.0
+    if gain * dimension * times.product < times.sum:
+        why = f"{smaller}, and D products take less time than all columns"
+        return MatrixPlan(group, Form.PRODUCTS, dimension, size, why)
     if kept <= workspace:
         why = f"{smaller}, and the columns fit into the workspace"
         return MatrixPlan(group, Form.COLUMNS, dimension, kept, why)
-    size = dimension**2 * element_size
-    if dimension * times.product < times.sum:
-        why = f"{smaller}, and D products are fewer than all columns"
-        return MatrixPlan(group, Form.PRODUCTS, dimension, size, why)
     why = f"{smaller}, and the columns do not fit into the workspace"
     return MatrixPlan(group, Form.SUM, dimension, size, why)
