@@ -167,15 +167,24 @@ class Curvature:
             yield self._curvature(batch, linearization)
             del linearization
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a graph that need not be made again."""
+        return self._kept is not None
+
     def check_fresh(self) -> None:
         """Refuse to go on if parameters or data are not those of the first pass."""
         self._versions.check()
         if self._kept is not None:
             self._kept.linearization.check_fresh()
 
+    def curved(self) -> Iterator[BatchCurvature]:
+        """The batches with samples that carry curvature, one at a time."""
+        return (batch for batch in self.each() if batch.num_curvature_samples)
+
     def carrying(self) -> Iterator[Carrying]:
         """What carries curvature, batch by batch."""
-        return (batch.carrying() for batch in self.each() if batch.num_curvature_samples)
+        return (batch.carrying() for batch in self.curved())
 
     @property
     def sizes(self) -> list[BatchSizes]:

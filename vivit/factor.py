@@ -124,6 +124,31 @@ class Factor:
         """
         return self.contract(self.spread(u), pulled=True)
 
+    def multiply_curvature(self, v: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """``V V^T v`` and ``V^T v`` for each vector, in one run through the batches.
+
+        Args:
+            v: For each name a tensor of shape ``[K, *shape]``.
+
+        Returns:
+            For each name a tensor of shape ``[K, *shape]``; and shape ``[M, K]``.
+        """
+        count = len(next(iter(v.values())))
+        total, parts = Sums(self.parameters, count), []
+        for piece in self._pieces():
+            found = []
+            for k, one in enumerate(each_vector(v)):
+                images: list[Tensor] = []
+
+                def curvature(u: Tensor, piece: Piece = piece, images: list = images) -> Tensor:
+                    images[:] = [piece.contract(u)]
+                    return piece.spread(images[0])
+
+                total.add(k, piece.linearization.sandwich(curvature, one, count))
+                found.append(images[0].flatten())
+            parts.append(torch.stack(found, dim=1))
+        return total.tensors, torch.cat(parts)
+
     def vectors(self, pairs: Pairs, workspace: int) -> dict[str, Tensor]:
         """Unit eigenvectors of ``V V^T`` from those of ``V^T V``, ``e = V e~ / sqrt(lambda)``.
 

@@ -133,7 +133,7 @@ class GGN:
         parameters = {name: curvature.parameters[name] for name in matrices.groups[group]}
         samples, columns = curvature.num_curvature_samples, curvature.columns
         self._curvature, self._matrices, self._group = curvature, matrices, group
-        self._factor = Factor(curvature.each, parameters, samples, columns)
+        self._factor = Factor(curvature.curved, parameters, samples, columns)
         self._shapes = self._factor.shapes
 
     @property
@@ -356,10 +356,11 @@ class GGN:
         return directional_derivatives(self._matrices, self._group, self._factor, pairs)
 
     def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
-        total = Sums(self._factor.parameters, len(next(iter(v.values()))))
-        for batch in self._curvature.each():
+        count = len(next(iter(v.values())))
+        total = Sums(self._factor.parameters, count)
+        for batch in self._curvature.curved():
             for k, one in enumerate(each_vector(v)):
-                total.add(k, batch.linearization.sandwich(batch.multiply, one))
+                total.add(k, batch.linearization.sandwich(batch.multiply, one, count))
         return total.tensors
 
     def _multiply_columns(self, v: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 import vivit
 from vivit import FullGram, Lanczos, MonteCarlo
 from vivit.errors import ConvergenceError
+from vivit.factor import Factor
 from vivit.gram.forms import Form, MatrixPlan
 from vivit.quantities import pairs, start
 from vivit.quantities.lanczos import leading_of_matrix
@@ -26,17 +27,35 @@ VARIANTS = {
 }
 
 
+PIECES = (1, 2)
+"""Batches into which the samples are split: the graph of one is kept, those of several are not."""
+
+
+OF_ONE_SIZE = {"permuted", "lookup", "broadcasts", "output is a parameter"}
+"""Cases whose networks take no other number of samples."""
+
+
+def split(x, y, pieces):
+    """A batch, or several."""
+    size = -(-len(x) // pieces)
+    batches = list(zip(x.split(size), y.split(size), strict=True))
+    return batches if len(batches) > 1 else (x, y)
+
+
 def flat(vectors):
     return torch.cat([v[:, None].flatten(1) for v in vectors.values()], dim=1)
 
 
+@pytest.mark.parametrize("pieces", PIECES)
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_lanczos_finds_what_the_gram_matrix_has(case, options):
+def test_lanczos_finds_what_the_gram_matrix_has(case, options, pieces):
     model, loss_func, x, y = case.make()
     if "subset" in options and len(x) < 3:
         pytest.skip("needs three samples")
-    block = vivit.GGN(model, loss_func, (x, y), **options)
+    if pieces > 1 and case.name in OF_ONE_SIZE:
+        pytest.skip("needs samples that can be split")
+    block = vivit.GGN(model, loss_func, split(x, y, pieces), **options)
     values = block.eigh().values
     k = min(2, len(values), block.num_columns - 1, block.shape[0] - 1)
     if k < 1:
@@ -49,8 +68,9 @@ def test_lanczos_finds_what_the_gram_matrix_has(case, options):
     assert torch.allclose(flat(found.vectors).norm(dim=1), torch.ones(k).double())
 
 
-def test_what_follows_from_the_pairs():
-    data = BATCH
+@pytest.mark.parametrize("pieces", PIECES)
+def test_what_follows_from_the_pairs(pieces):
+    data = split(*BATCH, pieces)
     model = mlp().double()
     options = {"k": 3, "method": Lanczos(1e-12)}
     exact, found = vivit.GGN(model, CE, data), vivit.GGN(model, CE, data)
@@ -65,23 +85,30 @@ def test_what_follows_from_the_pairs():
     assert not found._matrices.are_made
 
 
-def test_few_nontrivial_pairs():
+@pytest.mark.parametrize("pieces", PIECES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [5, 500])
+def test_few_nontrivial_pairs(width, dtype, pieces):
     """Eigenvalues that are rounding errors are left out, as with a Gram matrix."""
-    model = nn.Linear(5, 2, bias=False).double()  # rank one per sample
-    data = BATCH[0][:1].expand(4, 5).clone(), torch.tensor([0, 1, 1, 0])
+    model = nn.Linear(width, 2, bias=False).to(dtype)  # rank one per sample
+    x = torch.randn(1, width, generator=torch.Generator().manual_seed(0)).to(dtype)
+    data = split(x.expand(4, width).clone(), torch.tensor([0, 1, 1, 0]), pieces)
     found = vivit.GGN(model, CE, data).eigh(k=3, method=Lanczos())
     assert len(found.values) == 1
 
 
+@pytest.mark.parametrize("pieces", PIECES)
+@pytest.mark.parametrize("block", [1, 2, 3, 20])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("n", "k"), [(30, 10), (30, 5), (60, 12)])
-def test_copies_of_an_eigenvalue(n, k, dtype):
-    """An iteration from one vector finds one copy of each, for all tolerances."""
+def test_copies_of_an_eigenvalue(n, k, dtype, block, pieces):
+    """An iteration from one block finds as many copies of each, for all tolerances."""
     torch.manual_seed(0)
-    model, data = nn.Linear(20, 10), (torch.randn(n, 20), torch.zeros(n, 10))
-    block = vivit.GGN(model.to(dtype), nn.MSELoss(), tuple(x.to(dtype) for x in data))
-    exact = block.eigvalsh()
-    found = block.eigh(k=k, method=Lanczos())
+    model, x, y = nn.Linear(20, 10), torch.randn(n, 20), torch.zeros(n, 10)
+    data = split(x.to(dtype), y.to(dtype), pieces)
+    ggn = vivit.GGN(model.to(dtype), nn.MSELoss(), data)
+    exact = ggn.eigvalsh()
+    found = ggn.eigh(k=k, method=Lanczos(block=block))
     assert (found.values - exact[-k:]).abs().max() <= 1e-5 * exact[-1]
     vectors = flat(found.vectors)
     assert (vectors @ vectors.T - torch.eye(k)).abs().max() <= 2e-3
@@ -90,14 +117,14 @@ def test_copies_of_an_eigenvalue(n, k, dtype):
 def products(block, k, method):
     """Eigenpairs, and the products that they take."""
     count = 0
-    multiply = block._factor.contract
+    multiply = block._factor.multiply_gram
 
-    def contract(*args, **options):
+    def multiply_gram(u):
         nonlocal count
-        count += 1
-        return multiply(*args, **options)
+        count += u.shape[1]
+        return multiply(u)
 
-    block._factor.contract = contract
+    block._factor.multiply_gram = multiply_gram
     pairs = block.eigh(k=k, method=method)
     return pairs, count
 
@@ -329,10 +356,40 @@ def test_choice_is_used(monkeypatch):
     assert block._matrices.are_made
 
 
-def test_no_convergence():
-    data = torch.randn(60, 40).double(), torch.arange(60) % 3
+WAYS = {name: getattr(Factor, name) for name in ("multiply_curvature", "multiply_gram")}
+
+
+@pytest.mark.parametrize(("fitting", "way"), [(1000, "curvature"), (50, "both"), (10, "gram")])
+def test_memory_decides_on_the_space(fitting, way, monkeypatch):
+    """Products with the curvature take a run through the data less, but longer vectors."""
+    counts = dict.fromkeys(WAYS, 0)
+    for name in counts:
+
+        def counted(factor, v, name=name, multiply=WAYS[name]):
+            counts[name] += 1
+            return multiply(factor, v)
+
+        monkeypatch.setattr(Factor, name, counted)
+    torch.manual_seed(0)
+    data = split(torch.randn(60, 40).double(), torch.arange(60) % 3, 3)
+    ggn = vivit.GGN(nn.Linear(40, 3).double(), CE, data)
+    monkeypatch.setattr(pairs._Search, "_fitting_vectors", lambda *_: fitting)
+    found = ggn.eigh(k=4, method=Lanczos(1e-13)).values
+    assert torch.allclose(found, ggn.eigvalsh()[-4:])
+    assert [bool(count) for count in counts.values()] == [way != "gram", way != "curvature"]
+
+
+def test_vectors_that_fit():
+    ggn = vivit.GGN(mlp().double(), CE, split(*BATCH, 2), memory=10**6)
+    search = pairs._Search(ggn._matrices, "", ggn._factor, Selection(2, None, None, None))
+    assert search._fitting_vectors(2) == 10**6 // (2 * 8 * ggn.shape[0]) - 8
+
+
+@pytest.mark.parametrize("pieces", PIECES)
+def test_no_convergence(pieces):
+    data = split(torch.randn(60, 40).double(), torch.arange(60) % 3, pieces)
     block = vivit.GGN(nn.Linear(40, 3).double(), CE, data)  # its eigenvalues are close together
-    message = r"found \d of 3 eigenpairs with 5 products at tolerance 1.0e-15.*method=FullGram"
+    message = r"found \d of 3 eigenpairs with 4 products at tolerance 1.0e-15.*method=FullGram"
     with pytest.raises(vivit.ConvergenceError, match=message) as caught:
         block.eigh(k=3, method=Lanczos(1e-15, max_products=5))
     assert isinstance(caught.value, RuntimeError)
@@ -347,6 +404,7 @@ REFUSED = {
     ),
     "tolerance": (lambda g: Lanczos(2.0), "tolerance in .0, 1., got 2.0"),
     "products": (lambda g: Lanczos(max_products=0), "at least one product, got 0"),
+    "block": (lambda g: Lanczos(block=0), "at least one vector in a block, got 0"),
 }
 
 

@@ -42,6 +42,8 @@ GRAPHS_OF_PULLBACK = 3
 
 LARGE_GRAPH = 2**25
 """Bytes of such a graph beyond which a forward pass with tangents takes its place."""
+FEW_VECTORS = 2
+"""Vectors that each have a forward pass with tangents; more share a graph of the pullback."""
 
 
 class Linearization:
@@ -322,7 +324,7 @@ class Linearization:
         return dict(zip(names, self._passes.pull(u, inputs), strict=True))
 
     def sandwich(
-        self, middle: Callable[[Tensor], Tensor], v: dict[str, Tensor]
+        self, middle: Callable[[Tensor], Tensor], v: dict[str, Tensor], count: int = 1
     ) -> dict[str, Tensor]:
         """``sum_n J_n^T middle(J_n v)``: `pushforward`, and then `pullback`.
 
@@ -330,15 +332,17 @@ class Linearization:
         adjoint of the backward pass, and the product is made again.
 
         Args:
-            middle: From ``[N, *out]`` to the same shape.
+            middle: From ``[N, *out]`` to the same shape; what it is called with last is right.
             v: Tensors of the parameters' shapes.
+            count: Vectors to which this is applied in turn. For few it is cheaper to make the
+                graph again for each than to differentiate the pullback.
 
         Returns:
             A tensor of the parameter's shape for each name.
         """
-        if self._carries_tangents:
-            has_graph = self._passes.has_graph
-            pushed = self._push.in_forward_mode(v)[1] if has_graph else self._push.with_graph(v)
+        if self._carries_tangents(count):
+            anew = self._makes_anew(count)
+            pushed = self._push.with_graph(v) if anew else self._push.in_forward_mode(v)[1]
             if pushed is not None:
                 u = middle(pushed)
                 pairing = Pairing.of(u, pushed)
@@ -349,8 +353,12 @@ class Linearization:
             self._ways.carries_tangents = False
         return self.pullback(middle(self.pushforward(v)), v)
 
-    @property
-    def _carries_tangents(self) -> bool:
+    def _makes_anew(self, count: int) -> bool:
+        """Whether to make the graph by a forward pass with tangents: see `sandwich`."""
+        passes = self._passes
+        return not passes.has_graph or (passes.carried and count <= FEW_VECTORS)
+
+    def _carries_tangents(self, count: int) -> bool:
         """Whether a forward pass with tangents is the way to the product that comes now.
 
         It is if a forward pass has to be run anyway. Where the graph is there, to differentiate
@@ -361,7 +369,7 @@ class Linearization:
         is_first, self._has_multiplied = not self._has_multiplied, True
         if not self._ways.carries_tangents or not self.has_forward_mode:
             return False
-        if not self._passes.has_graph or is_first:
+        if self._makes_anew(count) or is_first:
             return True
         return GRAPHS_OF_PULLBACK * self.sizes.outputs * self.output.element_size() > LARGE_GRAPH
 

@@ -32,6 +32,9 @@ class Passes:
     """The graph of one forward pass, from which all backward passes start.
 
     It is made when it is first needed.
+
+    Attributes:
+        carried: Whether it was made by a forward pass with tangents.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Passes:
         self._last: dict[frozenset[Node], set[Node]] = {}
         self._unfused = has_bags(model)
         self._output: Tensor | None = None
+        self.carried = False
 
     @property
     def has_graph(self) -> bool:
@@ -67,7 +71,7 @@ class Passes:
         return self._output
 
     def push(self, v: dict[str, Tensor], parameters: dict[str, Tensor]) -> Tensor:
-        """A Jacobian-vector product by the very forward pass that makes the graph.
+        """A Jacobian-vector product by a forward pass that makes the graph, if need be anew.
 
         Args:
             v: Tangents of parameters; zero for those that are left out.
@@ -80,6 +84,8 @@ class Passes:
             duals = {name: forward_ad.make_dual(parameters[name], x) for name, x in v.items()}
             output = self.run(lambda: functional_call(self._model, duals, (self._x,)))
             self._output, tangent = forward_ad.unpack_dual(output)
+        self.carried = True
+        self._last.clear()
         return torch.zeros_like(output.detach()) if tangent is None else tangent.detach()
 
     @property

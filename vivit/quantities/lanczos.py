@@ -1,9 +1,8 @@
 """Leading eigenpairs from products with a matrix alone.
 
-Lanczos iteration (Golub and Van Loan, "Matrix Computations", section 10.1, with all vectors
-orthogonalized against each other) needs some dozens of products, each about five forward passes
-for a Gram matrix that is not formed. A product costs so much more than a vector that all vectors
-are kept and convergence is looked for after each.
+Block Lanczos iteration (Golub and Van Loan, "Matrix Computations", section 10.3.6, with all
+vectors orthogonalized against each other) needs some dozens of products, each of which costs so
+much more than a vector that all vectors are kept and convergence is looked for after each block.
 """
 
 from __future__ import annotations
@@ -16,6 +15,11 @@ from torch import Tensor
 
 from vivit.errors import ConvergenceError, InputError
 from vivit.gram.spectrum import NOT_FINITE, GramPairs, rank_cutoff
+from vivit.quantities.ritz import Rows, Space, inner, orthonormal
+
+Multiply = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Maps vectors ``x``, columns of a matrix ``[size, b]``, to ``A x`` and to ``F x``, shape
+``[any, b]``, with some linear map ``F`` that comes by on the way."""
 
 SEARCH_TOLERANCE = 0.03
 """Of the search for copies, if what it finds is clearly too small: see `CLEARLY`."""
@@ -30,22 +34,28 @@ FEW_PAIRS = 50
 NOISE = 1e-3
 """Random part of a first vector that was given: no eigenvector must be orthogonal to it."""
 
+UNPRODUCTIVE = 10
+"""Units of the precision of the largest eigenvalue below which a direction is a rounding error."""
+
 
 @dataclass(frozen=True)
 class Lanczos:
-    """Multiply with the Gram matrix without forming it.
+    """Multiply with the Gram matrix, or with the curvature itself, without forming it.
 
     Attributes:
         tolerance: Norm of a residual ``K e - lambda e`` relative to ``lambda`` at which an
             eigenpair counts as found; by default the square root of the dtype's precision. The
             error of the eigenvalue is of second order in it.
-        max_products: Of one iteration, before it gives up; each needs a vector of size ``M``.
+        max_products: Of one iteration, before it gives up; each needs a vector.
         seed: Of random vectors.
+        block: Vectors that are multiplied at once, in one run through the data. An eigenvalue is
+            found that many times by itself, if it is multiple.
     """
 
     tolerance: float | None = None
     max_products: int = 500
     seed: int = 0
+    block: int = 2
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -53,32 +63,38 @@ class Lanczos:
             raise InputError(f"Lanczos needs a tolerance in (0, 1), got {self.tolerance}.")
         if self.max_products < 1:
             raise InputError(f"Lanczos needs at least one product, got {self.max_products}.")
+        if self.block < 1:
+            raise InputError(f"Lanczos needs at least one vector in a block, got {self.block}.")
 
     def pairs(
         self,
-        multiply: Callable[[Tensor], Tensor],
+        multiply: Multiply,
         size: int,
         k: int,
         rank_tolerance: float | None,
         like: Tensor,
         start: Tensor | None = None,
         floor: float = 0.0,
-    ) -> GramPairs:
+        rank: int | None = None,
+    ) -> Space:
         """The ``k`` largest eigenpairs, or all nontrivial ones if there are fewer.
 
-        An iteration from one vector can miss copies of a multiple eigenvalue. So the largest
-        eigenvalue of what is left is searched for, and as long as it is one of the ``k`` largest,
-        the iteration runs again with what was found projected out.
+        An iteration finds no more copies of a multiple eigenvalue than a block has vectors. So if
+        it has found as many of one, the largest eigenvalue of what is left is searched for, and as
+        long as it is one of the ``k`` largest, the iteration runs again with what was found
+        projected out.
 
         Args:
-            multiply: The Gram matrix: maps a tensor of shape ``[M]`` to another.
-            size: ``M``.
-            k: Less than ``M``.
+            multiply: The matrix ``A``, symmetric and positive semidefinite.
+            size: Of the matrix.
+            k: Less than that.
             rank_tolerance: As for `rank_cutoff`.
             like: A tensor of the dtype and device to use.
-            start: Close to the leading eigenspace, shape ``[M]``; by default a random vector.
+            start: First vectors close to the leading eigenspace, shape ``[size, any]``; by
+                default random ones.
             floor: Share of the largest eigenvalue to which the residuals of smaller ones are
                 relative.
+            rank: The largest that the matrix can have; by default its size.
 
         Returns:
             The pairs, ascending.
@@ -87,127 +103,155 @@ class Lanczos:
             InputError: A product is NaN or infinite.
             ConvergenceError: The iteration did not find them.
         """
+        rank = rank or size
         tolerance = self.tolerance or torch.finfo(like.dtype).eps ** 0.5
         generator = torch.Generator().manual_seed(self.seed)
+        width = min(self.block, self.max_products, size)
 
         def random() -> Tensor:
-            z = torch.randn(size, generator=generator, dtype=like.dtype).to(like.device)
-            return z / z.norm()
+            z = torch.randn(size, width, generator=generator, dtype=like.dtype).to(like.device)
+            return z / z.norm(dim=0)
 
         first = random()
-        if start is not None and start.isfinite().all() and start.any():
-            first = NOISE * first + start / start.norm()
+        if start is not None and start.isfinite().all() and start.any(dim=0).all():
+            given = start[:, :width] / start[:, :width].norm(dim=0)
+            first[:, : given.shape[1]] *= NOISE
+            first[:, : given.shape[1]] += given
+        floor = max(floor, rank * torch.finfo(like.dtype).eps)
         iteration = _Iteration(multiply, tolerance, floor, self.max_products)
-        values, vectors, images = iteration.run(k, first, like.new_empty(size, 0), 0.0)
-        while 0 < len(values) < size:
-            largest = float(values[-1])
-            bound = rank_cutoff(values, rank_tolerance, size)
-            if len(values) == k:
-                error = tolerance * max(float(values[0]), floor * largest)
-                bound = max(bound, float(values[0]) + error)
-            left, *_ = iteration.run(1, random(), vectors, largest, bound)
-            if not (left > bound).any():
+        found = iteration.run(k, first, Space.empty(like, size))
+        while 0 < len(found.values) < size and self._may_hide(found.values, k, tolerance, floor):
+            smallest, largest = float(found.values[0]), float(found.values[-1])
+            bound = rank_cutoff(found.values, rank_tolerance, rank)
+            if len(found.values) == k:
+                bound = max(bound, smallest + tolerance * max(smallest, floor * largest))
+            left = iteration.run(1, random(), found, bound)
+            if not (left.values > bound).any():
                 break
-            more = iteration.run(k, random(), vectors, largest)
-            products = more[2] + vectors @ (images.T @ more[1])  # what was projected out
-            vectors = torch.cat([vectors, more[1]], dim=1)
-            values, vectors, images = _ritz(vectors, torch.cat([images, products], dim=1))
-            values, vectors, images = values[-k:], vectors[:, -k:], images[:, -k:]
-        pairs = GramPairs(values, vectors, images=images / values.clamp(min=0).sqrt())
-        return pairs.keep(values > rank_cutoff(values, rank_tolerance, size))
+            found = found.joined(iteration.run(k, random(), found)).largest(k)
+        keep = found.values > rank_cutoff(found.values, rank_tolerance, rank)
+        return found.largest(int(keep.sum()))
+
+    def _may_hide(self, values: Tensor, k: int, tolerance: float, floor: float) -> bool:
+        """Whether more copies of an eigenvalue may be among the ``k`` largest than were found.
+
+        Only of one that was found as often as a block has vectors; of the smallest of ``k`` no
+        more are needed.
+        """
+        if self.block == 1:
+            return True
+        error = 2 * tolerance * values.clamp(min=floor * float(values[-1]))
+        some, others = values[: 1 - self.block], values[self.block - 1 :]
+        multiple = others - some <= error[self.block - 1 :]
+        if len(values) == k:
+            multiple &= others > values[0] + error[self.block - 1 :]
+        return bool(multiple.any())
 
 
 @dataclass(frozen=True)
 class _Iteration:
-    """Lanczos iteration.
+    """Block Lanczos iteration.
 
     Attributes:
-        multiply: The matrix: maps a tensor of shape ``[M]`` to another.
+        multiply: The matrix.
         tolerance: Of residuals.
         floor: Share of the largest eigenvalue to which the residuals of smaller ones are relative.
         max_products: Products before it gives up.
     """
 
-    multiply: Callable[[Tensor], Tensor]
+    multiply: Multiply
     tolerance: float
     floor: float
     max_products: int
 
-    def run(
-        self, k: int, start: Tensor, found: Tensor, largest: float, bound: float | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def run(self, k: int, start: Tensor, found: Space, bound: float | None = None) -> Space:
         """The largest eigenpairs on the complement of eigenvectors that are known.
 
         Args:
-            k: Number of pairs; there are fewer if the first vector lies in the span of fewer.
-            start: The first vector, shape ``[M]``.
-            found: Unit eigenvectors, shape ``[M, K]``.
-            largest: The largest eigenvalue of these.
+            k: Number of pairs; there are fewer if the first vectors lie in the span of fewer.
+            start: The first vectors, shape ``[size, b]``.
+            found: The eigenpairs that are known.
             bound: End as soon as it is known whether the largest eigenvalue is above this.
 
         Returns:
-            Eigenvalues, ascending, eigenvectors as columns, and the products with these, which
-            are as good as the iteration's products however far it has converged.
+            The pairs, whose products are as good as the iteration's products, however far it has
+            converged.
 
         Raises:
             InputError: A product is NaN or infinite.
             ConvergenceError: The iteration did not find them.
         """
-        eps = torch.finfo(start.dtype).eps
-        basis = start.new_empty(0, len(start))
-        tridiagonal = torch.zeros(0, 0, dtype=torch.float64)
-        rest = _without(_without(start, found.T), found.T)
-        for count in range(1, self.max_products + 1):
-            norm = float(rest.norm())
-            basis = torch.cat([basis, (rest / norm)[None]])
-            product = self.multiply(basis[-1])
+        eps, size = torch.finfo(start.dtype).eps, len(start)
+        basis, images = Rows(), Rows()
+        projected = torch.zeros(0, 0, dtype=torch.float64)
+        scale = max((float(x) for x in found.values[-1:]), default=0.0)
+        rest, coupling = orthonormal(start.T, [found.vectors.T], eps)
+        converged = 0
+        while True:
+            block, before = rest, len(projected)
+            if before + len(block) > self.max_products:
+                raise self._gave_up(k, before, converged)
+            product, image = self.multiply(block.T)
             if not product.isfinite().all():
                 raise InputError(NOT_FINITE)
-            tridiagonal = torch.nn.functional.pad(tridiagonal, (0, 1, 0, 1))
-            tridiagonal[-1, -1] = float(basis[-1] @ product)
-            if count > 1:
-                tridiagonal[-1, -2] = tridiagonal[-2, -1] = norm
-            rest = product
-            for _ in range(2):  # once is not enough: Parlett, "The symmetric eigenvalue problem"
-                rest = _without(_without(rest, found.T), basis)
-            values, vectors = torch.linalg.eigh(tridiagonal)
-            values, vectors = values[-k:], vectors[:, -k:]
-            scale = max(largest, float(values[-1].abs()))
-            left = float(rest.norm())
-            residuals = left * vectors[-1].abs()
-            allowed = self.tolerance * values.clamp(min=max(len(start) * eps, self.floor) * scale)
-            exhausted = left <= 10 * eps * scale or count == len(start) - found.shape[1]
-            converged = count >= k and bool((residuals <= allowed).all())
-            if exhausted or converged or _is_decided(values[-1], residuals[-1], bound):
-                found_vectors, weights = basis.T @ vectors.to(start), vectors[-1].to(start)
-                products = found_vectors * values.to(start) + rest[:, None] * weights
-                return values.to(start), found_vectors, products
-        raise ConvergenceError(
-            f"Lanczos iteration found {int((residuals <= allowed).sum())} of {k} eigenpairs with "
-            f"{self.max_products} products at tolerance {self.tolerance:.1e}. Ask for fewer, with "
-            "a larger tolerance or more products, or use method=FullGram()."
+            basis.append(block)
+            images.append(image.T)
+            projected = _extended(projected, coupling, inner(block, product.T))
+            values, mix = torch.linalg.eigh(projected)
+            scale = max(scale, float(values[-1].abs()))
+            known = [found.vectors.T, basis.rows]
+            rest, coupling = orthonormal(product.T, known, UNPRODUCTIVE * eps * scale)
+            residuals = (coupling.T.cpu() @ mix[before:]).norm(dim=0)
+            allowed = self.tolerance * values.clamp(min=self.floor * scale)
+            converged = int((residuals <= allowed)[-k:].sum())
+            exhausted = not len(rest) or len(values) >= size - found.vectors.shape[1]
+            if exhausted or self._is_enough(values, residuals, allowed, k, bound):
+                left = rest.T @ (coupling.T.cpu() @ mix[before:, -k:]).to(start)
+                mix = mix[:, -k:].to(start)
+                vectors = basis.rows.T @ mix
+                products = vectors * values[-k:].to(start) + left
+                return Space(values[-k:].to(start), vectors, products, images.rows.T @ mix)
+
+    def _is_enough(
+        self, values: Tensor, residuals: Tensor, allowed: Tensor, k: int, bound: float | None
+    ) -> bool:
+        """Whether the pairs have converged, or it is decided what was asked."""
+        if bound is not None and _is_decided(values[-1], residuals[-1], bound):
+            return True
+        if len(values) < k or bool((residuals > allowed)[-k:].any()):
+            return False
+        if len(values) == k:
+            return True
+        return bool(values[-k - 1] + CLEARLY * residuals[-k - 1] <= values[-k] + allowed[-k])
+
+    def _gave_up(self, k: int, count: int, converged: int) -> ConvergenceError:
+        return ConvergenceError(
+            f"Lanczos iteration found {converged} of {k} eigenpairs with {count} products at "
+            f"tolerance {self.tolerance:.1e}. Ask for fewer, with a larger tolerance or more "
+            "products, or use method=FullGram()."
         )
 
 
-def _ritz(vectors: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best eigenpairs within a space, so that different ones do not mix.
+def _extended(projected: Tensor, coupling: Tensor, corner: Tensor) -> Tensor:
+    """The matrix in the basis that has one more block, in double precision.
 
     Args:
-        vectors: An orthonormal basis, shape ``[M, K]``.
-        products: The matrix times these.
-
-    Returns:
-        Eigenvalues, ascending, eigenvectors, and the products with them.
+        projected: In the basis before, shape ``[m, m]``.
+        coupling: Of the last block with the new one, shape ``[b', b]``; not used without a last.
+        corner: The matrix between the new vectors, shape ``[b, b]``.
     """
-    inner = (vectors.T @ products).double()
-    values, mix = torch.linalg.eigh((inner + inner.T) / 2)
-    return values.to(vectors), vectors @ mix.to(vectors), products @ mix.to(vectors)
+    before, width = len(projected), len(corner)
+    extended = torch.nn.functional.pad(projected, (0, width, 0, width))
+    extended[before:, before:] = (corner + corner.T) / 2
+    if before:
+        last = slice(before - len(coupling), before)
+        extended[last, before:] = coupling
+        extended[before:, last] = coupling.T
+    return extended
 
 
-def _is_decided(value: Tensor, residual: Tensor, bound: float | None) -> bool:
+def _is_decided(value: Tensor, residual: Tensor, bound: float) -> bool:
     """Whether the largest eigenvalue is above a bound, or clearly is not."""
-    if bound is None:
-        return False
     is_below = residual <= SEARCH_TOLERANCE * value and value + CLEARLY * residual <= bound
     return bool(value > bound or is_below)
 
@@ -230,15 +274,19 @@ def leading_of_matrix(gram: Tensor, k: int, rank_tolerance: float | None) -> Gra
     """
     if not is_few(k, len(gram)):
         return None
+
+    def multiply(u: Tensor) -> tuple[Tensor, Tensor]:
+        return gram @ u, u[:0]
+
     precision = 10 * torch.finfo(gram.dtype).eps
     try:
-        return Lanczos(precision).pairs(
-            gram.__matmul__, len(gram), k, rank_tolerance, gram, floor=1.0
-        )
+        found = Lanczos(precision).pairs(multiply, len(gram), k, rank_tolerance, gram, floor=1.0)
     except ConvergenceError:
         return None
+    return pairs_of_gram(found)
 
 
-def _without(x: Tensor, vectors: Tensor) -> Tensor:
-    """What is left of a vector when its parts along orthonormal rows are taken off."""
-    return x - vectors.T @ (vectors @ x)
+def pairs_of_gram(found: Space) -> GramPairs:
+    """Eigenpairs of a Gram matrix with what its products with them tell."""
+    images = found.products / found.values.clamp(min=0).sqrt()
+    return GramPairs(found.values, found.vectors, images=images)

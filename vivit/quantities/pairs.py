@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from vivit.devices import traits
+from vivit.errors import ConvergenceError
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.forms import Form
@@ -19,10 +20,14 @@ from vivit.gram.spectrum import (
     Pairs,
     rank_cutoff,
 )
-from vivit.quantities.lanczos import Lanczos, is_few, leading_of_matrix
+from vivit.operators import flatten_columns, unflatten_columns
+from vivit.quantities.lanczos import Lanczos, is_few, leading_of_matrix, pairs_of_gram
 from vivit.quantities.selection import Selection
-from vivit.quantities.solvers import FullGram, Solver, cheapest_solver
+from vivit.quantities.solvers import FullGram, Solver, cheapest_solver, typical_products
 from vivit.quantities.start import leading_of_some
+
+COPIES = 4
+"""Of its eigenvectors that an iteration holds in the end."""
 
 
 def find_pairs(matrices: BlockMatrices, group: str, factor: Factor, selection: Selection) -> Pairs:
@@ -70,15 +75,65 @@ class _Search:
         return cheapest_solver(costs.plan(self._copies), k, costs.room.available, overhead)
 
     def _by_products(self, method: Lanczos, k: int) -> GramPairs:
-        _, size = self.factor.shape
+        """By products with the curvature where these take a run through the data less."""
+        some = leading_of_some(self.matrices, self.group, k, method.block)
+        if self.matrices.curvature.is_kept:
+            return self._by_gram_products(method, k, some)
+        fitting = self._fitting_vectors(k)
+        if fitting >= method.max_products:
+            return self._by_curvature_products(method, k, some)
+        if fitting >= 2 * typical_products(k):
+            try:
+                fewer = replace(method, max_products=fitting)
+                return self._by_curvature_products(fewer, k, some)
+            except ConvergenceError:  # vectors of the size of the Gram matrix always fit
+                pass
+        return self._by_gram_products(method, k, some)
 
-        def multiply(u: Tensor) -> Tensor:
-            return self.factor.multiply_gram(u[:, None])[:, 0]
+    def _by_gram_products(
+        self, method: Lanczos, k: int, some: dict[str, Tensor] | None
+    ) -> GramPairs:
+        (_, size), factor = self.factor.shape, self.factor
 
-        some = leading_of_some(self.matrices, self.group, k)
-        start = None if some is None else multiply(some)
-        tolerance, like = self.selection.rank_tolerance, self.factor.like
-        return method.pairs(multiply, size, k, tolerance, like, start)
+        def multiply(u: Tensor) -> tuple[Tensor, Tensor]:
+            return factor.multiply_gram(u), u[:0]
+
+        start = None if some is None else factor.contract(some, pulled=True)
+        tolerance = self.selection.rank_tolerance
+        return pairs_of_gram(method.pairs(multiply, size, k, tolerance, factor.like, start))
+
+    def _by_curvature_products(
+        self, method: Lanczos, k: int, some: dict[str, Tensor] | None
+    ) -> GramPairs:
+        (size, rank), factor = self.factor.shape, self.factor
+
+        def multiply(v: Tensor) -> tuple[Tensor, Tensor]:
+            product, image = factor.multiply_curvature(unflatten_columns(v, factor.shapes))
+            return flatten_columns(product, factor.shapes), image
+
+        start = None if some is None else flatten_columns(some, factor.shapes)
+        found = method.pairs(
+            multiply,
+            size,
+            k,
+            self.selection.rank_tolerance,
+            factor.like,
+            start,
+            rank=min(size, rank),
+        )
+        coefficients = found.images / found.images.norm(dim=0)
+        return GramPairs(found.values, coefficients, found.vectors, found.images)
+
+    def _fitting_vectors(self, k: int) -> int:
+        """Vectors of the size of the parameters that an iteration may keep.
+
+        Half of them, for they are moved when there are more, beside those that are its result.
+        """
+        available, factor = self.matrices.costs.room.available, self.factor
+        if available is None:
+            return 0
+        size, _ = factor.shape
+        return available // (2 * size * factor.like.element_size()) - COPIES * k
 
     def _by_decomposition(self) -> Pairs:
         """It is repeated in double precision if weak pairs are kept.

@@ -37,6 +37,11 @@ class FullGram:
 Solver = FullGram | Lanczos
 
 
+def typical_products(k: int) -> int:
+    """Products that Lanczos iteration takes for ``k`` pairs, roughly."""
+    return PRODUCTS + PRODUCTS_PER_PAIR * k
+
+
 def cheapest_solver(plan: Plan, k: int, available: int | None, overhead: float) -> Solver:
     """Choose by predicted time, among what fits into memory.
 
@@ -62,6 +67,5 @@ def cheapest_solver(plan: Plan, k: int, available: int | None, overhead: float) 
         side, few = matrix.side, is_few(k, matrix.side) and matrix.form is not Form.COLUMNS
         gram += FLOPS_OF_FEW * side**2 if few else FLOPS_PER_EIGENVECTOR * side**3
         gram += side * per_product * (matrix.form is Form.PRODUCTS)
-    products = PRODUCTS + PRODUCTS_PER_PAIR * k
-    lanczos = products * per_product * len(plan.matrices)
+    lanczos = typical_products(k) * per_product * len(plan.matrices)
     return Lanczos() if lanczos < gram else FullGram()

@@ -14,8 +14,10 @@ FEW_COLUMNS = 256
 
 
 @torch.no_grad()
-def leading_of_some(matrices: BlockMatrices, group: str, k: int) -> Tensor | None:
-    """What makes a vector near the leading eigenspace, from the Gram matrix of few samples.
+def leading_of_some(
+    matrices: BlockMatrices, group: str, k: int, width: int = 1
+) -> dict[str, Tensor] | None:
+    """Vectors near the leading eigenspace, from the Gram matrix of few samples.
 
     It takes backward passes of these samples alone, which cost next to nothing.
 
@@ -23,14 +25,15 @@ def leading_of_some(matrices: BlockMatrices, group: str, k: int) -> Tensor | Non
         matrices: Of all blocks; they need not have been made.
         group: The block.
         k: Number of eigenvectors to add up.
+        width: Number of sums to distribute them to.
 
     Returns:
-        ``x`` of shape ``[M]``, not zero for a few samples only: ``V x`` is the sum of the
-        leading eigenvectors of their curvature. None if few are most of them, or the model
-        cannot run on them alone.
+        Sums of leading eigenvectors of their curvature, tensors of shape ``[width, *shape]`` or
+        fewer vectors, if there are fewer. None if few are most of them, or the model cannot run
+        on them alone.
     """
     curvature = matrices.curvature
-    batch = next(batch for batch in curvature.each() if batch.num_curvature_samples)
+    batch = next(curvature.curved())
     samples = range(batch.batch.size) if batch.samples is None else batch.samples.tolist()
     count = max(FEW_COLUMNS // curvature.columns, 1)
     plan = matrices.costs.plan_of_few(group, count)
@@ -51,14 +54,18 @@ def leading_of_some(matrices: BlockMatrices, group: str, k: int) -> Tensor | Non
         matrices.costs.room.workspace,
         plan,
     )
-    weighted = _sum_of_leading(of_few[group].pairs(None), k)
-    x = curvature.like.new_zeros(curvature.num_curvature_samples * curvature.columns)
-    start = batch.rows.start * curvature.columns
-    x[start : start + len(weighted)] = weighted
-    return x
+    sums = _sums_of_leading(of_few[group].pairs(None), k, width).to(curvature.like)
+    cotangents = [factor.spread(x.reshape(count, -1)) for x in sums.unbind(dim=1)]
+    pulled = [some.pullback(u, matrices.groups[group]) for u in cotangents]
+    return {name: torch.stack([x[name] for x in pulled]) for name in pulled[0]} if pulled else None
 
 
-def _sum_of_leading(pairs: GramPairs, k: int) -> Tensor:
-    """``x`` such that ``V x`` is the sum of the ``k`` leading unit eigenvectors, shape ``[M]``."""
+def _sums_of_leading(pairs: GramPairs, k: int, width: int) -> Tensor:
+    """``x`` such that columns of ``V x`` are sums of leading unit eigenvectors.
+
+    Each of the ``k`` eigenvectors is in one of them. Shape ``[M, width]``, or fewer columns.
+    """
     leading = pairs.keep(slice(max(len(pairs.values) - k, 0), None))
-    return leading.coefficients @ leading.values.rsqrt()
+    weighted = leading.coefficients * leading.values.rsqrt()
+    sums = [weighted[:, i::width].sum(dim=1) for i in range(min(width, weighted.shape[1]))]
+    return torch.stack(sums, dim=1) if sums else weighted

@@ -1,0 +1,129 @@
+"""Spaces that an iteration builds: their orthonormal bases, and eigenpairs within them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PIECE = 8192
+"""Entries of vectors that are added up in the precision of the vectors."""
+
+MOSTLY = 0.5
+"""Length that is left of a unit vector, orthogonalized again, if it was no rounding error."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Eigenpairs of a matrix ``A``, ascending.
+
+    Attributes:
+        values: Shape ``[K]``.
+        vectors: Unit eigenvectors ``x``, shape ``[size, K]``.
+        products: ``A x``, shape ``[size, K]``.
+        images: ``F x`` for another linear map ``F``, shape ``[any, K]``.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    products: Tensor
+    images: Tensor
+
+    @classmethod
+    def empty(cls, like: Tensor, size: int) -> Space:
+        """No pairs, of a matrix of some size."""
+        none = like.new_empty(size, 0)
+        return cls(like.new_empty(0), none, none, none)
+
+    def largest(self, k: int) -> Space:
+        """The ``k`` largest pairs, or all if there are fewer."""
+        start = max(len(self.values) - k, 0)
+        columns = (x[:, start:] for x in (self.vectors, self.products, self.images))
+        return Space(self.values[start:], *columns)
+
+    def joined(self, other: Space) -> Space:
+        """The best pairs within both spaces, so that different ones do not mix.
+
+        Args:
+            other: Pairs of the matrix on the complement of these, so that its products lack what
+                lies in their span.
+        """
+        whole = other.products + self.vectors @ (self.products.T @ other.vectors)
+        vectors = torch.cat([self.vectors, other.vectors], dim=1)
+        products = torch.cat([self.products, whole], dim=1)
+        images = torch.cat([self.images, other.images], dim=1)
+        projected = inner(vectors.T, products.T)
+        values, mix = torch.linalg.eigh((projected + projected.T) / 2)
+        mix = mix.to(vectors)
+        return Space(values.to(vectors), vectors @ mix, products @ mix, images @ mix)
+
+
+class Rows:
+    """A matrix to which rows are appended, in memory that is seldom moved."""
+
+    def __init__(self) -> None:
+        """No rows yet, of any length."""
+        self._memory: Tensor | None = None
+        self._count = 0
+
+    @property
+    def rows(self) -> Tensor:
+        """All rows, as a view."""
+        assert self._memory is not None
+        return self._memory[: self._count]
+
+    def append(self, rows: Tensor) -> None:
+        """Append some."""
+        count = self._count + len(rows)
+        if self._memory is None:
+            self._memory = rows.new_empty(8 * len(rows), rows.shape[1])
+        elif count > len(self._memory):
+            larger = rows.new_empty(2 * len(self._memory), rows.shape[1])
+            larger[: self._count] = self.rows
+            self._memory = larger
+        self._memory[self._count : count] = rows
+        self._count = count
+
+
+def inner(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products of rows, in double precision.
+
+    Long sums in single precision lose digits: those of pieces are added up.
+
+    Args:
+        x: Shape ``[a, size]``.
+        y: Shape ``[b, size]``.
+
+    Returns:
+        Shape ``[a, b]``, in double precision.
+    """
+    total = x.new_zeros(len(x), len(y), dtype=torch.float64)
+    for some, others in zip(x.split(PIECE, dim=1), y.split(PIECE, dim=1), strict=True):
+        total += some @ others.T
+    return total
+
+
+def orthonormal(x: Tensor, known: Sequence[Tensor], smallest: float) -> tuple[Tensor, Tensor]:
+    """What vectors add to a space.
+
+    Args:
+        x: Rows, shape ``[b, size]``.
+        known: Orthonormal rows, of shape ``[K, size]`` each, orthogonal to those of the others.
+        smallest: Length below which a direction is a rounding error.
+
+    Returns:
+        Orthonormal rows ``q`` of shape ``[r, size]``, orthogonal to all others, and the matrix
+        ``f`` of shape ``[b, r]``, in double precision, with ``x = f q`` but for what lies in the
+        span of the others.
+    """
+    factor = torch.eye(len(x), dtype=torch.float64, device=x.device)
+    for bound in (smallest, MOSTLY):  # once is not enough: Parlett, "The symmetric eigenvalue
+        for rows in known:  # problem", section 6.9
+            x = x - inner(x, rows).to(x) @ rows
+        q, r = torch.linalg.qr(x.T.double())
+        turn, lengths, u = torch.linalg.svd(r.T)
+        keep = lengths > bound
+        x, factor = (u[keep] @ q.T).to(x), factor @ (turn * lengths)[:, keep]
+    return x, factor
