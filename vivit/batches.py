@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from operator import length_hint
 from typing import Any
 
 import torch
@@ -167,6 +168,13 @@ def as_batches(data: Any) -> Iterator[tuple[Any, Any]]:
         yield _checked(batch)
     if not count:
         raise InputError("data has no batches: is the iterable used up?")
+
+
+def num_batches(data: Any) -> int | None:
+    """How many there are, if the data can tell."""
+    if _is_batch(data):
+        return 1
+    return length_hint(data) or None
 
 
 def _is_batch(data: Any) -> bool:

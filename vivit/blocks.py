@@ -13,6 +13,7 @@ from vivit.gram.blocks import BlockMatrices
 from vivit.gram.memory import Room
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, group_parameters, select_parameters
+from vivit.progress import Progress
 
 
 class BlockDiagonal(Mapping[str, GGN]):
@@ -50,6 +51,7 @@ def block_diagonal(
     subset: Subset | None = None,
     workspace: int | None = None,
     memory: int | None = None,
+    progress: bool = False,
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN for groups of parameters.
 
@@ -67,6 +69,7 @@ def block_diagonal(
         subset: Samples that carry the curvature.
         workspace: As for `GGN`.
         memory: Bytes to get by with beyond the forward pass.
+        progress: As for `GGN`.
 
     Returns:
         A mapping from group names to `GGN` blocks.
@@ -78,5 +81,6 @@ def block_diagonal(
     parameters = select_parameters(model, params)
     members = group_parameters(model, parameters, groups)
     room = Room.of(parameters, workspace, memory)
-    curvature = Curvature(model, loss_func, data, parameters, approximation, subset)
+    shown = Progress(progress)
+    curvature = Curvature(model, loss_func, data, parameters, approximation, subset, shown)
     return BlockDiagonal(BlockMatrices(curvature, members, room))

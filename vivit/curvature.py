@@ -13,7 +13,7 @@ from vivit.backprop.autograd import Linearization
 from vivit.backprop.checks import Findings, Versions, refuse_contexts, refuse_shards
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
-from vivit.batches import Batch, BatchCurvature, Carrying, as_batches
+from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, num_batches
 from vivit.errors import InputError, UnsupportedError
 from vivit.layers.sizes import BatchSizes
 from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
@@ -21,6 +21,7 @@ from vivit.losses.convex import ConvexHessian
 from vivit.losses.known import name_of
 from vivit.losses.reduction import check_reduction
 from vivit.options import Approximation, Subset, resolve_subset
+from vivit.progress import BATCH, Progress
 
 
 class Curvature:
@@ -33,6 +34,7 @@ class Curvature:
         parameters: All parameters that count, by name.
         approximation: How the loss Hessian is factored.
         columns: ``C``, columns of each sample's factor.
+        progress: Where runs through the batches are shown.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Curvature:
         parameters: dict[str, Tensor],
         approximation: Approximation,
         subset: Subset | None,
+        progress: Progress,
     ) -> None:
         """Run a forward pass of each batch and check that they fit together.
 
@@ -53,18 +56,21 @@ class Curvature:
             parameters: All parameters that count, by name.
             approximation: How the loss Hessian is factored.
             subset: Samples that carry curvature.
+            progress: Where runs through the batches are shown.
         """
         refuse_contexts()
         refuse_shards(model, parameters)
         check_loss(loss_func)
         self._model, self._loss_func = model, known_loss(loss_func)
         self.parameters, self.approximation = parameters, approximation
+        self.progress = progress
         self._versions = Versions.of(parameters, None)
         self._generic: frozenset[str] = frozenset()
         self.batches: list[Batch] = []
         self._sizes: list[BatchSizes] = []
         self.columns = 0
-        last, hessian = self._first_pass(as_batches(data))
+        with progress.stage("forward passes", total=num_batches(data)):
+            last, hessian = self._first_pass(as_batches(data))
         self._normalizer = sum(batch.normalizer or 0.0 for batch in self.batches)
         if self.is_mean and not self._normalizer:
             raise InputError(
@@ -101,6 +107,7 @@ class Curvature:
                 self._check_reduction(unchecked, alone=False)
             findings.add(linearization.parameter_uses)
             state = linearization.random_state_after
+            self.progress.advance(BATCH)
         self._check_reduction(unchecked, alone=True)
         findings.tell()
         self._generic = service.generic
@@ -161,11 +168,13 @@ class Curvature:
         self._versions.check()
         if self._kept is not None:
             yield self._kept
+            self.progress.advance(BATCH)
             return
         for batch in self.batches:
             linearization = self._linearize(batch.x, batch.random_state, batch.ways)
             yield self._curvature(batch, linearization)
             del linearization
+            self.progress.advance(BATCH)
 
     @property
     def is_kept(self) -> bool:

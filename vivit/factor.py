@@ -18,6 +18,7 @@ from torch import Tensor
 from vivit.backprop.autograd import Linearization
 from vivit.gram.precision import is_orthonormal, may_gain, orthonormalize
 from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
+from vivit.progress import Progress
 
 
 class Differentiable(Protocol):
@@ -62,6 +63,7 @@ class Factor:
         parameters: Mapping[str, Tensor],
         num_samples: int,
         columns: int,
+        progress: Progress | None = None,
     ) -> None:
         """Describe the map.
 
@@ -70,8 +72,10 @@ class Factor:
             parameters: The parameters, by name.
             num_samples: ``N``, samples that have columns.
             columns: ``C``, columns per sample.
+            progress: Where runs through the batches are shown, if anywhere.
         """
         self._pieces, self.parameters = pieces, parameters
+        self._progress = progress or Progress()
         self.num_samples, self.columns = num_samples, columns
         self.shapes = {name: p.shape for name, p in parameters.items()}
         rows = sum(math.prod(shape) for shape in self.shapes.values())
@@ -97,7 +101,8 @@ class Factor:
         def cotangents(piece: Piece) -> Iterator[Tensor]:
             return (piece.spread(block[piece.rows]) for block in blocks)
 
-        return pullback(self._pieces(), cotangents, self.parameters, len(blocks))
+        with self._progress.stage("vector-Jacobian products"):
+            return pullback(self._pieces(), cotangents, self.parameters, len(blocks))
 
     def contract(self, v: Mapping[str, Tensor], pulled: bool = False) -> Tensor:
         """``V^T v``: one Jacobian-vector product for each vector.
@@ -110,11 +115,12 @@ class Factor:
             Shape ``[M, K]``.
         """
         parts = []
-        for piece in self._pieces():
-            linearization = piece.linearization
-            push = linearization.pushforward_of_pulled if pulled else linearization.pushforward
-            found = [piece.contract(push(one)).flatten() for one in each_vector(v)]
-            parts.append(torch.stack(found, dim=1))
+        with self._progress.stage("Jacobian-vector products"):
+            for piece in self._pieces():
+                lin = piece.linearization
+                push = lin.pushforward_of_pulled if pulled else lin.pushforward
+                found = [piece.contract(push(one)).flatten() for one in each_vector(v)]
+                parts.append(torch.stack(found, dim=1))
         return torch.cat(parts)
 
     def multiply_gram(self, u: Tensor) -> Tensor:

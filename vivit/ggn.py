@@ -41,6 +41,7 @@ from vivit.operators import (
 )
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
+from vivit.progress import Progress
 from vivit.quantities.directional import DirectionalDerivatives, directional_derivatives
 from vivit.quantities.newton import Damping, dampings
 from vivit.quantities.pairs import find_pairs
@@ -85,6 +86,7 @@ class GGN:
         subset: Subset | None = None,
         workspace: int | None = None,
         memory: int | None = None,
+        progress: bool = False,
     ) -> None:
         """Set up the GGN.
 
@@ -110,6 +112,7 @@ class GGN:
             memory: Bytes to get by with beyond the forward pass, the workspace among them; by
                 default what is available. If one sweep of backward passes would need more, there
                 are several, each for some of the layers: `plan` says how many.
+            progress: Whether bars on standard error show how far long runs over the data are.
 
         Raises:
             InputError: An argument has a wrong value, the model gives NaN or infinity, or no
@@ -118,7 +121,8 @@ class GGN:
         """
         parameters = select_parameters(model, params)
         room = Room.of(parameters, workspace, memory)
-        curvature = Curvature(model, loss_func, data, parameters, approximation, subset)
+        shown = Progress(progress)
+        curvature = Curvature(model, loss_func, data, parameters, approximation, subset, shown)
         self._attach(BlockMatrices(curvature, {"": list(parameters)}, room), "")
 
     @classmethod
@@ -133,7 +137,7 @@ class GGN:
         parameters = {name: curvature.parameters[name] for name in matrices.groups[group]}
         samples, columns = curvature.num_curvature_samples, curvature.columns
         self._curvature, self._matrices, self._group = curvature, matrices, group
-        self._factor = Factor(curvature.curved, parameters, samples, columns)
+        self._factor = Factor(curvature.curved, parameters, samples, columns, curvature.progress)
         self._shapes = self._factor.shapes
 
     @property
@@ -291,7 +295,8 @@ class GGN:
             A tensor of the parameter's shape for each parameter.
         """
         batches, parameters = self._curvature.each(), self._factor.parameters
-        total = pullback(batches, lambda batch: [batch.gradient], parameters, count=1)
+        with self._curvature.progress.stage("gradient", total=len(self._curvature.batches)):
+            total = pullback(batches, lambda batch: [batch.gradient], parameters, count=1)
         return {name: x[0] for name, x in total.items()}
 
     def __matmul__(self, v: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor] | Tensor:
@@ -353,14 +358,16 @@ class GGN:
         return self._matrices.costs.room.workspace
 
     def _derivatives(self, pairs: Pairs) -> DirectionalDerivatives:
-        return directional_derivatives(self._matrices, self._group, self._factor, pairs)
+        with self._curvature.progress.stage("derivatives"):
+            return directional_derivatives(self._matrices, self._group, self._factor, pairs)
 
     def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
         count = len(next(iter(v.values())))
         total = Sums(self._factor.parameters, count)
-        for batch in self._curvature.curved():
-            for k, one in enumerate(each_vector(v)):
-                total.add(k, batch.linearization.sandwich(batch.multiply, one, count))
+        with self._curvature.progress.stage("product", total=len(self._curvature.batches)):
+            for batch in self._curvature.curved():
+                for k, one in enumerate(each_vector(v)):
+                    total.add(k, batch.linearization.sandwich(batch.multiply, one, count))
         return total.tensors
 
     def _multiply_columns(self, v: Tensor) -> Tensor:

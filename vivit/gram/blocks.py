@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from vivit.gram.plan import Plan
 from vivit.gram.prediction import SWEPT
 from vivit.gram.products import matrix_by_products
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
+from vivit.progress import PASS
 
 
 class BlockMatrices:
@@ -87,7 +89,8 @@ class BlockMatrices:
             return matrix.gram_matrix()
         self.curvature.check_fresh()
         plan = self.costs.fitting_plan(solver_copies=0, whole=group)
-        found = self._gram_matrices(plan, {group: self.groups[group]}, whole=True)
+        with self._sweeping(plan):
+            found = self._gram_matrices(plan, {group: self.groups[group]}, whole=True)
         return found[group].gram_matrix()
 
     def form_of(self, group: str) -> Form:
@@ -107,25 +110,39 @@ class BlockMatrices:
             of_form[matrix.form][matrix.group] = self.groups[matrix.group]
         swept = {**of_form[Form.GRAM], **of_form[Form.COLUMNS]}
         found: dict[str, GroupMatrix | OuterMatrix] = {}
-        if swept:
-            keep = double and self.costs.is_small(plan)
-            found |= self._gram_matrices(plan, swept, torch.float64 if double else None, keep)
-        if of_form[Form.SUM]:
-            found |= outer_matrices(
-                curvature.carrying,
-                curvature.parameters,
-                of_form[Form.SUM],
-                self.costs.room.workspace,
-                plan,
-            )
+        with self._sweeping(plan):
+            if swept:
+                keep = double and self.costs.is_small(plan)
+                found |= self._gram_matrices(plan, swept, torch.float64 if double else None, keep)
+            if of_form[Form.SUM]:
+                found |= outer_matrices(
+                    curvature.carrying,
+                    curvature.parameters,
+                    of_form[Form.SUM],
+                    self.costs.room.workspace,
+                    plan,
+                    self._advance,
+                )
         for group, names in of_form[Form.PRODUCTS].items():
             parameters = {name: curvature.parameters[name] for name in names}
             try:
-                found[group] = matrix_by_products(curvature, parameters)
+                with curvature.progress.stage("products", total=len(curvature.batches)):
+                    found[group] = matrix_by_products(curvature, parameters)
             except UnsupportedError:  # what has no products has columns
                 self.costs.do_without_products()
                 return self._make(solver_copies, double)
         return found
+
+    def _sweeping(self, plan: Plan) -> AbstractContextManager[None]:
+        """Show the backward passes of a plan, if there are any."""
+        curvature, sweeps = self.curvature, len(plan.sweeps) + bool(plan.summed)
+        if not sweeps:
+            return nullcontext()
+        passes = sweeps * len(curvature.batches) * curvature.columns
+        return curvature.progress.stage("backward passes", PASS, passes)
+
+    def _advance(self, count: int) -> None:
+        self.curvature.progress.advance(PASS, count)
 
     def _gram_matrices(
         self,
@@ -147,6 +164,7 @@ class BlockMatrices:
             dtype,
             keep,
             whole,
+            self._advance,
         )
 
     @property

@@ -19,7 +19,7 @@ from vivit.errors import InputError
 from vivit.gram.kept import KeptColumns
 from vivit.gram.plan import Plan
 from vivit.gram.spectrum import NOT_FINITE, GroupMatrix
-from vivit.gram.sweep import stores_of_run
+from vivit.gram.sweep import Advance, stores_of_run, unnoticed
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import Store
 from vivit.losses import DenseFactor
@@ -37,6 +37,7 @@ def group_matrices(
     dtype: torch.dtype | None = None,
     keep: bool = False,
     whole: bool = False,
+    advance: Advance = unnoticed,
 ) -> dict[str, GroupMatrix]:
     """Gram matrices of groups, or their columns where these are smaller.
 
@@ -52,6 +53,7 @@ def group_matrices(
         dtype: To work in, from the backward passes on; by default the parameters'.
         keep: Whether what the layers keep stays.
         whole: Whether Gram matrices are asked for in any case.
+        advance: Is told of backward passes that are done.
 
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
@@ -66,7 +68,7 @@ def group_matrices(
         batches = carrying()
         stores = [
             stores_of_run(
-                batches, total, memory, names, plan.columns_per_pass, plan.columns_at_once
+                batches, total, memory, names, plan.columns_per_pass, plan.columns_at_once, advance
             )
             for total in runs
         ]

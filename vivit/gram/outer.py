@@ -11,7 +11,7 @@ from vivit.batches import Carrying
 from vivit.errors import InputError
 from vivit.gram.plan import Plan
 from vivit.gram.spectrum import NOT_FINITE, OuterMatrix
-from vivit.gram.sweep import stores_of_run
+from vivit.gram.sweep import Advance, stores_of_run
 from vivit.layers.affine import Workspace, gram_of_columns, mirror
 from vivit.layers.outer import VectorFactors, add_outer, is_faster
 from vivit.layers.store import Store
@@ -26,6 +26,7 @@ def outer_matrices(
     groups: Mapping[str, Sequence[str]],
     workspace: int,
     plan: Plan,
+    advance: Advance,
 ) -> dict[str, OuterMatrix]:
     """The ``D x D`` matrices of some groups, in one sweep; what is kept of a batch goes with it.
 
@@ -35,6 +36,7 @@ def outer_matrices(
         groups: Names of the parameters of each group.
         workspace: Bytes for temporaries.
         plan: How many columns are made, and sent, at once.
+        advance: Is told of backward passes that are done.
 
     Returns:
         The matrix of each group, in the precision of the parameters.
@@ -49,12 +51,19 @@ def outer_matrices(
     for batch in carrying():
         memory = Workspace(workspace, like)
         samples, columns = batch[1].num_samples, batch[1].num_columns
-        per_pass, at_once = plan.columns_per_pass, plan.columns_at_once
-        stores = stores_of_run(iter([batch]), samples, memory, names, per_pass, at_once).values()
+        run = stores_of_run(
+            iter([batch]),
+            samples,
+            memory,
+            names,
+            plan.columns_per_pass,
+            plan.columns_at_once,
+            advance,
+        )
         for group, matrix in found.items():
-            block = _Block([*stores], places[group], samples, columns, memory)
+            block = _Block([*run.values()], places[group], samples, columns, memory)
             block.add_to(matrix)
-        del stores, block, batch  # before those of the next batch
+        del run, block, batch  # before those of the next batch
     for matrix in found.values():
         if not matrix.diagonal().isfinite().all():
             raise InputError(NOT_FINITE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from torch import Tensor
 
@@ -13,8 +13,15 @@ from vivit.layers.smaller import store_for
 from vivit.layers.store import DenseStore, LayerStore, Store
 from vivit.losses import HessianFactor, columns_in_turn
 
+Advance = Callable[[int], None]
+"""Is told of work that is done."""
+
 Key = tuple[str | None, ...]
 """Names of the parameters that a store has the columns of."""
+
+
+def unnoticed(count: int) -> None:
+    """Tell nobody."""
 
 
 def stores_of_run(
@@ -24,6 +31,7 @@ def stores_of_run(
     names: Collection[str],
     columns_per_pass: int = 1,
     columns_at_once: int | None = None,
+    advance: Advance = unnoticed,
 ) -> dict[Key, Store]:
     """Send the columns of a run of batches back.
 
@@ -39,11 +47,12 @@ def stores_of_run(
         columns_per_pass: Columns that a backward pass takes at once.
         columns_at_once: Columns of each sample to make before they are sent; None for as many as
             the workspace holds.
+        advance: Is told how many columns more have been sent back.
 
     Returns:
         What is kept of those layers and other parameters that have one of the names.
     """
-    run = _Run(total, workspace, names, columns_per_pass, columns_at_once)
+    run = _Run(total, workspace, names, columns_per_pass, columns_at_once, advance)
     while run.filled < total:
         run.take(*next(batches))
     return run.stores
@@ -63,9 +72,11 @@ class _Run:
         names: Collection[str],
         columns_per_pass: int,
         columns_at_once: int | None,
+        advance: Advance,
     ) -> None:
         self._total, self._workspace, self._names = total, workspace, {*names}
         self._columns_per_pass, self._columns_at_once = columns_per_pass, columns_at_once
+        self._advance = advance
         self._layers: dict[Key, LayerStore] = {}
         self._dense: dict[str, Tensor] = {}
         self.filled = 0
@@ -111,13 +122,22 @@ class _Run:
                 kept[i] = store_for(layers[i], size, columns, like, self._workspace)
             for i, store in kept.items():
                 store.begin(layers[i])
+            arrived = 0
+
+            def receive(i: int, c: int, s: Tensor) -> None:
+                nonlocal arrived
+                self._advance(max(c - arrived, 0))  # those before are done
+                arrived = max(c, arrived)
+                kept[i].receive(c, s)
+
             linearization.send_back(
                 factor,
                 [*kept],
-                lambda i, c, s: kept[i].receive(c, s),
+                receive,
                 self._columns_per_pass,
                 self._at_once(linearization, factor),
             )
+            self._advance(columns - arrived)
         for name in parts:
             self._put(name, size, _sum(linearization, kept, name))
         self._take_generic(linearization, factor, samples)

@@ -76,6 +76,7 @@ class Lanczos:
         start: Tensor | None = None,
         floor: float = 0.0,
         rank: int | None = None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> Space:
         """The ``k`` largest eigenpairs, or all nontrivial ones if there are fewer.
 
@@ -95,6 +96,7 @@ class Lanczos:
             floor: Share of the largest eigenvalue to which the residuals of smaller ones are
                 relative.
             rank: The largest that the matrix can have; by default its size.
+            report: Is told how far it is, in words, after each block.
 
         Returns:
             The pairs, ascending.
@@ -118,7 +120,7 @@ class Lanczos:
             first[:, : given.shape[1]] *= NOISE
             first[:, : given.shape[1]] += given
         floor = max(floor, rank * torch.finfo(like.dtype).eps)
-        iteration = _Iteration(multiply, tolerance, floor, self.max_products)
+        iteration = _Iteration(multiply, tolerance, floor, self.max_products, report)
         found = iteration.run(k, first, Space.empty(like, size))
         while 0 < len(found.values) < size and self._may_hide(found.values, k, tolerance, floor):
             smallest, largest = float(found.values[0]), float(found.values[-1])
@@ -157,12 +159,14 @@ class _Iteration:
         tolerance: Of residuals.
         floor: Share of the largest eigenvalue to which the residuals of smaller ones are relative.
         max_products: Products before it gives up.
+        report: Is told how far it is.
     """
 
     multiply: Multiply
     tolerance: float
     floor: float
     max_products: int
+    report: Callable[[str], None]
 
     def run(self, k: int, start: Tensor, found: Space, bound: float | None = None) -> Space:
         """The largest eigenpairs on the complement of eigenvectors that are known.
@@ -204,6 +208,8 @@ class _Iteration:
             residuals = (coupling.T.cpu() @ mix[before:]).norm(dim=0)
             allowed = self.tolerance * values.clamp(min=self.floor * scale)
             converged = int((residuals <= allowed)[-k:].sum())
+            searching = "" if bound is None else ", looking for copies"
+            self.report(f"Lanczos: {converged} of {k} pairs{searching}")
             exhausted = not len(rest) or len(values) >= size - found.vectors.shape[1]
             if exhausted or self._is_enough(values, residuals, allowed, k, bound):
                 left = rest.T @ (coupling.T.cpu() @ mix[before:, -k:]).to(start)

@@ -21,6 +21,7 @@ from vivit.gram.spectrum import (
     rank_cutoff,
 )
 from vivit.operators import flatten_columns, unflatten_columns
+from vivit.progress import Progress
 from vivit.quantities.lanczos import Lanczos, is_few, leading_of_matrix, pairs_of_gram
 from vivit.quantities.selection import Selection
 from vivit.quantities.solvers import FullGram, Solver, cheapest_solver, typical_products
@@ -75,6 +76,10 @@ class _Search:
         return cheapest_solver(costs.plan(self._copies), k, costs.room.available, overhead)
 
     def _by_products(self, method: Lanczos, k: int) -> GramPairs:
+        with self._progress.stage("Lanczos"):
+            return self._in_fitting_space(method, k)
+
+    def _in_fitting_space(self, method: Lanczos, k: int) -> GramPairs:
         """By products with the curvature where these take a run through the data less."""
         some = leading_of_some(self.matrices, self.group, k, method.block)
         if self.matrices.curvature.is_kept:
@@ -99,8 +104,16 @@ class _Search:
             return factor.multiply_gram(u), u[:0]
 
         start = None if some is None else factor.contract(some, pulled=True)
-        tolerance = self.selection.rank_tolerance
-        return pairs_of_gram(method.pairs(multiply, size, k, tolerance, factor.like, start))
+        found = method.pairs(
+            multiply,
+            size,
+            k,
+            self.selection.rank_tolerance,
+            factor.like,
+            start,
+            report=self._progress.describe,
+        )
+        return pairs_of_gram(found)
 
     def _by_curvature_products(
         self, method: Lanczos, k: int, some: dict[str, Tensor] | None
@@ -120,9 +133,14 @@ class _Search:
             factor.like,
             start,
             rank=min(size, rank),
+            report=self._progress.describe,
         )
         coefficients = found.images / found.images.norm(dim=0)
         return GramPairs(found.values, coefficients, found.vectors, found.images)
+
+    @property
+    def _progress(self) -> Progress:
+        return self.matrices.curvature.progress
 
     def _fitting_vectors(self, k: int) -> int:
         """Vectors of the size of the parameters that an iteration may keep.
