@@ -91,6 +91,7 @@ def _laptop_grid() -> tuple[Cell, ...]:
         Cell("leading", "fmnist_2c2d", 128, leading, iterations),
         Cell("leading", "tiny_transformer", 64, leading, iterations),
         Cell("leading", "language_model", 4, Task.leading(3), ("gram", "lanczos", "gradient")),
+        Cell("batches", "cifar10_3c3d_4", 256, leading),
         Cell("derivatives", "cifar10_3c3d", 128, Task(Computed.DERIVATIVES, 10)),
         Cell("newton", "fmnist_2c2d", 128, Task(Computed.NEWTON_STEP)),
         Cell("density", "cifar10_3c3d", 128, Task(Computed.DENSITY)),

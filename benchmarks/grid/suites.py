@@ -66,6 +66,12 @@ SUITES = Registry(
             ),
         ),
         Suite(
+            "batches",
+            Label("leading eigenpairs of several batches", "batches"),
+            "the k largest eigenvalues, with eigenvectors, of the GGN of several batches",
+            ("gram", "block_lanczos", "lanczos"),
+        ),
+        Suite(
             "tolerance",
             Label("power iteration's tolerance", "tolerance"),
             "time against accuracy: leading eigenpairs by power iteration to several tolerances",

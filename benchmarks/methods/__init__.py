@@ -2,6 +2,7 @@
 
 from benchmarks.methods.backpropagation import Backpropagation
 from benchmarks.methods.base import Method, NotApplicableError
+from benchmarks.methods.block_lanczos import BlockLanczos
 from benchmarks.methods.computations import DropIn
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
@@ -22,6 +23,7 @@ METHODS: Registry[Method] = Registry(
     "method",
     [
         Gram(),
+        BlockLanczos(),
         DropIn(),
         Original(lean=False),
         Original(lean=True),

@@ -33,6 +33,7 @@ class Method(ABC):
         tolerance: Largest relative error of eigenvalues in single precision at which its time
             counts.
         is_peer: Whether it runs in the environment of the original package.
+        takes_batches: Whether it takes samples in several batches.
         settings: A frozen dataclass of positive numbers with defaults; None if there are none.
     """
 
@@ -41,6 +42,7 @@ class Method(ABC):
     description: str
     tolerance: float
     is_peer: bool = False
+    takes_batches: bool = False
     settings: Any = None
 
     @property
@@ -146,6 +148,22 @@ def refuse_others(
         raise NotApplicableError(
             f"{method.name} is measured for {choices} of the exact GGN of all samples{of}, not "
             f"for: {task.title}."
+        )
+
+
+def refuse_batches(method: Method, instance: Instance) -> None:
+    """Refuse samples in several batches where a method would take them as one.
+
+    Args:
+        method: Who refuses.
+        instance: The problem.
+
+    Raises:
+        NotApplicableError: There are several.
+    """
+    if instance.pieces > 1 and not method.takes_batches:
+        raise NotApplicableError(
+            f"{method.name} takes the samples in a single batch, not in {instance.pieces}."
         )
 
 

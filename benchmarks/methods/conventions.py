@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from curvlinops import GGNLinearOperator
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import NEWTON_CUTOFF, Grouping
@@ -40,6 +42,11 @@ def flat_vectors(vectors: Iterable[Tensor]) -> Tensor:
     return torch.cat([v.flatten(start_dim=1) for v in vectors], dim=1)
 
 
+def _num_samples(inputs: Any) -> int:
+    """The length of all tensors among the inputs that have one."""
+    return next(len(x) for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.ndim)
+
+
 def matrix_free_ggn(instance: Instance, names: Iterable[str] | None = None) -> GGNLinearOperator:
     """Curvlinops' GGN, which shares no code with ours.
 
@@ -55,7 +62,7 @@ def matrix_free_ggn(instance: Instance, names: Iterable[str] | None = None) -> G
         instance.model,
         instance.loss_func,
         [parameters[name] for name in (parameters if names is None else names)],
-        [(instance.inputs, instance.targets)],
+        instance.batches,
         check_deterministic=False,
-        batch_size_fn=lambda _: instance.num_samples,  # inputs may be no tensor
+        batch_size_fn=_num_samples,  # inputs may be no tensor
     )

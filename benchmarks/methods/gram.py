@@ -45,6 +45,7 @@ class Gram(Method):
         "without storing V as a whole (few pairs of very many columns: Lanczos)"
     )
     tolerance = 1e-4
+    takes_batches = True
 
     def check(
         self, outcome: Outcome, instance: Instance, task: Task, reference: Reference
@@ -66,7 +67,7 @@ class Gram(Method):
         import vivit  # here, since the name is the original's in the environment of peers
 
         options = _options(vivit, instance, task)
-        data = (instance.inputs, instance.targets)
+        data = data_of(instance)
 
         def on_network() -> Outcome:
             ggn = vivit.GGN(instance.model, instance.loss_func, data, **options)
@@ -87,6 +88,12 @@ class Gram(Method):
             )
 
         return on_network if task.grouping is Grouping.NETWORK else in_blocks
+
+
+def data_of(instance: Instance) -> Any:
+    """As the library takes it: a batch, or several."""
+    batches = instance.batches
+    return batches if len(batches) > 1 else batches[0]
 
 
 def num_columns(instance: Instance, task: Task) -> int:

@@ -39,6 +39,7 @@ class Lanczos(Method):
     label = Label("Lanczos (scipy, curvlinops)", "Lanczos")
     description = "scipy's eigsh, which is ARPACK, on curvlinops' matrix-free GGN"
     tolerance = 1e-2
+    takes_batches = True
     settings = Settings()
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:

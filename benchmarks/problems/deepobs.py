@@ -90,6 +90,17 @@ PROBLEMS = [
         dataset="CIFAR10",
     ),
     Problem(
+        "cifar10_3c3d_4",
+        Label("CIFAR-10 3c3d in 4 batches"),
+        "3C3D, untrained, on synthetic noise of CIFAR-10's shape, which comes in four batches",
+        "synthetic",
+        895_210,
+        on_noise(cifar10_3c3d, (3, 32, 32), 10),
+        sizes={"pieces": 4},
+        dataset="CIFAR10",
+        pieces=4,
+    ),
+    Problem(
         "fmnist_2c2d",
         Label("Fashion-MNIST 2c2d"),
         "2C2D, untrained, on synthetic noise of Fashion-MNIST's shape",

@@ -28,6 +28,7 @@ class Instance:
         targets: Class indices, shape ``[N]`` or ``[N, *positions]``; for a square loss, values of
             the output's shape.
         memory: Bytes that a method which plans ahead may count on; None for what there is.
+        pieces: Batches in which the samples come.
     """
 
     model: nn.Module
@@ -35,6 +36,14 @@ class Instance:
     inputs: Any
     targets: Tensor
     memory: int | None = None
+    pieces: int = 1
+
+    @property
+    def batches(self) -> list[tuple[Any, Tensor]]:
+        """Inputs and targets, in as many pieces as there are samples for."""
+        size = -(-self.num_samples // self.pieces)
+        parts = (self.samples(slice(n, n + size)) for n in range(0, self.num_samples, size))
+        return [(part.inputs, part.targets) for part in parts]
 
     @property
     def num_parameters(self) -> int:
@@ -107,6 +116,7 @@ class Problem:
         loss: Makes the loss.
         sizes: Other numbers that a family of problems varies, for records.
         dataset: Of torchvision, whose images may take the place of synthetic ones; None for none.
+        pieces: Batches in which the samples come.
     """
 
     name: str
@@ -118,6 +128,7 @@ class Problem:
     loss: Callable[[], nn.Module] = nn.CrossEntropyLoss
     sizes: Mapping[str, int] = field(default_factory=dict)
     dataset: str | None = None
+    pieces: int = 1
 
     def kind_of_data(self, root: Path | None) -> str:
         """``"real"`` or ``"synthetic"``.
@@ -162,7 +173,7 @@ class Problem:
             model, inputs, targets = maker(batch_size, seed)
         model = model.eval().to(device=device, dtype=dtype)
         inputs, targets = (_in_precision(x, dtype).to(device) for x in (inputs, targets))
-        instance = Instance(model, self.loss(), inputs, targets)
+        instance = Instance(model, self.loss(), inputs, targets, pieces=self.pieces)
         if instance.num_parameters != self.num_parameters:
             raise ValueError(
                 f"Problem {self.name!r} has {instance.num_parameters} parameters, expected "

@@ -21,6 +21,7 @@ from benchmarks.measure.time_and_memory import (
 )
 from benchmarks.measure.tracker import AllocationTracker, tracked_peak
 from benchmarks.methods import find_method
+from benchmarks.methods.base import refuse_batches
 from benchmarks.methods.gram import missing_parts
 from benchmarks.problems.own import find_problem
 from benchmarks.problems.problem import Instance
@@ -224,7 +225,10 @@ class Worker:
         return {"samples": [peak], "details": {"seconds": seconds}}
 
     def _instance(self, batch_size: int, dtype: torch.dtype) -> Instance:
-        return self._problem.make(batch_size, self._device, dtype, self._seed, self._data_root)
+        arguments = batch_size, self._device, dtype, self._seed, self._data_root
+        instance = self._problem.make(*arguments)
+        refuse_batches(self._method, instance)
+        return instance
 
 
 def _tensors_of(instance: Instance) -> list[Any]:
