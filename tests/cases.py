@@ -657,7 +657,7 @@ CASES = [
         "broadcasts",
         Broadcasts,
         (5, 3),
-        generic=("column", "matrix", "scaled"),
+        generic=("column", "matrix"),
     ),
     Case("two orders", TwoOrders, (4, 3, 3)),
     Case("chunked", Chunked, (5, 3), generic=("first.bias", "first.weight")),

@@ -21,9 +21,9 @@ from vivit.backprop.checks import (
     refuse_renormalized_embeddings,
 )
 from vivit.backprop.forward import checked_indices
+from vivit.backprop.generic import ColumnsAtOnce, columns_one_by_one
 from vivit.backprop.graph import Operation, ParameterUses, find_uses
 from vivit.backprop.layout import Layout, arrange
-from vivit.backprop.nodes import zeros_at
 from vivit.backprop.passes import Passes
 from vivit.backprop.pushforward import Pairing, Pushforward, Ways, same_output
 from vivit.backprop.random_state import RandomState
@@ -161,8 +161,7 @@ class Linearization:
             uses = self._find_uses(frozenset(misread))
             orders = self._orders(uses)
         layout = arrange(uses, orders, len(self.output))
-        inputs = (use.input for layer in layout.layers for use in layer.uses)
-        self._versions.watch(x for x in inputs if x is not None)
+        self._versions.watch(x for layer in layout.layers for use in layer.uses for x in use.seen)
         return layout
 
     def of_samples(self, samples: Tensor) -> Linearization | None:
@@ -261,30 +260,44 @@ class Linearization:
                     for column, take in zip(columns, receivers, strict=True):
                         self._passes.visit(column, flat, take)
 
-    def sample_columns(
-        self, factor: Tensor, samples: Tensor | None, names: Sequence[str]
-    ) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
-        """The generic rule: one vector-Jacobian product per sample and column.
+    def generic_columns(
+        self, factor: Tensor, samples: Tensor | None, names: Sequence[str], size: int
+    ) -> dict[str, Tensor]:
+        """The generic rule, for parameters that no other serves.
 
         Args:
             factor: Shape ``[N, C, *out]``.
             samples: Indices of these samples in the batch; None for all.
             names: Parameters that need it.
+            size: Elements of the parameters' copies to make at a time.
 
-        Yields:
-            Sample ``n``, column ``c`` and ``J_n^T s_nc`` for the parameters.
+        Returns:
+            The columns ``J_n^T s_nc`` of each parameter, shape ``[N * C, p]``.
         """
         self.check_fresh()
-        inputs = [self.parameters[name] for name in names]
-        if not inputs:
-            return
-        cotangent = torch.zeros_like(self.output)
-        rows = range(len(self.output)) if samples is None else samples.tolist()
-        for n, row in enumerate(rows):
-            for c in range(factor.shape[1]):
-                cotangent[row] = factor[n, c]
-                yield n, c, dict(zip(names, self._passes.pull(cotangent, inputs), strict=True))
-            cotangent[row] = 0
+        if not names:
+            return {}
+        parameters = {name: self.parameters[name] for name in names}
+        columns = None
+        if not self._ways.one_by_one and not self._passes.is_random:
+            at_once = ColumnsAtOnce(self._passes, self._model, self._x, self.output)
+            columns = at_once(parameters, factor, samples, size)
+        if columns is None:
+            self._ways.one_by_one = True
+            columns = columns_one_by_one(self._passes, parameters, factor, samples)
+        return columns
+
+    @property
+    def served_by(self) -> dict[str, str]:
+        """Which rule serves each parameter: of the generic ones, what has been done so far."""
+        layout = self.layout
+        generic = "one by one" if self._ways.one_by_one else "all samples at once"
+        whole = (name for layer in layout.layers[: layout.num_whole] for name in layer.key)
+        return {
+            **{name: "affine" for name in whole if name is not None},
+            **dict.fromkeys(layout.parts, "parts"),
+            **dict.fromkeys(layout.generic, generic),
+        }
 
     def pull_columns(self, columns: Tensor, made: GradientEdge, name: str) -> Tensor:
         """From the columns of a tensor to those of a parameter that it is made of.
@@ -298,15 +311,7 @@ class Linearization:
             Shape ``[M, q]``, with ``q`` entries of the parameter.
         """
         self.check_fresh()
-        parameter, like = self.parameters[name], zeros_at(made)
-        result = columns.new_empty(len(columns), parameter.numel())
-        with self._passes.differentiating():
-            for row, column in zip(result, columns, strict=True):
-                (pulled,) = torch.autograd.grad(
-                    [made], [parameter], [column.reshape(like.shape)], retain_graph=True
-                )
-                row.copy_(pulled.flatten())
-        return result
+        return self._passes.pull_columns(columns, made, self.parameters[name])
 
     def pullback(self, u: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Vector-Jacobian product ``sum_n J_n^T u_n``.

@@ -246,7 +246,7 @@ def _parts(places: dict[str, list[_Place]]) -> dict[str, list[Part]]:
             kind = place.roles[0].kind
             weight, bias = (None, place.name) if kind is Kind.BIAS else (place.name, None)
             uses = tuple(role.use for role in place.roles)
-            key = (place.made or name, kind, nodes)
+            key = (place.made or name, kind, nodes, uses[0].transposed)
             operation = operations.setdefault(key, Operation(weight, bias, nodes, uses))
             parts[name].append(Part(operation, place.made))
     return parts

@@ -27,6 +27,9 @@ from vivit.errors import is_out_of_memory
 
 T = TypeVar("T")
 
+PULLED_TOGETHER = 2**22
+"""Elements of the columns that are pulled back through a function in one pass."""
+
 
 class Passes:
     """The graph of one forward pass, from which all backward passes start.
@@ -210,13 +213,54 @@ class Passes:
         """
         if not self.output.requires_grad:
             return False
+        arrived = self._pull_together([self.output], torch.stack(columns), edges)
+        if arrived is None:
+            return False
+        for i, batched in enumerate(arrived):
+            for r, receive in enumerate(receivers):
+                receive(i, zeros_at(edges[i]) if batched is None else batched[r])
+        return True
+
+    def pull_columns(self, columns: Tensor, made: GradientEdge, parameter: Tensor) -> Tensor:
+        """From the columns of a tensor to those of a parameter that it is made of.
+
+        Args:
+            columns: Shape ``[M, p]``, with ``p`` entries of the tensor.
+            made: Where the tensor leaves the function that makes it.
+            parameter: The parameter, with ``q`` entries.
+
+        Returns:
+            Shape ``[M, q]``.
+        """
+        shape = zeros_at(made).shape
+        result = columns.new_empty(len(columns), parameter.numel())
+        step = max(PULLED_TOGETHER // (shape.numel() + parameter.numel()), 1)
+        for some, target in zip(columns.split(step), result.split(step), strict=True):
+            cotangents = some.reshape(-1, *shape)
+            pulled = self._pull_together([made], cotangents, [parameter]) if step > 1 else None
+            if pulled is not None:
+                target.copy_(pulled[0].flatten(1))
+                continue
+            with self.differentiating():
+                for row, u in zip(target, cotangents, strict=True):
+                    (one,) = torch.autograd.grad([made], [parameter], [u], retain_graph=True)
+                    row.copy_(one.flatten())
+        return result
+
+    def _pull_together(
+        self,
+        source: list[Tensor] | list[GradientEdge],
+        cotangents: Tensor,
+        inputs: list[Tensor] | list[GradientEdge],
+    ) -> tuple[Tensor, ...] | None:
+        """Derivatives for several cotangents of a tensor; None if some operation refuses that."""
         try:
             with self.differentiating(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop")
-                arrived = torch.autograd.grad(
-                    self.output,
-                    edges,
-                    torch.stack(columns),
+                return torch.autograd.grad(
+                    source,
+                    inputs,
+                    [cotangents],
                     retain_graph=True,
                     allow_unused=True,
                     is_grads_batched=True,
@@ -224,11 +268,7 @@ class Passes:
         except RuntimeError as error:  # what is wrong in any case shows again, one by one
             if is_out_of_memory(error):
                 raise
-            return False
-        for i, batched in enumerate(arrived):
-            for r, receive in enumerate(receivers):
-                receive(i, zeros_at(edges[i]) if batched is None else batched[r])
-        return True
+            return None
 
     def _last_of(self, nodes: set[Node]) -> set[Node]:
         """Those nodes behind which there is none of the others."""

@@ -66,7 +66,7 @@ class Pairing:
 
 @dataclass
 class Ways:
-    """What tests found of the ways to Jacobian-vector products, for all passes over a batch.
+    """What tests found of the ways to derivatives, for all passes over a batch.
 
     Attributes:
         refusal: Why `Pushforward.by_two_backward_passes` cannot be used, empty if it can; None
@@ -74,11 +74,13 @@ class Ways:
         forward_mode: Whether the forward mode fits; None before the test.
         carries_tangents: Whether a forward pass that makes a graph can carry tangents; it can
             until it is found not to.
+        one_by_one: Whether the generic rule is known to need a pass for each sample and column.
     """
 
     refusal: str | None = None
     forward_mode: bool | None = None
     carries_tangents: bool = True
+    one_by_one: bool = False
 
 
 @dataclass(frozen=True)

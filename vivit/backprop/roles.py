@@ -6,11 +6,11 @@ convolution.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
@@ -18,7 +18,10 @@ from vivit.backprop.nodes import Consumers, output_shape, saved
 from vivit.errors import UnsupportedError
 from vivit.layers.convolutions import ConvolutionUse, TransposedConvolutionUse
 from vivit.layers.entrywise import BiasUse, ScaleUse, Span
-from vivit.layers.uses import AffineUse, EmbeddingUse, LinearUse
+from vivit.layers.uses import AffineUse, BilinearUse, EmbeddingUse, LinearUse, ProductUse
+
+BILINEAR = [(1, 3), (0,), (1, 2), (2, 3)]
+"""Axes that ``torch.nn.functional.bilinear`` gives to a trilinear product."""
 
 
 class Kind(Enum):
@@ -60,14 +63,11 @@ def find_roles(
         consumers: Who uses the outputs of each node.
 
     Returns:
-        Its roles: one, or as many as a transposed or repeated form of it has; None for one that
-        is not known.
+        Its roles: one, or as many as a transposed form of it has; None for one that is not known.
     """
     further = consumers.get((node, 0), [])
     if parameter.ndim == 2 and further and _is_transpose(node):
         return [_role(_OF_TRANSPOSED, use, i, parameter) for use, i in further]
-    if node.name() == "RepeatBackward0" and parameter.ndim == 1 and further:
-        return [_role(_OF_REPEATED, use, i, parameter) for use, i in further]
     return [_role(_RULES, node, index, parameter)]
 
 
@@ -89,10 +89,37 @@ def _linear(field: str, transposed: bool) -> Rule:
     def rule(node: Node, parameter: Tensor) -> Role | None:
         if not _is_plain(node):
             return None
-        use = LinearUse(saved(node, field).detach(), output_shape(node)[1], transposed)
+        use = LinearUse(saved(node, field).detach(), _columns(output_shape(node)), transposed)
         return Role(Kind.LONE if transposed else Kind.WEIGHT, node, use)
 
     return rule
+
+
+def _columns(shape: tuple[int, ...]) -> int:
+    """Of a matrix; a vector is a matrix with a single column."""
+    return shape[1] if len(shape) > 1 else 1
+
+
+def _product(field: str, transposed: bool) -> Rule:
+    """A factor of a product of matrices, or of several in a batch."""
+
+    def rule(node: Node, parameter: Tensor) -> Role | None:
+        other = saved(node, field)
+        if not _is_plain(node) or other is None:
+            return None
+        groups = other.detach().reshape(-1, *other.shape[-2:])
+        out_features = output_shape(node)[-1 if transposed else -2]
+        return Role(Kind.LONE, node, ProductUse(groups, out_features, transposed))
+
+    return rule
+
+
+def _bilinear(node: Node, parameter: Tensor) -> Role | None:
+    axes = [tuple(saved(node, name)) for name in ("expand1", "expand2", "expand3", "sumdim")]
+    x, z = saved(node, "i1"), saved(node, "i3")
+    if axes != BILINEAR or x is None or z is None:
+        return None
+    return Role(Kind.LONE, node, BilinearUse(x.detach(), z.detach(), len(parameter)))
 
 
 def _convolution(node: Node, parameter: Tensor) -> Role:
@@ -106,32 +133,56 @@ def _convolution(node: Node, parameter: Tensor) -> Role:
 
 
 def _channel_bias(node: Node, parameter: Tensor) -> Role:
-    return Role(Kind.BIAS, node, BiasUse(Span(output_shape(node), 1, 2), parameter))
+    return Role(Kind.BIAS, node, BiasUse(Span(output_shape(node), (1,)), parameter))
 
 
-def _matrix_bias(node: Node, parameter: Tensor) -> Role | None:
-    return _added(node, parameter) if _is_plain(node) and parameter.ndim == 1 else None
-
-
-def _added(node: Node, parameter: Tensor) -> Role | None:
+def _added(node: Node, parameter: Tensor, multiple: float = 1.0) -> Role | None:
     span = _span(tuple(parameter.shape), output_shape(node))
+    return None if span is None else Role(Kind.BIAS, node, BiasUse(span, parameter, multiple))
+
+
+def _added_times(field: str, sign: int = 1) -> Rule:
+    """A summand with a number before it."""
+    return lambda node, parameter: _added(node, parameter, sign * saved(node, field))
+
+
+def _repeated(node: Node, parameter: Tensor) -> Role | None:
+    """Copies of a parameter side by side: broadcast along axes before its own, then flattened."""
+    repeats = saved(node, "repeats")
+    sizes = (1,) * (len(repeats) - parameter.ndim) + tuple(parameter.shape)
+    aligned = tuple(size for axis in sizes for size in (1, axis))
+    shape = tuple(size for pair in zip(repeats, sizes, strict=True) for size in pair)
+    span = _span(aligned, shape)
     return None if span is None else Role(Kind.BIAS, node, BiasUse(span, parameter))
-
-
-def _added_second(node: Node, parameter: Tensor) -> Role | None:
-    return _added(node, parameter) if saved(node, "alpha") == 1 else None
 
 
 def _multiplied(field: str) -> Rule:
     def rule(node: Node, parameter: Tensor) -> Role | None:
-        shape, other = output_shape(node), saved(node, field)
-        span = _span(tuple(parameter.shape), shape)
-        if span is None or not isinstance(other, Tensor) or other.dtype != parameter.dtype:
-            return None
-        factor = other.detach()
-        return Role(Kind.LONE, node, ScaleUse(span, lambda: factor.expand(shape), factor))
+        return _scaled(node, parameter, saved(node, field), lambda other: other)
 
     return rule
+
+
+def _divided(node: Node, parameter: Tensor) -> Role | None:
+    return _scaled(node, parameter, saved(node, "other"), torch.reciprocal)
+
+
+def _divisor(node: Node, parameter: Tensor) -> Role | None:
+    """The derivative of ``x / p`` is that of ``p`` times ``-x / p^2``."""
+    divisor = saved(node, "other").detach()
+    return _scaled(node, parameter, saved(node, "self"), lambda x: -x / divisor.square())
+
+
+def _scaled(
+    node: Node, parameter: Tensor, other: object, derivative: Callable[[Tensor], Tensor]
+) -> Role | None:
+    """A parameter whose entries are multiplied with a function of another tensor."""
+    shape = output_shape(node)
+    span = _span(tuple(parameter.shape), shape)
+    if span is None or not isinstance(other, Tensor) or other.dtype != parameter.dtype:
+        return None
+    x = other.detach()
+    return Role(Kind.LONE, node, ScaleUse(span, lambda: derivative(x).expand(shape), x))
 
 
 def _negative_slope(node: Node, parameter: Tensor) -> Role | None:
@@ -154,50 +205,19 @@ def _batch_norm(node: Node, parameter: Tensor) -> Role | None:
         centred = x - mean.reshape(to_channels)
         return centred * (variance + eps).rsqrt().reshape(to_channels)
 
-    return Role(Kind.LONE, node, ScaleUse(Span(shape, 1, 2), normalized, x))
-
-
-def _instance_norm(node: Node, parameter: Tensor) -> Role | None:
-    span = _instances(node, parameter)
-    if span is None:
-        return None
-    x = saved(node, "input").detach()
-    if saved(node, "training"):
-        mean, rstd = saved(node, "result1"), saved(node, "result2")
-    else:
-        mean = saved(node, "running_mean")
-        rstd = (saved(node, "running_var") + saved(node, "eps")).rsqrt()
-
-    def normalized() -> Tensor:
-        channels = x.reshape(len(mean), -1)
-        return ((channels - mean[:, None]) * rstd[:, None]).reshape(span.shape)
-
-    return Role(Kind.LONE, node, ScaleUse(span, normalized, x))
-
-
-def _instance_norm_bias(node: Node, parameter: Tensor) -> Role | None:
-    span = _instances(node, parameter)
-    return None if span is None else Role(Kind.BIAS, node, BiasUse(span, parameter))
-
-
-def _instances(node: Node, parameter: Tensor) -> Span | None:
-    """InstanceNorm is a batch norm of one sample that has the channels of all samples."""
-    one, channels, *spatial = output_shape(node)
-    if one != 1 or channels % len(parameter):
-        return None
-    return Span((channels // len(parameter), len(parameter), *spatial), 1, 2)
+    return Role(Kind.LONE, node, ScaleUse(Span(shape, (1,)), normalized, x))
 
 
 def _layer_norm(node: Node, parameter: Tensor) -> Role:
     x, shape = saved(node, "input").detach(), output_shape(node)
     mean, rstd = saved(node, "result1"), saved(node, "result2")
-    span = Span(shape, len(shape) - parameter.ndim, len(shape))
+    span = Span(shape, tuple(range(len(shape)))[-parameter.ndim :])
     return Role(Kind.LONE, node, ScaleUse(span, lambda: (x - mean) * rstd, x))
 
 
 def _layer_norm_bias(node: Node, parameter: Tensor) -> Role:
     shape = output_shape(node)
-    span = Span(shape, len(shape) - parameter.ndim, len(shape))
+    span = Span(shape, tuple(range(len(shape)))[-parameter.ndim :])
     return Role(Kind.BIAS, node, BiasUse(span, parameter))
 
 
@@ -209,7 +229,7 @@ def _group_norm(node: Node, parameter: Tensor) -> Role:
         groups = x.reshape(*mean.shape, -1)
         return ((groups - mean.unsqueeze(-1)) * rstd.unsqueeze(-1)).reshape(shape)
 
-    return Role(Kind.LONE, node, ScaleUse(Span(shape, 1, 2), normalized, x))
+    return Role(Kind.LONE, node, ScaleUse(Span(shape, (1,)), normalized, x))
 
 
 def _embedding(node: Node, parameter: Tensor) -> Role | None:
@@ -231,22 +251,31 @@ _OF_TRANSPOSED: dict[tuple[str, int], Rule] = {
 }
 """Roles of the transpose of a parameter."""
 
-_OF_REPEATED: dict[tuple[str, int], Rule] = {
-    ("NativeBatchNormBackward0", 1): _instance_norm,
-    ("NativeBatchNormBackward0", 2): _instance_norm_bias,
-}
-"""Roles of a parameter that was repeated for every sample."""
-
 _RULES: dict[tuple[str, int], Rule] = {
-    ("AddmmBackward0", 0): _matrix_bias,
+    ("AddmmBackward0", 0): _added_times("beta"),
+    ("AddmmBackward0", 1): _product("mat2", transposed=False),
     ("AddmmBackward0", 2): _linear("mat1", transposed=True),
+    ("MmBackward0", 0): _product("mat2", transposed=False),
     ("MmBackward0", 1): _linear("self", transposed=True),
+    ("MvBackward0", 1): _linear("self", transposed=False),
+    ("BmmBackward0", 0): _product("mat2", transposed=False),
+    ("BmmBackward0", 1): _product("self", transposed=True),
+    ("BaddbmmBackward0", 0): _added_times("beta"),
+    ("BaddbmmBackward0", 1): _product("batch2", transposed=False),
+    ("BaddbmmBackward0", 2): _product("batch1", transposed=True),
+    ("TrilinearBackward0", 1): _bilinear,
     ("ConvolutionBackward0", 1): _convolution,
     ("ConvolutionBackward0", 2): _channel_bias,
     ("AddBackward0", 0): _added,
-    ("AddBackward0", 1): _added_second,
+    ("AddBackward0", 1): _added_times("alpha"),
+    ("SubBackward0", 0): _added,
+    ("SubBackward0", 1): _added_times("alpha", sign=-1),
+    ("ExpandBackward0", 0): _added,
+    ("RepeatBackward0", 0): _repeated,
     ("MulBackward0", 0): _multiplied("other"),
     ("MulBackward0", 1): _multiplied("self"),
+    ("DivBackward0", 0): _divided,
+    ("DivBackward0", 1): _divisor,
     ("NativeBatchNormBackward0", 1): _batch_norm,
     ("NativeBatchNormBackward0", 2): _channel_bias,
     ("NativeLayerNormBackward0", 1): _layer_norm,
@@ -260,22 +289,17 @@ _RULES: dict[tuple[str, int], Rule] = {
 
 
 def _is_plain(node: Node) -> bool:
-    if node.name() == "MmBackward0":
+    """Whether a product, and what is added to it, have no number before them."""
+    if not node.name().startswith(("Addmm", "Baddbmm")):
         return True
     return saved(node, "alpha") == 1 and saved(node, "beta") == 1
 
 
 def _span(parameter: tuple[int, ...], output: tuple[int, ...]) -> Span | None:
-    """Where a parameter lies that is broadcast to the output; None if not in adjacent axes.
-
-    The first axis of the output is that of samples, which the parameter may not have.
-    """
-    if len(parameter) > len(output):
+    """Where a parameter lies that is broadcast to the output; None if no axis is for samples."""
+    if not 0 < len(output) >= len(parameter):
         return None
     aligned = (1,) * (len(output) - len(parameter)) + parameter
-    own = [axis for axis, size in enumerate(aligned) if size > 1]
-    start, stop = (own[0], own[-1] + 1) if own else (1, 1)
-    covered = math.prod(output[start:stop]) == math.prod(parameter)
-    if start == 0 or stop > len(output) or not covered:
-        return None
-    return Span(output, start, stop)
+    span = Span(output, tuple(axis for axis, size in enumerate(aligned) if size > 1))
+    rows, _ = span.axes
+    return span if rows else None

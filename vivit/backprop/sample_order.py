@@ -91,12 +91,12 @@ class _Place:
     """Where cotangents arrive, and the orders of samples that they allow."""
 
     def __init__(self, operation: Operation, use: AffineUse, num_samples: int) -> None:
-        self._operation, self._num_rows, self._num_samples = operation, use.rows, num_samples
+        self._operation, self._use, self._num_samples = operation, use, num_samples
         self.orders = [] if use.rows % num_samples else list(SampleOrder)
 
     def remember(self, s: Tensor) -> None:
         """Take the cotangent without marks."""
-        rows = s.reshape(self._num_rows, -1)
+        rows = self._use.by_rows(s)
         generator = torch.Generator().manual_seed(PROBE_SEED)
         weights = torch.randn(rows.shape[1], PROJECTIONS, generator=generator, dtype=s.dtype)
         self._weights = weights.to(s.device)
@@ -118,7 +118,7 @@ class _Place:
 
     def _project(self, s: Tensor) -> Tensor:
         """Random projections of the rows, if they are finite."""
-        projected = s.reshape(self._num_rows, -1) @ self._weights
+        projected = self._use.by_rows(s) @ self._weights
         if not projected.isfinite().all():
             raise InputError(
                 "The derivative of the model output is NaN or infinite at the operation that uses "

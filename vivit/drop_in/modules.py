@@ -41,7 +41,7 @@ def layers_of(
         return [_layer(weight, None, use, x)]
     if isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd):
         return [_layer(weight, bias, _convolution(module, x, tuple(io.output.shape[2:])), x)]
-    span = Span((len(x), *io.output.shape[1:]), 1, 2)
+    span = Span((len(x), *io.output.shape[1:]), (1,))
     layers = []
     if weight is not None:
         layers.append(_layer(weight, None, _weight_alone(module, x, span), x))

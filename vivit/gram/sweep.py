@@ -11,7 +11,7 @@ from vivit.batches import Carrying
 from vivit.layers.affine import Workspace
 from vivit.layers.smaller import store_for
 from vivit.layers.store import DenseStore, LayerStore, Store
-from vivit.losses import HessianFactor, columns_in_turn
+from vivit.losses import HessianFactor, all_columns
 
 Advance = Callable[[int], None]
 """Is told of work that is done."""
@@ -146,21 +146,12 @@ class _Run:
     def _take_generic(
         self, linearization: Linearization, factor: HessianFactor, samples: Tensor | None
     ) -> None:
-        """Columns of parameters without a layer, one by one."""
-        size, per_sample = factor.num_samples, factor.num_columns
+        """Columns of parameters without a layer."""
+        size = factor.num_samples
         names = [name for name in linearization.layout.generic if name in self._names]
-        if not names:
-            return
-        found = {
-            name: linearization.output.new_empty(
-                size * per_sample, linearization.parameters[name].numel()
-            )
-            for name in names
-        }
-        for start, some in columns_in_turn(factor, self._at_once(linearization, factor)):
-            for n, c, column in linearization.sample_columns(some, samples, names):
-                for name, value in column.items():
-                    found[name][n * per_sample + start + c] = value.flatten()
+        found = linearization.generic_columns(
+            all_columns(factor), samples, names, self._workspace.size
+        )
         for name, columns in found.items():
             self._put(name, size, columns)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -15,30 +16,41 @@ from vivit.layers.uses import AffineUse
 class Span:
     """The axes of a tensor along which a parameter lies; it is broadcast along all others.
 
+    Of the others, those before its last one are rows, and those behind it are positions.
+
     Attributes:
         shape: Of the tensor.
-        start: First axis of the parameter; those before are rows.
-        stop: Axis behind its last one; those from there on are positions.
+        own: The axes of the parameter, in order; without any, the first axis is that of rows.
     """
 
     shape: tuple[int, ...]
-    start: int
-    stop: int
+    own: tuple[int, ...]
 
-    @property
+    @cached_property
+    def axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Axes of rows, and of positions."""
+        last = self.own[-1] if self.own else 1
+        others = [axis for axis in range(len(self.shape)) if axis not in self.own]
+        return tuple(x for x in others if x < last), tuple(x for x in others if x >= last)
+
+    @cached_property
     def sizes(self) -> tuple[int, int, int]:
-        """Rows, entries of the parameter, positions."""
-        axes = (
-            self.shape[: self.start],
-            self.shape[self.start : self.stop],
-            self.shape[self.stop :],
+        """Rows, positions, entries of the parameter."""
+        rows, positions, entries = (
+            math.prod(self.shape[axis] for axis in axes) for axes in (*self.axes, self.own)
         )
-        rows, entries, positions = map(math.prod, axes)
-        return rows, entries, positions
+        return rows, positions, entries
 
     def split(self, x: Tensor) -> Tensor:
         """A tensor of this shape as ``[rows, positions, entries]``."""
-        return x.reshape(self.sizes).transpose(1, 2)
+        rows, positions = self.axes
+        return x.reshape(self.shape).permute(*rows, *positions, *self.own).reshape(self.sizes)
+
+    def by_rows(self, x: Tensor) -> Tensor:
+        """A tensor of this shape as ``[rows, all else]``, as it lies in memory if it can be."""
+        rows, _ = self.axes
+        others = [axis for axis in range(len(self.shape)) if axis not in rows]
+        return x.reshape(self.shape).permute(*rows, *others).reshape(self.sizes[0], -1)
 
 
 @dataclass(frozen=True)
@@ -53,13 +65,17 @@ class EntrywiseUse(AffineUse):
 
     @property
     def rows(self) -> int:
-        """Size of the axes before the parameter's."""
+        """Size of the axes before the parameter's last one that are not its own."""
         return self.span.sizes[0]
 
     @property
     def positions(self) -> int:
         """Size of the axes after the parameter's."""
-        return self.span.sizes[2]
+        return self.span.sizes[1]
+
+    def by_rows(self, s: Tensor) -> Tensor:
+        """``[rows, all else]``."""
+        return self.span.by_rows(s)
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class ScaleUse(EntrywiseUse):
     @property
     def features(self) -> tuple[int, int, int]:
         """``(entries, 1, 1)``."""
-        return self.span.sizes[1], 1, 1
+        return self.span.sizes[2], 1, 1
 
     def inputs(self) -> Tensor:
         """``[rows, positions, entries, 1]``."""
@@ -90,20 +106,22 @@ class ScaleUse(EntrywiseUse):
 
 @dataclass(frozen=True)
 class BiasUse(EntrywiseUse):
-    """A parameter that is added to a tensor, ``y = x + b``.
+    """A multiple of a parameter that is added to a tensor, ``y = x + multiple * b``.
 
     Attributes:
         like: A tensor of its device and dtype.
+        multiple: The factor before it.
     """
 
     like: Tensor
+    multiple: float = 1.0
 
     input = None
 
     @property
     def features(self) -> tuple[int, int, int]:
         """``(1, 0, entries)``: no input, the kernel supplies the bias's constant one."""
-        return 1, 0, self.span.sizes[1]
+        return 1, 0, self.span.sizes[2]
 
     def inputs(self) -> Tensor:
         """Empty, shape ``[rows, positions, 1, 0]``."""
@@ -111,4 +129,5 @@ class BiasUse(EntrywiseUse):
 
     def cotangents(self, s: Tensor) -> Tensor:
         """``[rows, positions, 1, entries]``."""
-        return self.span.split(s).unsqueeze(2)
+        s = self.span.split(s).unsqueeze(2)
+        return s if self.multiple == 1 else self.multiple * s

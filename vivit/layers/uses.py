@@ -57,6 +57,15 @@ class AffineUse(ABC):
     def positions(self) -> int:
         """Positions per row over which the weights are shared."""
 
+    @property
+    def seen(self) -> tuple[Tensor, ...]:
+        """What `inputs` is made of, which may not change."""
+        return () if self.input is None else (self.input,)
+
+    def by_rows(self, s: Tensor) -> Tensor:
+        """The cotangent of the output as ``[rows, all else]``, in any order of the latter."""
+        return s.reshape(self.rows, -1)
+
     @abstractmethod
     def inputs(self) -> Tensor:
         """The rows' inputs ``a``, shape ``[rows, positions, g, i]``.
@@ -101,6 +110,99 @@ class LinearUse(AffineUse):
     def inputs(self) -> Tensor:
         """Shape ``[rows, 1, 1, i]``."""
         return self.input[:, None, None, :]
+
+    def cotangents(self, s: Tensor) -> Tensor:
+        """From ``[rows, o]``, or ``[rows]`` for a single output, to ``[rows, 1, 1, o]``."""
+        return s.reshape(len(s), 1, 1, -1)
+
+
+@dataclass(frozen=True)
+class ProductUse(AffineUse):
+    """Products of matrices, one for each group: ``y_g = a_g W_g``, or ``y_g = W_g a_g``.
+
+    A single one may do without the axis of groups in its output.
+
+    Attributes:
+        input: Shape ``[g, rows, i]``; ``[g, i, rows]`` if the weight is on the left.
+        out_features: ``o``.
+        transposed: Whether the weight is the right factor.
+    """
+
+    input: Tensor
+    out_features: int
+    transposed: bool
+
+    @property
+    def features(self) -> tuple[int, int, int]:
+        """``(g, i, o)``."""
+        groups, *sizes = self.input.shape
+        return groups, sizes[1 if self.transposed else 0], self.out_features
+
+    @property
+    def rows(self) -> int:
+        """Rows of the inputs, or their columns."""
+        return self.input.shape[1 if self.transposed else 2]
+
+    @property
+    def positions(self) -> int:
+        """One: shared positions are rows of their own."""
+        return 1
+
+    def inputs(self) -> Tensor:
+        """Shape ``[rows, 1, g, i]``."""
+        return self._rows_first(self.input)
+
+    def cotangents(self, s: Tensor) -> Tensor:
+        """From ``[g, rows, o]``, or ``[g, o, rows]``, to ``[rows, 1, g, o]``."""
+        return self._rows_first(s)
+
+    def by_rows(self, s: Tensor) -> Tensor:
+        """``[rows, g * o]``."""
+        return self._rows_first(s).flatten(1)
+
+    def _rows_first(self, x: Tensor) -> Tensor:
+        groups = x.reshape(len(self.input), *x.shape[-2:])
+        return groups.permute(*((1, 0, 2) if self.transposed else (2, 0, 1))).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class BilinearUse(AffineUse):
+    """``y_o = sum_ij W_oij x_i z_j``: linear in the products of two inputs' entries.
+
+    Attributes:
+        input: ``x``, shape ``[rows, i]``.
+        second: ``z``, shape ``[rows, j]``.
+        out_features: ``o``.
+    """
+
+    input: Tensor
+    second: Tensor
+    out_features: int
+
+    @property
+    def seen(self) -> tuple[Tensor, ...]:
+        """Both inputs."""
+        return self.input, self.second
+
+    @property
+    def features(self) -> tuple[int, int, int]:
+        """``(1, i * j, o)``."""
+        return 1, self.input.shape[1] * self.second.shape[1], self.out_features
+
+    @property
+    def rows(self) -> int:
+        """Rows of the inputs."""
+        return self.input.shape[0]
+
+    @property
+    def positions(self) -> int:
+        """One: shared positions are rows of their own."""
+        return 1
+
+    def inputs(self) -> Tensor:
+        """Shape ``[rows, 1, 1, i * j]``."""
+        products = self.input[:, :, None] * self.second[:, None, :]
+        return products.flatten(1)[:, None, None, :]
 
     def cotangents(self, s: Tensor) -> Tensor:
         """From ``[rows, o]`` to ``[rows, 1, 1, o]``."""
