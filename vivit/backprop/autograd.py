@@ -133,7 +133,7 @@ class Linearization:
             return ParameterUses([], {}, others)
         affine = {name: p for name, p in self.parameters.items() if name not in self._generic}
         with self._passes.differentiating():  # it reads what checkpointed parts have saved
-            uses = find_uses(root, affine, misread)
+            uses = find_uses(root, affine, len(self._passes.output), misread)
         return replace(uses, others=[*uses.others, *self._generic])
 
     @property

@@ -102,13 +102,17 @@ class ParameterUses:
 
 
 def find_uses(
-    root: Node, parameters: dict[str, Tensor], misread: frozenset[Node] = frozenset()
+    root: Node,
+    parameters: dict[str, Tensor],
+    num_samples: int,
+    misread: frozenset[Node] = frozenset(),
 ) -> ParameterUses:
     """Find how parameters are used; those that do not influence the output are in no list.
 
     Args:
         root: Autograd node of the model output.
         parameters: The parameters of interest, by name.
+        num_samples: Of the batch.
         misread: Nodes that look like an affine operation on samples, but are none.
 
     Returns:
@@ -122,7 +126,7 @@ def find_uses(
     lower_precision = find_lower_precision(consumers, parameters)
     position = {node: i for i, (node, _) in enumerate(consumers)}
     names = {id(p): name for name, p in parameters.items()}
-    search = _Search(root, consumers, misread)
+    search = _Search(root, consumers, num_samples, misread)
     plain: dict[str, list[Role]] = {}
     places: dict[str, list[_Place]] = {}
     others: list[str] = []
@@ -176,11 +180,13 @@ class _Search:
     Attributes:
         root: Autograd node of the model output.
         consumers: Who uses the outputs of each node.
+        num_samples: Of the batch.
         misread: Nodes that look like an affine operation on samples, but are none.
     """
 
     root: Node
     consumers: Consumers
+    num_samples: int
     misread: frozenset[Node]
 
     def places(
@@ -222,8 +228,12 @@ class _Search:
     def _roles(self, use: Node, index: int, tensor: Tensor) -> list[Role]:
         """What an operation does with a tensor; nothing if that is not known."""
         roles = find_roles(use, index, tensor, self.consumers)
-        known = [role for role in roles if role is not None and role.node not in self.misread]
+        known = [role for role in roles if role is not None and self._may_fit(role)]
         return known if len(known) == len(roles) else []
+
+    def _may_fit(self, role: Role) -> bool:
+        """Whether an operation may be one on samples: they then have equal numbers of rows."""
+        return role.node not in self.misread and role.use.rows % self.num_samples == 0
 
 
 def _alike(roles: list[Role]) -> list[list[Role]]:
