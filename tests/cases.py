@@ -5,6 +5,19 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from parameter_uses import (
+    Autoencoder,
+    Branches,
+    ClassToken,
+    Cosine,
+    Expanded,
+    Heads,
+    Hypernetwork,
+    Prototypes,
+    RadialBasis,
+    StateSpace,
+    Vectors,
+)
 from torch import Tensor, nn
 
 
@@ -402,7 +415,7 @@ class Bags(nn.Module):
 
     def forward(self, x):  # [n, t]
         tokens = (x.abs() * 3).long() % 6
-        sizes = 1 + torch.arange(len(x)) % 3
+        sizes = 1 + tokens[:, 0] % 3
         kept = torch.arange(x.shape[1]) < sizes[:, None]
         starts = sizes.cumsum(0) - sizes
         bags = [
@@ -669,5 +682,19 @@ CASES = [
     Case("separate projections, padded", lambda: SeparateProjections("padded"), (4, 4, 4)),
     Case("norms behind biases", norms_behind_biases, (4, 3, 7)),
     Case("scale-invariant", ScaleInvariant, (5, 4)),
-    Case("bags", Bags, (5, 4), generic=("largest.weight",)),
+    Case("bags", Bags, (5, 4)),
+    Case("class token", ClassToken, (3, 1, 4, 4)),
+    Case("expanded", Expanded, (3, 4, 2)),
+    Case("expanded, one sample", Expanded, (1, 4, 2)),
+    Case("heads", Heads, (4, 2, 3), MSE),
+    Case("heads, one sample", Heads, (1, 2, 3), MSE),
+    Case("heads, as many", Heads, (2, 2, 3), MSE),
+    Case("vectors", Vectors, (5, 4), MSE),
+    Case("autoencoder", Autoencoder, (5, 4), MSE),
+    Case("cosine classifier", Cosine, (5, 4)),
+    Case("radial basis functions", RadialBasis, (5, 3)),
+    Case("state space", StateSpace, (5, 3, 2)),
+    Case("hypernetwork", Hypernetwork, (5, 4)),
+    Case("prototypes", Prototypes, (5, 4), generic=("classes",)),
+    Case("branches", Branches, (5, 4), generic=("classes",)),
 ]

@@ -86,6 +86,7 @@ def _laptop_grid() -> tuple[Cell, ...]:
         Cell("eigenvalues", "cifar10_wrn16_4", 8, methods=(*own, *ORIGINAL)),
         Cell("eigenvalues", "cifar100_vgg16", 2, methods=own),  # minutes a run of the original
         Cell("eigenvalues", "tiny_transformer", 64, methods=without_backpack),
+        Cell("eigenvalues", "vision_transformer", 64, methods=without_backpack),
         *(Cell("eigenvalues", "cifar10_3c3d", 128, t, (*own, *ORIGINAL)) for t in variants),
         Cell("leading", "cifar10_3c3d", 128, leading, (*iterations, "power_iteration")),
         Cell("leading", "fmnist_2c2d", 128, leading, iterations),

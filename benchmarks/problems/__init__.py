@@ -9,6 +9,7 @@ from benchmarks.problems import (
     scaled_cnn,
     transformer,
     vgg,
+    vision_transformer,
     wide_resnet,
 )
 from benchmarks.problems.problem import Problem
@@ -24,6 +25,7 @@ PROBLEMS: Registry[Problem] = Registry(
         vgg.PROBLEM,
         transformer.PROBLEM,
         language_model.PROBLEM,
+        vision_transformer.PROBLEM,
         mlp_linear.PROBLEM,
         *scaled_cnn.PROBLEMS,
     ],

@@ -72,42 +72,48 @@ def embedding_bag(
             "An embedding bag has scale_grad_by_freq=True: its gradients are not derivatives. Set "
             "it to False."
         )
-    entries = input.reshape(-1)
-    if offsets is None:  # all bags have one length
-        sizes = entries.new_full((len(input),), input.shape[1])
-    else:
-        ends = offsets if include_last_offset else nn.functional.pad(offsets, (0, 1))
-        if not include_last_offset:
-            ends[-1] = len(entries)
-        if int(ends[-1]) != len(entries):
-            raise UnsupportedError(
-                f"The offsets of an embedding bag end at {int(ends[-1])}, but there are "
-                f"{len(entries)} entries. torch leaves the others out of its outputs, but not of "
-                "its gradients: cut them off."
-            )
-        sizes = ends.diff()
-    bag = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
-    counts = torch.ones_like(entries, dtype=torch.bool)
-    if padding_idx is not None:
-        counts = entries != padding_idx % len(weight)
-    rows = nn.functional.embedding(entries, weight)
+    padding = -1 if padding_idx is None else padding_idx % len(weight)
+    counts = input != padding
+    if offsets is not None:
+        place, present = _places(len(input), offsets, include_last_offset)
+        input, counts = input[place], counts[place] & present  # noqa: A001 - as above
+        if per_sample_weights is not None:
+            per_sample_weights = per_sample_weights[place]
+    rows = nn.functional.embedding(input, weight)
     if mode == "max":
-        return _largest(rows.masked_fill(~counts[:, None], -torch.inf), bag, sizes)
+        found = rows.masked_fill(~counts[:, :, None], -torch.inf)
+        found = nn.functional.pad(found, (0, 0, 0, 1), value=-torch.inf)  # a bag may be empty
+        largest = found.max(dim=1).values
+        return largest.masked_fill(largest.isinf(), 0)
     share = counts.to(rows)
+    number = share.sum(dim=1, keepdim=True).clamp(min=1) if mode == "mean" else None
     if per_sample_weights is not None:
-        share = share * per_sample_weights.reshape(-1)
-    total = rows.new_zeros(len(sizes), rows.shape[1]).index_add(0, bag, rows * share[:, None])
-    if mode == "sum":
-        return total
-    number = rows.new_zeros(len(sizes)).index_add(0, bag, counts.to(rows))
-    return total / number.clamp(min=1)[:, None]
+        share = share * per_sample_weights
+    total = (rows * share[:, :, None]).sum(dim=1)
+    return total if number is None else total / number
 
 
-def _largest(rows: Tensor, bag: Tensor, sizes: Tensor) -> Tensor:
-    """Largest entries of the rows of each bag; zero for an empty one."""
-    place = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes)[bag]
-    index = sizes.new_full((len(sizes), max(int(sizes.max()), 1)), len(rows))
-    index[bag, place] = torch.arange(len(rows), device=rows.device)
-    nothing = rows.new_full((1, rows.shape[1]), -torch.inf)
-    largest = torch.cat([rows, nothing])[index].max(dim=1).values
-    return torch.where(largest.isinf(), torch.zeros_like(largest), largest)
+def _places(number: int, offsets: Tensor, include_last_offset: bool) -> tuple[Tensor, Tensor]:
+    """Where the entries of each bag are, as if all bags were as long as the longest one.
+
+    Args:
+        number: Of entries.
+        offsets: Where bags begin, and the last one ends if that is included.
+        include_last_offset: Whether it is.
+
+    Returns:
+        Indices ``[B, L]`` of entries, and whether there are such.
+    """
+    ends = offsets if include_last_offset else nn.functional.pad(offsets, (0, 1))
+    if not include_last_offset:
+        ends[-1] = number
+    if int(ends[-1]) != number:
+        raise UnsupportedError(
+            f"The offsets of an embedding bag end at {int(ends[-1])}, but there are "
+            f"{number} entries. torch leaves the others out of its outputs, but not of "
+            "its gradients: cut them off."
+        )
+    sizes = ends.diff()
+    place = torch.arange(max(sizes.tolist(), default=0), device=sizes.device)
+    present = place < sizes[:, None]
+    return (ends[:-1, None] + place).where(present, 0), present

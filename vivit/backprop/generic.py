@@ -146,7 +146,7 @@ class ColumnsAtOnce:
                         allow_unused=True,
                     )
                 for name, column in zip(copies, pulled, strict=True):
-                    columns[name][:, c] = 0 if column is None else column.flatten(1)
+                    columns[name][:, c] = 0 if column is None else column.reshape(len(column), -1)
         except Exception as error:  # a model may refuse to run on one sample in any way
             if is_out_of_memory(error):
                 raise

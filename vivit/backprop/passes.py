@@ -239,7 +239,7 @@ class Passes:
             cotangents = some.reshape(-1, *shape)
             pulled = self._pull_together([made], cotangents, [parameter]) if step > 1 else None
             if pulled is not None:
-                target.copy_(pulled[0].flatten(1))
+                target.copy_(pulled[0].reshape(target.shape))
                 continue
             with self.differentiating():
                 for row, u in zip(target, cotangents, strict=True):

@@ -297,7 +297,7 @@ def _is_plain(node: Node) -> bool:
 
 def _span(parameter: tuple[int, ...], output: tuple[int, ...]) -> Span | None:
     """Where a parameter lies that is broadcast to the output; None if no axis is for samples."""
-    if not 0 < len(output) >= len(parameter):
+    if len(parameter) > len(output):
         return None
     aligned = (1,) * (len(output) - len(parameter)) + parameter
     span = Span(output, tuple(axis for axis, size in enumerate(aligned) if size > 1))

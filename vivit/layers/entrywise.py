@@ -16,11 +16,12 @@ from vivit.layers.uses import AffineUse
 class Span:
     """The axes of a tensor along which a parameter lies; it is broadcast along all others.
 
-    Of the others, those before its last one are rows, and those behind it are positions.
+    Of the others, those before its last one are rows, or the first one if there are none before;
+    those that are left are positions.
 
     Attributes:
         shape: Of the tensor.
-        own: The axes of the parameter, in order; without any, the first axis is that of rows.
+        own: The axes of the parameter, in order.
     """
 
     shape: tuple[int, ...]
@@ -29,9 +30,9 @@ class Span:
     @cached_property
     def axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Axes of rows, and of positions."""
-        last = self.own[-1] if self.own else 1
-        others = [axis for axis in range(len(self.shape)) if axis not in self.own]
-        return tuple(x for x in others if x < last), tuple(x for x in others if x >= last)
+        others = tuple(axis for axis in range(len(self.shape)) if axis not in self.own)
+        before = sum(axis < max(self.own, default=0) for axis in others) or 1
+        return others[:before], others[before:]
 
     @cached_property
     def sizes(self) -> tuple[int, int, int]:
@@ -65,12 +66,12 @@ class EntrywiseUse(AffineUse):
 
     @property
     def rows(self) -> int:
-        """Size of the axes before the parameter's last one that are not its own."""
+        """Size of the axes of rows."""
         return self.span.sizes[0]
 
     @property
     def positions(self) -> int:
-        """Size of the axes after the parameter's."""
+        """Size of the axes of positions."""
         return self.span.sizes[1]
 
     def by_rows(self, s: Tensor) -> Tensor:
