@@ -19,13 +19,14 @@ from vivit.backprop.checks import (
     refuse_contexts,
     refuse_gradient_hooks,
     refuse_renormalized_embeddings,
+    same_output,
 )
 from vivit.backprop.forward import checked_indices
-from vivit.backprop.generic import ColumnsAtOnce, columns_one_by_one
+from vivit.backprop.generic import GenericRule
 from vivit.backprop.graph import Operation, ParameterUses, find_uses
 from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.passes import Passes
-from vivit.backprop.pushforward import Pairing, Pushforward, Ways, same_output
+from vivit.backprop.pushforward import Pairing, Pushforward, Ways
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.sample_order import Take, sample_orders, ways_to_take
 from vivit.errors import UnsupportedError, is_out_of_memory
@@ -277,26 +278,33 @@ class Linearization:
         self.check_fresh()
         if not names:
             return {}
-        parameters = {name: self.parameters[name] for name in names}
-        columns = None
-        if not self._ways.one_by_one and not self._passes.is_random:
-            at_once = ColumnsAtOnce(self._passes, self._model, self._x, self.output)
-            columns = at_once(parameters, factor, samples, size)
-        if columns is None:
-            self._ways.one_by_one = True
-            columns = columns_one_by_one(self._passes, parameters, factor, samples)
-        return columns
+        everyone = torch.arange(len(self.output), device=self.output.device)
+        rule = GenericRule(
+            self._passes,
+            self._model,
+            self._x,
+            {name: self.parameters[name] for name in names},
+            factor,
+            everyone if samples is None else samples,
+            self._passes_of_sample,
+            size,
+        )
+        self._ways.generic, columns = rule(self._ways.generic)
+        return {name: x.flatten(0, 1) for name, x in columns.items()}
+
+    def _passes_of_sample(self, sample: int) -> Passes | None:
+        some = self.of_samples(torch.tensor([sample], device=self.output.device))
+        return None if some is None else some._passes
 
     @property
     def served_by(self) -> dict[str, str]:
-        """Which rule serves each parameter: of the generic ones, what has been done so far."""
+        """How each parameter is served; by the generic rule, as far as it has been tried."""
         layout = self.layout
-        generic = "one by one" if self._ways.one_by_one else "all samples at once"
         whole = (name for layer in layout.layers[: layout.num_whole] for name in layer.key)
         return {
             **{name: "affine" for name in whole if name is not None},
             **dict.fromkeys(layout.parts, "parts"),
-            **dict.fromkeys(layout.generic, generic),
+            **dict.fromkeys(layout.generic, self._ways.generic.value),
         }
 
     def pull_columns(self, columns: Tensor, made: GradientEdge, name: str) -> Tensor:

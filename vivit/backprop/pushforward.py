@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from vivit.backprop.checks import once_differentiable
+from vivit.backprop.checks import once_differentiable, same_output
+from vivit.backprop.generic import GenericWay
 from vivit.backprop.nodes import has_padding
 from vivit.backprop.passes import Passes
 from vivit.backprop.sample_order import PROBE_SEED
@@ -25,14 +26,6 @@ vectors that make up for them, are out of the range in which numbers have all th
 
 NOISE_MARGIN = 10
 """How far products may be off, in units of the rounding errors that were seen."""
-
-
-def same_output(output: Tensor, expected: Tensor) -> bool:
-    """Whether two outputs are the same but for rounding errors."""
-    if output.shape != expected.shape:
-        return False
-    tolerance = 1e3 * torch.finfo(expected.dtype).eps * expected.abs().max()
-    return bool((output - expected).abs().max() <= tolerance)
 
 
 @dataclass(frozen=True)
@@ -74,13 +67,13 @@ class Ways:
         forward_mode: Whether the forward mode fits; None before the test.
         carries_tangents: Whether a forward pass that makes a graph can carry tangents; it can
             until it is found not to.
-        one_by_one: Whether the generic rule is known to need a pass for each sample and column.
+        generic: The fastest way of the generic rule that is not known to fail.
     """
 
     refusal: str | None = None
     forward_mode: bool | None = None
     carries_tangents: bool = True
-    one_by_one: bool = False
+    generic: GenericWay = GenericWay.AT_ONCE
 
 
 @dataclass(frozen=True)
