@@ -4,14 +4,14 @@ import pytest
 from copies import Copy
 
 CASE = """
-    Case("taken from a parameter", Taken, (5, 4)),
+    Case("beside a product", Beside, (5, 4)),
 """
 
 NETWORK = '''
 
 
-class Taken(nn.Module):
-    """A parameter less the activations."""
+class Beside(nn.Module):
+    """A parameter and a product of activations."""
 
     def __init__(self):
         super().__init__()
@@ -19,7 +19,8 @@ class Taken(nn.Module):
         self.inner = nn.Linear(4, 3)
 
     def forward(self, x):
-        return self.p - self.inner(x)
+        h = self.inner(x)
+        return torch.addcmul(self.p, h, h.tanh())
 '''
 
 HUBER = '''
@@ -48,10 +49,10 @@ def test_a_layer_rule(copy):
     """One entry, and the parameter is served by it in every test of a case."""
     copy.insert("tests/cases.py", "from torch import Tensor, nn\n", NETWORK)
     copy.insert("tests/cases.py", "\nCASES = [\n", CASE.lstrip("\n"))
-    expected = ["tests/vivit/test_ggn.py", "-k", "taken"]
+    expected = ["tests/vivit/test_ggn.py", "-k", "beside"]
     with pytest.raises(AssertionError, match="test_expected_rules"):
         passed(copy, *expected)
-    rule = '    ("SubBackward0", 0): _added,\n'
+    rule = '    ("AddcmulBackward0", 0): _added,\n'
     copy.insert("vivit/backprop/roles.py", '("AddBackward0", 0): _added,\n', rule)
     assert passed(copy, *expected) > 10
 

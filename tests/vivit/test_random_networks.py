@@ -27,6 +27,9 @@ BLOCKS = {
     "pool": lambda: nn.MaxPool1d(3, 1, 1),
     "prelu": nn.PReLU,
     "recurrent": lambda: Recurrent(),
+    "heads": lambda: Uses(lambda x, p: torch.einsum("nci,cio->nco", x, p), 2, 6, 6),
+    "expanded": lambda: Uses(lambda x, p: torch.sigmoid(p.expand(len(x), -1, -1)) * x, 2, 6),
+    "generic": lambda: Uses(torch.logaddexp, 2, 1),
 }
 
 
@@ -39,6 +42,17 @@ class Recurrent(nn.Module):
 
     def forward(self, x):
         return self.gru(x)[0]
+
+
+class Uses(nn.Module):
+    """A function of the signals and a parameter."""
+
+    def __init__(self, function, *shape):
+        super().__init__()
+        self.function, self.p = function, nn.Parameter(torch.randn(shape) / 2)
+
+    def forward(self, x):
+        return self.function(x, self.p)
 
 
 class Network(nn.Module):
@@ -92,6 +106,8 @@ NOT_FOR_CURVLINOPS = {
     "weight norm": FUSED,
     "scale-invariant": FUSED,
     "bags": FUSED,
+    "class token": FUSED,
+    "vectors": "torch has no rule for several bilinear products at once, and warns",
     "outside layers": "curvlinops does not take unused parameters",
     "tokens": "forward-mode derivatives move the padding vector, gradients do not",
 }

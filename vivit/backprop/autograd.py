@@ -189,7 +189,12 @@ class Linearization:
         try:
             with checked_indices(self.output.device):
                 some = Linearization(
-                    self._model, take(samples), self.parameters, self._random_state, self._generic
+                    self._model,
+                    take(samples),
+                    self.parameters,
+                    self._random_state,
+                    self._generic,
+                    self._ways,
                 )
                 return some if same_output(some.output, self.output[samples]) else None
         except Exception as error:  # a model may need its batch size, and say so in any way
