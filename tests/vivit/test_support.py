@@ -58,6 +58,71 @@ class Times(nn.Module):
         return x * self.scale + self.shift
 
 
+class Using(nn.Module):
+    """A function of an input and parameters."""
+
+    def __init__(self, function, **shapes):
+        super().__init__()
+        self.function = function
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.rand(shape)))
+
+    def forward(self, x):
+        return self.function(x, **dict(self.named_parameters()))
+
+
+def with_token(x, token):
+    return torch.cat([token.expand(len(x), -1, -1), x], dim=1).cumsum(1)
+
+
+def with_repeated(x, prompts):
+    return torch.cat([prompts.repeat(len(x), 1, 1), x], dim=1).cumsum(1)
+
+
+def with_positions(x, positions):
+    return torch.tanh(x + positions[:, : x.shape[1]])
+
+
+def from_first_state(x, first):
+    return x.cumsum(1) * first.expand(len(x), 1, F)
+
+
+def on_heads(x, weight):
+    return torch.einsum("nthi,hio->ntho", x.unflatten(2, (2, -1)), weight)
+
+
+def by_bmm(x, weight, bias):
+    return torch.baddbmm(bias, x.unflatten(1, (2, -1)).transpose(0, 1), weight).transpose(0, 1)
+
+
+def there_and_back(x, weight):
+    return torch.tanh(x @ weight.T) @ weight
+
+
+def by_angle(x, weight, temperature):
+    x, weight = nn.functional.normalize(x), nn.functional.normalize(weight)
+    return x @ weight.T / temperature
+
+
+def by_distance(x, centres, widths):
+    return (-(x[:, None] - centres).square().sum(2) / widths).exp()
+
+
+def recurrence(x, matrix, step):
+    transition, state = torch.linalg.matrix_exp(matrix * step.exp()), x[:, 0]
+    for t in range(1, T):
+        state = torch.tanh(state @ transition.T + x[:, t])
+    return state
+
+
+def hyper(x, code, maker):
+    return x @ (maker @ code).reshape(F, 2)
+
+
+def logaddexp(x, p):
+    return torch.logaddexp(x, p)
+
+
 weight_norm = nn.utils.parametrizations.weight_norm
 spectral_norm = nn.utils.parametrizations.spectral_norm
 LAYERS = {
@@ -75,6 +140,23 @@ LAYERS = {
     "RMSNorm": (nn.RMSNorm(F), sequences),
     "Embedding": (nn.Embedding(5, F), tokens),
     "EmbeddingBag": (nn.EmbeddingBag(5, F), tokens),
+    "EmbeddingBag, bags of several lengths": (
+        Using(
+            lambda x, weight: nn.functional.embedding_bag(
+                x.flatten()[3:], weight, torch.arange(N) * T
+            ),
+            weight=(5, F),
+        ),
+        tokens,
+    ),
+    "Bilinear": (
+        Using(
+            lambda x, weight, bias: nn.functional.bilinear(x, x.tanh(), weight, bias),
+            weight=(2, F, F),
+            bias=2,
+        ),
+        vectors,
+    ),
     "MultiheadAttention": (Attention(F, 2, batch_first=True), sequences),
     "TransformerEncoderLayer": (
         nn.TransformerEncoderLayer(F, 2, 8, dropout=0.0, batch_first=True),
@@ -87,6 +169,30 @@ LAYERS = {
     "weight_norm": (weight_norm(nn.Linear(F, 2)), vectors),
     "spectral_norm": (spectral_norm(nn.Linear(F, 2)).eval(), vectors),
     "parameters used directly (`+`, `*`)": (Times(), vectors),
+    "parameters that are subtracted, and divided by": (
+        Using(lambda x, shift, scale: (x - shift) / scale, shift=F, scale=()),
+        vectors,
+    ),
+    "class token (`expand`)": (Using(with_token, token=(1, 1, F)), sequences),
+    "prompts (`repeat`)": (Using(with_repeated, prompts=(2, F)), sequences),
+    "positions that are cut off": (Using(with_positions, positions=(1, 9, F)), sequences),
+    "first state (`expand`)": (Using(from_first_state, first=(1, 1, F)), sequences),
+    "weights over heads (`einsum`)": (Using(on_heads, weight=(2, 3, 2)), sequences),
+    "weights over heads (`bmm`, `baddbmm`)": (
+        Using(by_bmm, weight=(2, 3, 2), bias=(2, 1, 2)),
+        vectors,
+    ),
+    "products with a vector (`x @ t`)": (Using(lambda x, t: x @ t, t=F), vectors),
+    "products from the left (`W @ x.T`)": (Using(lambda x, w: (w @ x.T).T, w=(2, F)), vectors),
+    "a weight and its transpose": (Using(there_and_back, weight=(2, F)), vectors),
+    "normalised weight, and temperature": (
+        Using(by_angle, weight=(2, F), temperature=()),
+        vectors,
+    ),
+    "centres and widths": (Using(by_distance, centres=(2, F), widths=2), vectors),
+    "matrix of a state space": (Using(recurrence, matrix=(F, F), step=()), sequences),
+    "code of a hypernetwork": (Using(hyper, code=2, maker=(2 * F, 2)), vectors),
+    "any other operation, as `logaddexp`": (Using(logaddexp, p=F), vectors),
 }
 
 
@@ -104,8 +210,11 @@ INTRODUCTION = """\
 # What is supported
 
 Any module with any `forward`, any tensor operations and any use of parameters is served
-exactly, or refused with a reason. *Fast* parameters are contracted layer by layer;
-*generic* ones need one vector-Jacobian product per sample and column: slower, as exact.
+exactly, or refused with a reason. *Fast* parameters are contracted layer by layer.
+*Generic* ones are as exact, but slower: one vector-Jacobian product has a column of every
+sample if the model can be run as if each were alone (without random numbers, branches on data
+and the like); else there is one per sample and column, with the graph of a single sample or, as
+a last resort, with that of the batch: a warning tells if these are many.
 `python tests/vivit/test_support.py` writes this page; a test compares it with what is done.
 
 ## Layers
@@ -118,7 +227,8 @@ ABOUT_LAYERS = """
 Tied weights, modules that are used several times, functional calls, frozen parameters
 and in-place activations need nothing special. Parameters of which a weight is made
 (parametrizations, merged adapters) are fast, too: the columns of the weight are pulled
-back through the function that makes it. So are weights that are used in different ways
+back through the function that makes it. A parameter that is expanded or repeated for all samples
+is fast, whatever is done with it then. So are weights that are used in different ways
 (a token table that is also the output layer), whose columns add up. Refused: models
 that mix samples, such as BatchNorm in training mode, and reentrant activation
 checkpointing.
