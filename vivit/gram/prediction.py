@@ -141,10 +141,10 @@ def _times(
     passes_per_product: float,
 ) -> Times:
     """Of the ways to the ``D x D`` matrix of some parameters."""
-    samples = sum(batch.samples for batch in batches)
-    dense = any(name in sizes for name in batches[0].dense)
-    passes = (columns + PASSES_OF_GRAM + samples * columns * dense) / PASSES_OF_PRODUCT
     adding = sum(sizes.values()) * _flops_of_adding(batches, columns, sizes)
+    if any(name in sizes for name in batches[0].dense):  # the generic rule sends them again
+        columns *= 2
+    passes = (columns + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
     return Times(
         product=passes_per_product * max(forward_flops, 1.0) + launching,
         sum=columns * forward_flops + passes * launching + adding,

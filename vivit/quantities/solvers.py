@@ -57,9 +57,10 @@ def cheapest_solver(plan: Plan, k: int, available: int | None, overhead: float) 
     if available is not None and plan.peak_bytes > available:
         return Lanczos()
     columns = plan.num_columns / plan.num_samples
+    if any(layer.kept == "dense" for layer in plan.layers):  # the generic rule sends them again
+        columns *= 2
     launching = overhead * len(plan.layers)
-    generic = plan.num_columns if any(layer.kept == "dense" for layer in plan.layers) else 0
-    passes = (columns + generic + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
+    passes = (columns + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
     per_product = PASSES_PER_PRODUCT * plan.forward_flops + launching
     sweeps = len(plan.sweeps) + bool(plan.summed)
     gram = plan.flops + sweeps * (columns * plan.forward_flops + passes * launching)
