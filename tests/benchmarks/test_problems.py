@@ -8,6 +8,7 @@ from benchmarks.problems.digits import TRAIN_SAMPLES, digits, digits_batch, trai
 from benchmarks.problems.digits_networks import digits_mlp
 from benchmarks.problems.problem import Problem
 from benchmarks.problems.scaled_cnn import FAMILY
+from benchmarks.problems.vision_transformer import VisionTransformer
 from benchmarks.records.label import Label
 from benchmarks.records.registry import Registry
 
@@ -78,6 +79,14 @@ def test_family_has_the_sizes_that_it_says(classes, width):
     assert problem.sizes == {"classes": classes, "width": width}
     assert instance.model(instance.inputs).shape == (2, classes)
     assert instance.model[0].out_channels == width
+
+
+@pytest.mark.parametrize("token", [True, False])
+def test_a_class_token_is_one_more_position(token):
+    model = VisionTransformer(size=8, patch=4, width=16, depth=1, classes=3, token=token)
+    assert model.positions.shape == (1, 4 + token, 16)
+    assert model(torch.rand(2, 3, 8, 8)).shape == (2, 3)
+    assert (model.token is not None) == token
 
 
 def test_running_statistics_are_filled():

@@ -336,7 +336,8 @@ TWICE = plan().sweeps * 2
         (24, {}, Lanczos()),
         (11, {"sweeps": TWICE}, Lanczos()),
         (9, {"sweeps": TWICE}, FullGram()),
-        (1, {"layers": DENSE}, Lanczos()),  # a pass for each of 30 columns beside
+        (11, {"layers": DENSE}, FullGram()),  # the generic rule has passes of its own
+        (12, {"layers": DENSE}, Lanczos()),
     ],
 )
 def test_choice_by_what_it_takes_to_launch(per_sample, changes, expected):
