@@ -13,6 +13,7 @@ from parameter_uses import (
     Expanded,
     Heads,
     Hypernetwork,
+    Indexed,
     Prototypes,
     RadialBasis,
     StateSpace,
@@ -695,6 +696,7 @@ CASES = [
     Case("radial basis functions", RadialBasis, (5, 3)),
     Case("state space", StateSpace, (5, 3, 2)),
     Case("hypernetwork", Hypernetwork, (5, 4)),
+    Case("indexed", Indexed, (5, 4)),
     Case("prototypes", Prototypes, (5, 4), generic=("classes",)),
     Case("branches", Branches, (5, 4), generic=("classes",)),
 ]

@@ -156,6 +156,27 @@ class Hypernetwork(nn.Module):
         return self.head(torch.tanh(F.linear(x, weight.reshape(3, 4), bias)))
 
 
+class Indexed(nn.Module):
+    """Tables that are looked up by indices, from the end, for each position and for each head."""
+
+    def __init__(self):
+        super().__init__()
+        self.classes, self.tokens, self.relative = (
+            parameter(3, 4),
+            parameter(5, 2, 2),
+            parameter(7, 2),
+        )
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):  # [n, t]
+        tokens = (x.abs() * 3).long() % 5
+        distance = torch.arange(4)[:, None] - torch.arange(4) + 3
+        h = torch.tanh(self.tokens[tokens]).movedim(2, 1)  # [n, h, t, i]
+        h = (h @ h.mT + self.relative[distance].movedim(2, 0)).softmax(3) @ h
+        h = torch.tanh(h.mean(2).flatten(1) + self.classes[-1 - tokens[:, 0] % 3])
+        return self.head(h + self.classes[torch.arange(3) > 1])
+
+
 class Prototypes(nn.Module):
     """Similarities by an operation that no rule knows."""
 

@@ -192,6 +192,7 @@ LAYERS = {
     "centres and widths": (Using(by_distance, centres=(2, F), widths=2), vectors),
     "matrix of a state space": (Using(recurrence, matrix=(F, F), step=()), sequences),
     "code of a hypernetwork": (Using(hyper, code=2, maker=(2 * F, 2)), vectors),
+    "table that is indexed (`table[i]`)": (Using(lambda i, table: table[i], table=(5, F)), tokens),
     "any other operation, as `logaddexp`": (Using(logaddexp, p=F), vectors),
 }
 

@@ -245,6 +245,15 @@ def _embedding(node: Node, parameter: Tensor) -> Role | None:
     return Role(Kind.LONE, node, EmbeddingUse(indices, tuple(parameter.shape), padding))
 
 
+def _indexed(node: Node, parameter: Tensor) -> Role | None:
+    """Entries along the first axis, picked by a tensor of indices."""
+    first, *others = saved(node, "indices")
+    if others or first.dtype is not torch.int64:
+        return None
+    shape = len(parameter), parameter[0].numel()
+    return Role(Kind.LONE, node, EmbeddingUse(first.detach() % shape[0], shape, padding_idx=-1))
+
+
 _OF_TRANSPOSED: dict[tuple[str, int], Rule] = {
     ("AddmmBackward0", 2): _linear("mat1", transposed=False),
     ("MmBackward0", 1): _linear("self", transposed=False),
@@ -283,6 +292,7 @@ _RULES: dict[tuple[str, int], Rule] = {
     ("NativeGroupNormBackward0", 1): _group_norm,
     ("NativeGroupNormBackward0", 2): _channel_bias,
     ("EmbeddingBackward0", 0): _embedding,
+    ("IndexBackward0", 0): _indexed,
     ("PreluKernelBackward0", 1): _negative_slope,
 }
 """Roles of a parameter, by kind of node and index of the input."""
