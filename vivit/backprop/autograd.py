@@ -275,7 +275,7 @@ class Linearization:
             factor: Shape ``[N, C, *out]``.
             samples: Indices of these samples in the batch; None for all.
             names: Parameters that need it.
-            size: Elements of the parameters' copies to make at a time.
+            size: Elements of parameters' copies and layers' outputs to make at a time.
 
         Returns:
             The columns ``J_n^T s_nc`` of each parameter, shape ``[N * C, p]``.
@@ -283,16 +283,19 @@ class Linearization:
         self.check_fresh()
         if not names:
             return {}
+        parameters = {name: self.parameters[name] for name in names}
         everyone = torch.arange(len(self.output), device=self.output.device)
+        per_sample = sum(layer.sizes.output_size for layer in self.layout.layers)
+        per_sample += sum(p.numel() for p in parameters.values())
         rule = GenericRule(
             self._passes,
             self._model,
             self._x,
-            {name: self.parameters[name] for name in names},
+            parameters,
             factor,
             everyone if samples is None else samples,
             self._passes_of_sample,
-            size,
+            max(size // per_sample, 1),
         )
         self._ways.generic, columns = rule(self._ways.generic)
         return {name: x.flatten(0, 1) for name, x in columns.items()}

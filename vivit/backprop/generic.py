@@ -58,7 +58,7 @@ class GenericRule:
         factor: Shape ``[N, C, *out]``.
         samples: Indices of these samples in the batch.
         of_sample: The forward pass of a single sample of the batch; None if it cannot be run.
-        size: Elements of the parameters' copies to make at a time.
+        at_a_time: Samples that are run together as if each were alone.
     """
 
     passes: Passes
@@ -68,7 +68,7 @@ class GenericRule:
     factor: Tensor
     samples: Tensor
     of_sample: Callable[[int], Passes | None]
-    size: int
+    at_a_time: int
 
     def __call__(self, first: GenericWay) -> tuple[GenericWay, Columns]:
         """Find the columns.
@@ -97,8 +97,8 @@ class GenericRule:
             if all(self._put_sample(columns, n) for n in range(len(self.samples))):
                 yield columns
         else:
-            step = max(self.size // sum(p.numel() for p in self.parameters.values()), 1)
-            rows = [slice(i, i + step) for i in range(0, len(self.samples), step)]
+            starts = range(0, len(self.samples), self.at_a_time)
+            rows = [slice(i, i + self.at_a_time) for i in starts]
             for leaves in self._separate_inputs():
                 columns = self._empty()
                 if all(self._put_samples(columns, leaves, some) for some in rows):

@@ -32,6 +32,11 @@ class LayerSizes:
     outputs: int
     one_hot: bool
 
+    @property
+    def output_size(self) -> int:
+        """Elements of the outputs of one sample."""
+        return self.positions * self.groups * self.outputs
+
     def shape(self, columns: int, parameters: Collection[str]) -> AffineShape:
         """Sizes for the cost model.
 
