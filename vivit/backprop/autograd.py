@@ -267,12 +267,12 @@ class Linearization:
                         self._passes.visit(column, flat, take)
 
     def generic_columns(
-        self, factor: Tensor, samples: Tensor | None, names: Sequence[str], size: int
+        self, factor: HessianFactor, samples: Tensor | None, names: Sequence[str], size: int
     ) -> dict[str, Tensor]:
         """The generic rule, for parameters that no other serves.
 
         Args:
-            factor: Shape ``[N, C, *out]``.
+            factor: Its columns.
             samples: Indices of these samples in the batch; None for all.
             names: Parameters that need it.
             size: Elements of parameters' copies and layers' outputs to make at a time.

@@ -24,6 +24,7 @@ from vivit.backprop.forward import checked_indices
 from vivit.backprop.passes import Passes
 from vivit.backprop.sample_order import ways_to_take
 from vivit.errors import is_out_of_memory
+from vivit.losses import HessianFactor, columns_in_turn
 
 MANY_PASSES = 1000
 """Backward passes through the graph of the batch from which on a warning tells of them."""
@@ -55,7 +56,7 @@ class GenericRule:
         model: The model.
         x: Its inputs.
         parameters: The parameters, by name.
-        factor: Shape ``[N, C, *out]``.
+        factor: Of the samples that have columns.
         samples: Indices of these samples in the batch.
         of_sample: The forward pass of a single sample of the batch; None if it cannot be run.
         at_a_time: Samples that are run together as if each were alone.
@@ -65,7 +66,7 @@ class GenericRule:
     model: nn.Module
     x: Any
     parameters: Mapping[str, Tensor]
-    factor: Tensor
+    factor: HessianFactor
     samples: Tensor
     of_sample: Callable[[int], Passes | None]
     at_a_time: int
@@ -105,10 +106,13 @@ class GenericRule:
                     yield columns
 
     def _empty(self) -> Columns:
-        shape = self.factor.shape[:2]
-        return {
-            name: self.factor.new_empty(*shape, p.numel()) for name, p in self.parameters.items()
-        }
+        shape, like = (self.factor.num_samples, self.factor.num_columns), self.passes.output
+        return {name: like.new_empty(*shape, p.numel()) for name, p in self.parameters.items()}
+
+    @staticmethod
+    def _columns_of(factor: HessianFactor) -> Iterator[Tensor]:
+        """One column of every sample after the other, each of shape ``[N, *out]``."""
+        return (made[:, 0] for _, made in columns_in_turn(factor, at_a_time=1))
 
     def _separate_inputs(self) -> Iterator[list[tuple[Any, int | None]]]:
         """The ways to tell samples apart: leaves of the inputs, and which axis is of samples.
@@ -129,12 +133,14 @@ class GenericRule:
         self, columns: Columns, leaves: list[tuple[Any, int | None]], rows: slice
     ) -> bool:
         """Columns of some samples by a copy of the parameters for each."""
-        factor, expected = self.factor[rows], self.passes.output.detach()[self.samples[rows]]
+        samples = self.samples[rows]
+        places = torch.arange(self.factor.num_samples, device=samples.device)[rows]
+        factor, expected = self.factor.of_samples(places), self.passes.output.detach()[samples]
         axes = [axis for _, axis in leaves]
         inputs = [x if axis is None else x[rows] for x, axis in leaves]
         structure = tree_flatten(self.x)[1]
         copies = {
-            name: p.detach().expand(len(factor), *p.shape).clone().requires_grad_()
+            name: p.detach().expand(len(samples), *p.shape).clone().requires_grad_()
             for name, p in self.parameters.items()
         }
 
@@ -153,10 +159,10 @@ class GenericRule:
                 output = self.passes.run(lambda: forward(copies, *inputs))
                 if not same_output(output.detach(), expected):
                     return False
-                for c in range(factor.shape[1]):
-                    pulled = self._pull(output, copies, factor[:, c])
+                for c, u in enumerate(self._columns_of(factor)):
+                    pulled = self._pull(output, copies, u)
                     for name, column in zip(copies, pulled, strict=True):
-                        columns[name][rows, c] = column.reshape(len(factor), -1)
+                        columns[name][rows, c] = column.reshape(len(samples), -1)
         except Exception as error:  # a model may refuse in any way
             if is_out_of_memory(error):
                 raise
@@ -179,13 +185,14 @@ class GenericRule:
         passes = self.of_sample(int(self.samples[n]))
         if passes is None:
             return False
-        for c in range(self.factor.shape[1]):
-            self._put(columns, n, c, passes.pull(self.factor[n : n + 1, c], self._inputs))
+        factor = self.factor.of_samples(torch.tensor([n], device=self.samples.device))
+        for c, u in enumerate(self._columns_of(factor)):
+            self._put(columns, n, c, passes.pull(u, self._inputs))
         return True
 
     def _one_by_one(self) -> Columns:
         """Columns by the graph of the batch, a sample and column at a time."""
-        count = self.factor.shape[:2].numel()
+        count = self.factor.num_samples * self.factor.num_columns
         if count >= MANY_PASSES:
             warnings.warn(
                 f"The columns of {', '.join(map(repr, self.parameters))} take {count} backward "
@@ -195,11 +202,11 @@ class GenericRule:
                 stacklevel=2,
             )
         columns, u = self._empty(), torch.zeros_like(self.passes.output.detach())
-        for n, sample in enumerate(self.samples.tolist()):
-            for c in range(self.factor.shape[1]):
-                u[sample] = self.factor[n, c]
+        for c, column in enumerate(self._columns_of(self.factor)):
+            for n, sample in enumerate(self.samples.tolist()):
+                u[sample] = column[n]
                 self._put(columns, n, c, self.passes.pull(u, self._inputs))
-            u[sample] = 0
+                u[sample] = 0
         return columns
 
     def _put(self, columns: Columns, n: int, c: int, pulled: list[Tensor]) -> None:
@@ -213,9 +220,9 @@ class GenericRule:
     def _fits(self, columns: Columns) -> bool:
         """Whether a random combination of all columns is what the graph of the batch gives."""
         generator = torch.Generator().manual_seed(CHECK_SEED)
-        w = torch.randn(self.factor.shape[:2], generator=generator, dtype=self.factor.dtype)
-        w = w.to(self.factor.device)
-        combined = torch.einsum("nc,nc...->n...", w, self.factor)
+        shape, output = (self.factor.num_samples, self.factor.num_columns), self.passes.output
+        w = torch.randn(shape, generator=generator, dtype=output.dtype).to(output.device)
+        combined = self.factor.spread(w)
         u = torch.zeros_like(self.passes.output.detach()).index_copy_(0, self.samples, combined)
         for found, expected in zip(
             columns.values(), self.passes.pull(u, self._inputs), strict=True

@@ -11,7 +11,7 @@ from vivit.batches import Carrying
 from vivit.layers.affine import Workspace
 from vivit.layers.smaller import store_for
 from vivit.layers.store import DenseStore, LayerStore, Store
-from vivit.losses import HessianFactor, all_columns
+from vivit.losses import HessianFactor
 
 Advance = Callable[[int], None]
 """Is told of work that is done."""
@@ -149,9 +149,7 @@ class _Run:
         """Columns of parameters without a layer."""
         size = factor.num_samples
         names = [name for name in linearization.layout.generic if name in self._names]
-        found = linearization.generic_columns(
-            all_columns(factor), samples, names, self._workspace.size
-        )
+        found = linearization.generic_columns(factor, samples, names, self._workspace.size)
         for name, columns in found.items():
             self._put(name, size, columns)
 
