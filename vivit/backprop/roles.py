@@ -246,9 +246,13 @@ def _embedding(node: Node, parameter: Tensor) -> Role | None:
 
 
 def _indexed(node: Node, parameter: Tensor) -> Role | None:
-    """Entries along the first axis, picked by a tensor of indices."""
+    """Entries along the first axis of a parameter itself, picked by a tensor of indices.
+
+    Of a tensor made of it, which may be activations of all samples, there may be far too many.
+    """
     first, *others = saved(node, "indices")
-    if others or first.dtype is not torch.int64:
+    is_leaf = hasattr(node.next_functions[0][0], "variable")
+    if not is_leaf or others or first.dtype is not torch.int64:
         return None
     shape = len(parameter), parameter[0].numel()
     return Role(Kind.LONE, node, EmbeddingUse(first.detach() % shape[0], shape, padding_idx=-1))
