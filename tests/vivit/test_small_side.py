@@ -1,6 +1,7 @@
 """Blocks with fewer parameters than columns: their matrix is the same, however it is formed."""
 
 import math
+from copy import deepcopy
 
 import oracle
 import pytest
@@ -132,6 +133,22 @@ def test_blocks_of_all_forms(monkeypatch):
         expected = torch.linalg.eigvalsh(dense)[-min(block.shape[0], block.num_columns) :]
         assert close(block.eigvalsh(), expected)
         assert block.gram().shape == (16, 16)
+
+
+@pytest.mark.parametrize("workspace", [1, 5760, 8000, 11520])
+def test_forms_in_double_precision(workspace):
+    """Columns that fit in single precision need not in double precision."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 8), nn.Tanh(), nn.Linear(8, 3))
+    data = torch.randn(20, 40), torch.arange(20) % 3
+    blocks = vivit.block_diagonal(model, CE, data, "parameter", workspace=workspace)
+    blocks["0.weight"].eigh()
+    for name, block in blocks.items():
+        dense = oracle.ggn(deepcopy(model).double(), CE, data[0].double(), data[1], [name])
+        expected = torch.linalg.eigvalsh(dense)[-min(block.shape[0], 40) :]
+        gram = torch.linalg.eigvalsh(block.gram().double())[-len(expected) :]
+        for values in (block.eigvalsh().double(), gram):
+            assert (values - expected).abs().max() <= 1e-5 * expected[-1]
 
 
 def test_what_has_no_products_is_added_up(form):

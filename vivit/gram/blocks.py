@@ -83,10 +83,10 @@ class BlockMatrices:
         Raises:
             InsufficientMemoryError: It would not fit.
         """
-        if self.form_of(group) in SWEPT:
+        if self._made is not None or self.form_of(group) in SWEPT:
             matrix = self.of_block(group)
-            assert isinstance(matrix, GroupMatrix)
-            return matrix.gram_matrix()
+            if isinstance(matrix, GroupMatrix):
+                return matrix.gram_matrix()
         self.curvature.check_fresh()
         plan = self.costs.fitting_plan(solver_copies=0, whole=group)
         with self._sweeping(plan):
