@@ -4,6 +4,7 @@ from benchmarks.problems import (
     deepobs,
     digits_networks,
     language_model,
+    logistic,
     mlp_linear,
     resnets,
     scaled_cnn,
@@ -27,6 +28,7 @@ PROBLEMS: Registry[Problem] = Registry(
         language_model.PROBLEM,
         vision_transformer.PROBLEM,
         mlp_linear.PROBLEM,
+        logistic.PROBLEM,
         *scaled_cnn.PROBLEMS,
     ],
 )

@@ -90,7 +90,7 @@ PROBLEMS = [
         dataset="CIFAR10",
     ),
     Problem(
-        "cifar10_3c3d_4",
+        "several_batches",
         Label("CIFAR-10 3c3d in 4 batches"),
         "3C3D, untrained, on synthetic noise of CIFAR-10's shape, which comes in four batches",
         "synthetic",

@@ -38,11 +38,11 @@ from vivit.losses import HessianFactor, columns_in_turn
 TESTED_SAMPLES = 2
 """Samples on which ways to Jacobian-vector products are tested."""
 
-GRAPHS_OF_PULLBACK = 3
-"""Size of the graph of a pullback that can be differentiated, in units of the layers' outputs."""
-
 LARGE_GRAPH = 2**25
-"""Bytes of such a graph beyond which a forward pass with tangents takes its place."""
+"""Bytes of all operations' outputs beyond which a forward pass with tangents takes the place of
+differentiating the pullback, which keeps a graph of its own that is about as large.
+"""
+
 FEW_VECTORS = 2
 """Vectors that each have a forward pass with tangents; more share a graph of the pullback."""
 
@@ -392,7 +392,7 @@ class Linearization:
             return False
         if self._makes_anew(count) or is_first:
             return True
-        return GRAPHS_OF_PULLBACK * self.sizes.outputs * self.output.element_size() > LARGE_GRAPH
+        return self.parameter_uses.graph_size * self.output.element_size() > LARGE_GRAPH
 
     def pushforward(self, v: dict[str, Tensor]) -> Tensor:
         """Jacobian-vector product ``J_n v``.

@@ -21,7 +21,13 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
 
 from vivit.backprop.lower_precision import find_lower_precision
-from vivit.backprop.nodes import Consumers, find_consumers, reachable, zeros_like_output
+from vivit.backprop.nodes import (
+    Consumers,
+    find_consumers,
+    output_size,
+    reachable,
+    zeros_like_output,
+)
 from vivit.backprop.roles import Kind, Role, find_roles
 from vivit.layers.uses import AffineUse
 
@@ -80,6 +86,7 @@ class ParameterUses:
         others: Names of the parameters that are used in another way.
         custom_function: Name of an autograd function of the user's own, if there is one.
         lower_precision: What computes in single precision for parameters in double precision.
+        graph_size: Elements of the outputs of all operations of the graph.
     """
 
     operations: list[Operation]
@@ -87,6 +94,7 @@ class ParameterUses:
     others: list[str]
     custom_function: str | None = None
     lower_precision: str | None = None
+    graph_size: int = 0
 
     @property
     def names(self) -> set[str]:
@@ -149,7 +157,8 @@ def find_uses(
     if sorted(served) != sorted(plain):
         raise AssertionError(f"parameters {sorted(plain)} are served as {sorted(served)}")
     hiding = _custom_function(consumers)
-    return ParameterUses(operations, _parts(places), others, hiding, lower_precision)
+    size = output_size(node for node, _ in consumers)
+    return ParameterUses(operations, _parts(places), others, hiding, lower_precision, size)
 
 
 def _custom_function(consumers: Consumers) -> str | None:

@@ -5,6 +5,7 @@ The names of nodes and of what they save are autograd's own.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -31,6 +32,12 @@ def output_shape(node: Node) -> tuple[int, ...]:
     """Shape of the first output of a node."""
     metadata: Any = getattr(node, "_input_metadata")  # noqa: B009 - not in torch's type stubs
     return tuple(metadata[0].shape)
+
+
+def output_size(nodes: Iterable[Node]) -> int:
+    """Elements of the outputs of some operations of a graph."""
+    operations = (node for node in {*nodes} if not hasattr(node, "variable"))
+    return sum(math.prod(output_shape(node)) for node in operations)
 
 
 def zeros_like_output(node: Node, index: int) -> Tensor:

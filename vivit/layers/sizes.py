@@ -82,11 +82,6 @@ class BatchSizes:
     dense: tuple[str, ...]
     output: int
 
-    @property
-    def outputs(self) -> int:
-        """Elements of the outputs of all layers."""
-        return sum(x.samples * x.positions * x.groups * x.outputs for x in self.layers)
-
     def of_samples(self, samples: int) -> BatchSizes:
         """The same with another number of samples."""
         layers = tuple(replace(layer, samples=samples) for layer in self.layers)
