@@ -34,6 +34,7 @@ class Curvature:
         parameters: All parameters that count, by name.
         approximation: How the loss Hessian is factored.
         columns: ``C``, columns of each sample's factor.
+        served_by: How each parameter has been served so far, by name: see `Linearization`.
         progress: Where runs through the batches are shown.
     """
 
@@ -69,6 +70,7 @@ class Curvature:
         self.batches: list[Batch] = []
         self._sizes: list[BatchSizes] = []
         self.columns = 0
+        self.served_by: dict[str, str] = {}
         with progress.stage("forward passes", total=num_batches(data)):
             last, hessian = self._first_pass(as_batches(data))
         self._normalizer = sum(batch.normalizer or 0.0 for batch in self.batches)
@@ -98,7 +100,6 @@ class Curvature:
             index, start = len(self.batches), self.num_samples
             batch = Batch(index, x, y, len(output), start, state, hessian.normalizer, ways)
             self.batches.append(batch)
-            self._sizes.append(linearization.sizes)
             service.add(linearization)
             self._versions.watch(x for x in tree_leaves((x, y)) if isinstance(x, Tensor))
             if isinstance(hessian, ConvexHessian):
@@ -110,9 +111,8 @@ class Curvature:
             self.progress.advance(BATCH)
         self._check_reduction(unchecked, alone=True)
         findings.tell()
-        self._generic = service.generic
-        if self._generic:
-            self._sizes = [sizes.with_generic(sorted(self._generic)) for sizes in self._sizes]
+        self._generic, generic = service.generic, sorted(service.generic)
+        self._sizes = [sizes.with_generic(generic) for sizes in service.sizes]
         return linearization, hessian
 
     def _hessian(self, output: Tensor, y: Any) -> LossHessian:
@@ -193,15 +193,22 @@ class Curvature:
 
     def carrying(self) -> Iterator[Carrying]:
         """What carries curvature, batch by batch."""
-        return (batch.carrying() for batch in self.curved())
+        for batch in self.curved():
+            linearization, factor, samples = batch.carrying()
+            try:
+                yield linearization, factor, samples
+            finally:  # nobody may ask for more than the last
+                if linearization.has_layout:
+                    self.served_by.update(linearization.served_by)
 
     @property
     def sizes(self) -> list[BatchSizes]:
         """Sizes of the batches that have samples with curvature, and those samples only."""
+        known = self._sizes if self._kept is None else [self._kept.linearization.sizes]
         if self._subset is None:
-            return self._sizes
+            return known
         counts = [len(self._of_batch(self._subset, batch)) for batch in self.batches]
-        return [x.of_samples(n) for x, n in zip(self._sizes, counts, strict=True) if n]
+        return [x.of_samples(n) for x, n in zip(known, counts, strict=True) if n]
 
     def gradient_coordinates(self) -> Tensor | None:
         """``w`` with ``g_n = V_n w_n``, shape ``[N, C]``, where gradients lie in the span."""
@@ -256,22 +263,30 @@ class Curvature:
 
 
 class _Service:
-    """How the batches serve the parameters, which is looked at if there are several."""
+    """How the batches serve the parameters, which is looked at if there are several.
+
+    Attributes:
+        sizes: Of what each leaves.
+    """
 
     def __init__(self) -> None:
+        self.sizes: list[BatchSizes] = []
         self._layers: list[set[tuple[str | None, ...]]] = []
         self._generic: set[str] = set()
         self._first: Linearization | None = None
 
     def add(self, linearization: Linearization) -> None:
         """Look at one more batch; a single one finds its layers when it needs them."""
-        if self._first is None and not self._layers:
-            self._first = linearization
+        if not self.sizes:
+            self.sizes, self._first = [linearization.sizes], linearization
             return
+        if self._first is not None:
+            self.sizes.clear()
         for x in (self._first, linearization):
             if x is not None:
                 self._layers.append(x.layout.served)
                 self._generic.update(x.layout.generic)
+                self.sizes.append(x.sizes)
         self._first = None
 
     @property

@@ -176,13 +176,15 @@ class GGN:
         return self._matrices.gram_of(self._group)
 
     def plan(self) -> Plan:
-        """What the Gram matrix will cost, before any backward pass.
+        """What the Gram matrix will cost, before any backward pass; and what was done, after it.
 
         Returns:
-            For each layer the order of contraction, flops and bytes, and the predicted peak with
-            eigenvalues; print it for a table. Blocks share their passes: it is that of all.
+            For each layer the order of contraction, flops and bytes, what is formed and why, and
+            the predicted peak with eigenvalues; print it for a table. Blocks share their passes:
+            it is that of all. Once the matrix is made, which rule served each parameter, and what
+            it took.
         """
-        return self._matrices.costs.plan(EIGENVALUE_COPIES)
+        return self._matrices.plan(EIGENVALUE_COPIES)
 
     def eigvalsh(self) -> Tensor:
         """All eigenvalues that are not zero for lack of columns.

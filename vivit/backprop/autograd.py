@@ -139,17 +139,27 @@ class Linearization:
 
     @property
     def sizes(self) -> BatchSizes:
-        """What this batch will leave for its Gram matrix, if all operations are as they look.
+        """What this batch will leave for its Gram matrix.
 
-        It is known before any backward pass.
+        Before any backward pass, it is what is left if all operations are as they look.
         """
-        uses, samples = self.parameter_uses, len(self.output)
+        samples = len(self.output)
+        if self.has_layout:
+            layers = self.layout.layers[: self.layout.num_whole]
+            dense = (*self.layout.parts, *self.layout.generic)
+        else:
+            uses = self.parameter_uses
+            layers = [AffineLayer(x.weight, x.bias, x.uses, (), samples) for x in uses.operations]
+            dense = (*uses.parts, *uses.others)
         position = {name: i for i, name in enumerate(self.parameters)}
-        operations = sorted(uses.operations, key=lambda x: position[x.parameters[0]])
-        layers = (AffineLayer(x.weight, x.bias, x.uses, (), samples) for x in operations)
-        dense = (*uses.parts, *uses.others)
-        sizes = tuple(layer.sizes for layer in layers)
+        in_order = sorted(layers, key=lambda x: min(position[name] for name in x.key if name))
+        sizes = tuple(layer.sizes for layer in in_order)
         return BatchSizes(samples, sizes, dense, self.output[0].numel())
+
+    @property
+    def has_layout(self) -> bool:
+        """Whether it is known how the parameters are served."""
+        return "layout" in self.__dict__
 
     @cached_property
     def layout(self) -> Layout:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from vivit.gram.forms import Form
 from vivit.gram.matrices import group_matrices
 from vivit.gram.memory import Room
 from vivit.gram.outer import outer_matrices
-from vivit.gram.plan import Plan
+from vivit.gram.plan import Done, Plan
 from vivit.gram.prediction import SWEPT
 from vivit.gram.products import matrix_by_products
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
@@ -45,6 +47,7 @@ class BlockMatrices:
         self.costs = Costs(curvature, groups, room)
         self.has_double = False
         self._made: dict[str, GroupMatrix | OuterMatrix] | None = None
+        self._seconds = 0.0
 
     @property
     def are_made(self) -> bool:
@@ -70,9 +73,31 @@ class BlockMatrices:
         self.curvature.check_fresh()
         if self._made is None or double > self.has_double:
             self._made = None  # those in single precision, which are not needed any more
+            started = perf_counter()
             self._made = self._make(solver_copies, double)
+            self._seconds = perf_counter() - started
             self.has_double = double
         return self._made[group]
+
+    def plan(self, solver_copies: int) -> Plan:
+        """What the matrices will cost; or did, and how, once they are made.
+
+        Args:
+            solver_copies: Matrices that the eigensolver will hold beside its input.
+        """
+        plan = self.costs.plan(solver_copies, self.has_double)
+        if self._made is None:
+            return plan
+        multiplied = {
+            name: "products"
+            for matrix in plan.matrices
+            if matrix.form is Form.PRODUCTS
+            for name in self.groups[matrix.group]
+        }
+        found = self.curvature.served_by
+        names = (name for members in self.groups.values() for name in members)
+        served_by = {name: (multiplied | found).get(name, "unused") for name in names}
+        return replace(plan, done=Done(served_by, self._seconds))
 
     def gram_of(self, group: str) -> Tensor:
         """The Gram matrix of a block, a tensor of its own; it is made anew if it is not at hand.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vivit.gram.forms import MatrixPlan
@@ -39,6 +40,34 @@ class LayerPlan:
 
 
 @dataclass(frozen=True)
+class Done:
+    """What was done, once it was.
+
+    Attributes:
+        served_by: How the columns of each parameter were found, by its name.
+        seconds: Of all forward and backward passes and contractions, without decompositions.
+    """
+
+    served_by: Mapping[str, str]
+    seconds: float
+
+    def __str__(self) -> str:
+        """A line: names only of what the fast rules do not serve."""
+        ways: dict[str, list[str]] = {}
+        for name, way in self.served_by.items():
+            ways.setdefault(way, []).append(name)
+        counts = [
+            f"{len(names)} {way}" if way in FAST else f"{', '.join(names)} {way}"
+            for way, names in ways.items()
+        ]
+        return f"done in {self.seconds:.3g} s; parameters: {'; '.join(counts)}"
+
+
+FAST = ("affine", "parts", "products")
+"""Ways to serve a parameter that do not depend on how many samples and columns there are."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What the Gram matrices of all groups will cost.
 
@@ -60,6 +89,7 @@ class Plan:
         columns_at_once: Columns of the loss Hessian's factor, for each sample, that are made
             before they are sent.
         column_bytes: Of one of these, of all samples of the largest batch.
+        done: What was done; None before.
     """
 
     num_columns: int
@@ -74,6 +104,7 @@ class Plan:
     columns_per_pass: int = 1
     columns_at_once: int = 1
     column_bytes: int = 0
+    done: Done | None = None
 
     @property
     def sent_bytes(self) -> int:
@@ -157,6 +188,8 @@ class Plan:
             f"eigensolver {human_bytes(self.solver_bytes)}; "
             f"peak {human_bytes(self.peak_bytes)} beyond the forward pass"
         )
+        if self.done is not None:
+            table.append(str(self.done))
         return "\n".join(table)
 
 
