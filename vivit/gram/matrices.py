@@ -18,7 +18,7 @@ from vivit.batches import BatchCurvature, Carrying
 from vivit.errors import InputError
 from vivit.gram.kept import KeptColumns
 from vivit.gram.plan import Plan
-from vivit.gram.spectrum import NOT_FINITE, GroupMatrix
+from vivit.gram.spectrum import NOT_FINITE, GroupMatrix, is_finite
 from vivit.gram.sweep import Advance, stores_of_run, unnoticed
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import Store
@@ -155,7 +155,7 @@ class GroupAccumulator:
         else:
             mirror(self._matrix)
             shown = self._matrix.diagonal()  # by the Cauchy-Schwarz inequality, all shows there
-        if not shown.isfinite().all():
+        if not is_finite(shown):
             raise InputError(NOT_FINITE)
         columns, gram = (self._matrix, None) if self._is_small else (None, self._matrix)
         return GroupMatrix(columns, gram, self._precision, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class LayerPlan:
         working_bytes: Of temporaries while the Gram matrix is formed.
         output_bytes: Of the layer's output and of its cotangent.
         input_bytes: Of the inputs that factors have beside their cotangents, windows and all.
+        turn: By which the layers are contracted, one after the other.
     """
 
     parameters: tuple[str, ...]
@@ -37,6 +39,7 @@ class LayerPlan:
     working_bytes: int
     output_bytes: int
     input_bytes: int = 0
+    turn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,13 +150,31 @@ class Plan:
     @property
     def peak_bytes(self) -> int:
         """The most that lives at once: in backward passes, contractions or the eigensolver."""
-        backward, working = self.passing_bytes
+        backward, _ = self.passing_bytes
         if len(self.sweeps) > 1 or self.summed:  # the matrices are there
             backward += self.matrix_bytes
         return max(
-            self.kept_bytes + max(backward, self.matrix_bytes + working),
+            self.kept_bytes + backward,
+            self.matrix_bytes + self._contraction_bytes,
             self.matrix_bytes + self.solver_bytes,
         )
+
+    @property
+    def _contraction_bytes(self) -> int:
+        """The most of what is kept and of temporaries; what a layer keeps goes when it is done."""
+        most = 0
+        for names in (*self.sweeps, self.summed):
+            layers = [x for x in self.layers if not names.isdisjoint(x.parameters)]
+            left, working = sum(x.kept_bytes for x in layers), 0
+            for _, turn in itertools.groupby(
+                sorted(layers, key=lambda x: x.turn), lambda x: x.turn
+            ):
+                own = [*turn]
+                working = max(working, *(x.working_bytes for x in own))  # memory is used again
+                most = max(most, left + working)
+                if names is not self.summed:
+                    left -= sum(x.kept_bytes for x in own)
+        return most
 
     def __str__(self) -> str:
         """A table of layers, and the totals."""

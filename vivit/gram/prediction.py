@@ -15,6 +15,7 @@ from vivit.gram.forms import (
     matrix_plan,
 )
 from vivit.gram.plan import LayerPlan, Plan
+from vivit.layers.affine import TRIANGLE_BLOCKS
 from vivit.layers.cost import (
     AffineShape,
     Evaluation,
@@ -26,6 +27,10 @@ from vivit.layers.sizes import BatchSizes
 
 SWEPT, SUMMED, MULTIPLIED = (Form.GRAM, Form.COLUMNS), (Form.SUM,), (Form.PRODUCTS,)
 """Forms that are made in common sweeps, in one sweep of their own, and in none."""
+
+
+LAST = "\uffff"
+"""Columns that are kept as they are come behind all layers, whose names come before this."""
 
 
 def make_plan(
@@ -223,7 +228,8 @@ def _units(
             names = tuple(x for x in (layer.weight, layer.bias) if x in sizes and x is not None)
             if names:
                 shape, own = layer.shape(columns, names), adding.get(group)
-                unit.append(_affine(names, shape, kept, own, element_size, workspace))
+                planned = _affine(names, shape, kept, own, element_size, workspace)
+                unit.append(replace(planned, turn=(str(layer.weight), str(layer.bias))))
                 kept = (kept[0], 0)  # once for all groups
         yield unit
     for name in batches[0].dense:
@@ -254,7 +260,10 @@ def _affine(
     inputs = shape.samples * shape.positions * shape.groups * shape.product
     cotangents = shape.samples * shape.columns * shape.positions * shape.groups * shape.outputs
     evaluation, working = Evaluation.DIRECT, 0
-    flops = (adding or 0.0) * shape.groups * shape.inputs * shape.outputs
+    entries = shape.groups * shape.inputs * shape.outputs
+    flops = (adding or 0.0) * entries
+    if adding is not None and (kept[0] == "factors" or len(names) > 1):
+        working = shape.samples * shape.columns * entries  # formed, or picked, beside what stays
     if kept[0] == "factors" and adding is None:
         evaluation = cheapest_evaluation(shape, element_size)
         space = workspace // element_size
@@ -283,7 +292,7 @@ def _temporaries(evaluation: Evaluation, shape: AffineShape) -> int:
     """Elements of an evaluation's temporaries in an unlimited workspace."""
     total = shape.samples * shape.columns
     if evaluation is Evaluation.HADAMARD:
-        return total**2
+        return -(-shape.samples // TRIANGLE_BLOCKS) * shape.columns * total
     if evaluation is Evaluation.DIRECT:
         return total * shape.inputs * shape.outputs
     per_pair = shape.positions * (shape.positions + shape.outputs * shape.columns)
@@ -293,4 +302,4 @@ def _temporaries(evaluation: Evaluation, shape: AffineShape) -> int:
 def _dense(name: str, total: int, size: int, adding: float | None, element_size: int) -> LayerPlan:
     kept = total * size * element_size
     flops = size * (float(total**2) if adding is None else adding)
-    return LayerPlan((name,), "dense", Evaluation.DIRECT, flops, kept, 0, 0)
+    return LayerPlan((name,), "dense", Evaluation.DIRECT, flops, kept, 0, 0, turn=(LAST, name))

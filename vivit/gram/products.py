@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vivit.curvature import Curvature
 from vivit.errors import InputError
-from vivit.gram.spectrum import NOT_FINITE, OuterMatrix
+from vivit.gram.spectrum import NOT_FINITE, OuterMatrix, is_finite
 
 
 @torch.no_grad()
@@ -39,6 +39,6 @@ def matrix_by_products(curvature: Curvature, parameters: Mapping[str, Tensor]) -
                 matrix[row] += torch.cat([product[name].flatten() for name in units])
                 unit.view(-1)[i] = 0
                 row += 1
-    if not matrix.isfinite().all():
+    if not is_finite(matrix):
         raise InputError(NOT_FINITE)
     return OuterMatrix((matrix + matrix.T) / 2)

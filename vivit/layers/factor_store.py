@@ -157,7 +157,9 @@ class FactorStore(LayerStore):
             if factors.bias:
                 columns = torch.cat([columns, factors.s.sum(dim=2).unsqueeze(-1)], dim=3)
             formed.append(columns.transpose(2, 3) if self._transposed else columns)
-        return torch.cat([columns.flatten(2) for columns in formed], dim=2).flatten(end_dim=1)
+        flat = [columns.flatten(2) for columns in formed]
+        joined = flat[0] if len(flat) == 1 else torch.cat(flat, dim=2)
+        return joined.flatten(end_dim=1)
 
 
 def evaluate(
