@@ -14,9 +14,9 @@ from cases import CASES, conv2d, mlp
 from torch import nn
 
 import vivit
+from vivit import memory as system
 from vivit.gram import matrices, memory
 from vivit.gram.matrices import group_matrices
-from vivit.gram.plan import human_bytes
 from vivit.gram.sweep import stores_of_run
 from vivit.layers import factor_store
 from vivit.layers.affine import Workspace
@@ -24,6 +24,7 @@ from vivit.layers.column_store import ColumnStore
 from vivit.layers.cost import Evaluation, evaluation_cost
 from vivit.layers.factor_store import FactorStore
 from vivit.layers.store import DenseStore
+from vivit.memory import human_bytes
 
 CE = nn.CrossEntropyLoss()
 BATCH = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])
@@ -176,7 +177,7 @@ def test_unknown_memory_is_no_reason_to_refuse(monkeypatch):
 
 def test_available_bytes_of_the_system():
     available = memory.available_bytes(torch.device("cpu"))
-    assert 0 < available <= memory._field(Path("/proc/meminfo"), "MemTotal")
+    assert 0 < available <= system._field(Path("/proc/meminfo"), "MemTotal")
     assert memory.available_bytes(torch.device("meta")) is None
 
 
@@ -185,11 +186,11 @@ def test_available_bytes_of_the_system():
 )
 def test_available_bytes_within_limits(monkeypatch, kind, field):
     """What the limits of the process leave, and nothing once it is beyond them."""
-    used = memory._field(Path("/proc/self/status"), field)
+    used = system._field(Path("/proc/self/status"), field)
     for limit, expected in ((used + 10 * 2**20, 10 * 2**20), (2**20, 0)):
         bounds = {kind: limit}
         monkeypatch.setattr(
-            memory.resource,
+            system.resource,
             "getrlimit",
             lambda k, bounds=bounds: (bounds.get(k, resource.RLIM_INFINITY),) * 2,
         )
@@ -199,7 +200,7 @@ def test_available_bytes_within_limits(monkeypatch, kind, field):
 def test_available_bytes_within_a_control_group(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text("3000\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(system, "CONTROL_GROUP", tmp_path)
     assert memory.available_bytes(torch.device("cpu")) == 2000
     (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 300\nactive_file 100\n")
     assert memory.available_bytes(torch.device("cpu")) == 2400

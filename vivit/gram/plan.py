@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vivit.gram.forms import MatrixPlan
 from vivit.layers.cost import Evaluation
+from vivit.memory import human_bytes
 
 LIVE_COTANGENTS = 3
 """Tensors of the largest layer's size that live at once in a backward pass."""
@@ -212,12 +213,3 @@ class Plan:
         if self.done is not None:
             table.append(str(self.done))
         return "\n".join(table)
-
-
-def human_bytes(size: float) -> str:
-    """A size for people, such as ``"1.5 GiB"``."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
