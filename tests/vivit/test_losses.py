@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from vivit import InputError, UnsupportedError
+from vivit import InputError, InsufficientMemoryError, UnsupportedError
 from vivit.errors import is_out_of_memory
-from vivit.losses import all_columns, columns_in_turn, loss_hessian
+from vivit.losses import all_columns, columns_in_turn, convex, loss_hessian
 from vivit.losses.convex import ConvexHessian
 
 N, K = 4, 3
@@ -339,6 +339,18 @@ def test_functional_names_are_known_losses(name, options, nested):
     assert not isinstance(actual, ConvexHessian)
     assert torch.equal(all_columns(actual.factor()), all_columns(expected.factor()))
     assert actual.normalizer == expected.normalizer
+
+
+def test_hessians_that_do_not_fit(monkeypatch):
+    """Refused before any of them is made."""
+    monkeypatch.setattr(convex, "available_bytes", lambda _: 500)
+    message = (
+        r"Hessians of the loss 'HuberLoss' by 3 outputs of 4 samples need 1 KiB, but 500 B are "
+        r"available. Use fewer samples at a time; or a loss whose Hessian is known"
+    )
+    with pytest.raises(InsufficientMemoryError, match=message):
+        loss_hessian(nn.HuberLoss(), F, F)
+    assert loss_hessian(MSE(), F, F).num_columns == K
 
 
 def test_other_functions_and_options_stay_what_they_are():

@@ -164,6 +164,19 @@ def test_what_would_fit_is_what_fits(monkeypatch):
     vivit.GGN(model, CE, BATCH, approximation=vivit.MonteCarlo(1)).gram()
 
 
+@pytest.mark.parametrize("quantity", QUANTITIES.values(), ids=QUANTITIES.keys())
+def test_products_fit_where_matrices_do_not(monkeypatch, quantity):
+    model, data = mlp(), (torch.randn(60, 5), torch.randint(3, (60,)))
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 10_000)
+    ggn = vivit.GGN(model, CE, data)
+    offered = (
+        r"products, ggn @ v or scipy's solvers on ggn.to_scipy\(\) \(\d+ KiB\)|products with it"
+    )
+    with pytest.raises(vivit.InsufficientMemoryError, match=offered):
+        quantity(ggn)
+    assert (ggn @ torch.ones(ggn.shape[0])).isfinite().all()
+
+
 def test_nothing_fits(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda _: 1)
     with pytest.raises(vivit.InsufficientMemoryError, match="No variant of it would fit"):

@@ -118,18 +118,21 @@ class Costs:
             yield f"{n} samples, or subset=range({n})", some
         yield "MonteCarlo(samples=1)", self._plan(sizes, 1, groups, solver_copies)
         if solver_copies == EIGENVECTOR_COPIES:
-            yield "method=Lanczos(), for the k largest", self._without_matrices()
+            yield "method=Lanczos(), for the k largest", self._without_matrices(TYPICAL_VECTORS)
+        yield "products, ggn @ v or scipy's solvers on ggn.to_scipy()", self._without_matrices(2)
         if len(groups) == 1:
             layers = group_by_name(curvature.parameters, "layer")
             blocks = self._plan(sizes, curvature.columns, layers, solver_copies)
             yield 'block_diagonal(groups="layer")', blocks
 
-    def _without_matrices(self) -> Plan:
-        """What products with the Gram matrix cost: nothing is kept but vectors."""
+    def _without_matrices(self, count: int) -> Plan:
+        """What products cost: nothing is kept but some vectors."""
         plan = self.plan()
         layers = tuple(replace(x, kept_bytes=0, working_bytes=0) for x in plan.layers)
-        vectors = TYPICAL_VECTORS * plan.num_columns * self._curvature.like.element_size()
-        return replace(plan, layers=layers, matrix_bytes=vectors)
+        vectors = count * plan.num_columns * self._curvature.like.element_size()
+        return replace(
+            plan, layers=layers, matrix_bytes=vectors, solver_bytes=0, columns_at_once=1
+        )
 
     def _plan(
         self,

@@ -79,7 +79,8 @@ def check_matrix_fits(num_columns: int, size: int, available: int | None) -> Non
         raise InsufficientMemoryError(
             f"The Gram matrix of {num_columns} columns has {human_bytes(size)}, but "
             f"{human_bytes(available)} are available. Use fewer samples, MonteCarlo(samples=1), "
-            "or eigvalsh() and eigh(), which form the smaller D x D matrix of few parameters."
+            "products with it (gram_operator()), or eigvalsh() and eigh(), which form the smaller "
+            "D x D matrix of few parameters."
         )
 
 

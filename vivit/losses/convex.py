@@ -9,10 +9,16 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from vivit.errors import InputError, UnsupportedError, is_out_of_memory
+from vivit.errors import (
+    InputError,
+    InsufficientMemoryError,
+    UnsupportedError,
+    is_out_of_memory,
+)
 from vivit.losses.base import loss_gradient, random_normal
 from vivit.losses.factor import DenseFactor
 from vivit.losses.known import name_of, reduction_of
+from vivit.memory import available_bytes, human_bytes
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """Maps the model output and the targets to a scalar."""
@@ -23,6 +29,9 @@ OUTPUT_SCALES = (1e-2, 1.0, 1e2)
 
 FIRST_STEP = 1e-4
 """And of the first step downhill."""
+
+COPIES = 4
+"""Of the Hessians that are made on the way to their factors: rows, vectors and a workspace."""
 
 STEPS = 100
 """Doublings and halvings on the way to where the slope vanishes."""
@@ -97,8 +106,10 @@ def convex_loss(loss_func: LossFunction, output: Tensor, target: Tensor) -> Conv
         InputError: The loss is not a scalar, not finite or not convex.
         UnsupportedError: The loss cannot be differentiated twice, has no curvature anywhere, or
             couples samples.
+        InsufficientMemoryError: The Hessians would not fit.
     """
     name = name_of(loss_func)
+    _check_fits(name, output)
     with torch.enable_grad():
         f = output.detach().requires_grad_()
         blocks = _blocks(name, loss_func, f, target)
@@ -108,6 +119,19 @@ def convex_loss(loss_func: LossFunction, output: Tensor, target: Tensor) -> Conv
     hessian = ConvexHessian(blocks, tuple(output.shape), normalizer)
     hessian.factor()  # refuses a loss that is not convex
     return hessian
+
+
+def _check_fits(name: str, output: Tensor) -> None:
+    """Refuse to make Hessians of many outputs that cannot fit, before any of them is made."""
+    size, available = output[0].numel(), available_bytes(output.device)
+    needed = COPIES * len(output) * size**2 * output.element_size()
+    if available is not None and needed > available:
+        raise InsufficientMemoryError(
+            f"The Hessians of the loss {name!r} by {size} outputs of {len(output)} samples need "
+            f"{human_bytes(needed)}, but {human_bytes(available)} are available. Use fewer "
+            "samples at a time; or a loss whose Hessian is known, such as CrossEntropyLoss, "
+            "MSELoss or BCEWithLogitsLoss, for which no such matrix is made."
+        )
 
 
 def _couples_samples(row: Callable[[Tensor], Tensor], gradient: Tensor) -> bool:
