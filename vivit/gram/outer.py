@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from vivit.batches import Carrying
@@ -20,6 +21,7 @@ Batches = Callable[[], Iterator[Carrying]]
 """Gives what carries curvature, batch by batch; one has to exist at a time."""
 
 
+@torch.no_grad()
 def outer_matrices(
     carrying: Batches,
     parameters: Mapping[str, Tensor],
