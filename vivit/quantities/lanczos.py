@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vivit.errors import ConvergenceError, InputError
 from vivit.gram.spectrum import NOT_FINITE, GramPairs, rank_cutoff
-from vivit.quantities.ritz import Rows, Space, inner, orthonormal
+from vivit.quantities.ritz import Rows, Space, extended, inner, most_mass, orthonormal
 
 Multiply = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Maps vectors ``x``, columns of a matrix ``[size, b]``, to ``A x`` and to ``F x``, shape
@@ -31,8 +31,11 @@ mixture of close eigenvectors, whose residual tells how far they are apart."""
 FEW_PAIRS = 50
 """Share of all pairs, as one over this, up to which iteration beats a full decomposition."""
 
-NOISE = 1e-3
-"""Random part of a first vector that was given: no eigenvector must be orthogonal to it."""
+IMPROBABLE = 1e-3
+"""Of a random vector: that it has so little of an eigenvector as not to show it."""
+
+NOISE = 0.3
+"""Random part of a first vector that was given: it must have something of every eigenvector."""
 
 UNPRODUCTIVE = 10
 """Units of the precision of the largest eigenvalue below which a direction is a rounding error."""
@@ -48,14 +51,15 @@ class Lanczos:
             error of the eigenvalue is of second order in it.
         max_products: Of one iteration, before it gives up; each needs a vector.
         seed: Of random vectors.
-        block: Vectors that are multiplied at once, in one run through the data. An eigenvalue is
-            found that many times by itself, if it is multiple.
+        block: Vectors that are multiplied at once, in one run through the data. More of them need
+            fewer runs and more products. An eigenvalue is found that many times by itself, if it
+            is multiple.
     """
 
     tolerance: float | None = None
     max_products: int = 500
     seed: int = 0
-    block: int = 2
+    block: int = 1
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -81,9 +85,8 @@ class Lanczos:
         """The ``k`` largest eigenpairs, or all nontrivial ones if there are fewer.
 
         An iteration finds no more copies of a multiple eigenvalue than a block has vectors. So if
-        it has found as many of one, the largest eigenvalue of what is left is searched for, and as
-        long as it is one of the ``k`` largest, the iteration runs again with what was found
-        projected out.
+        it has found as many of one, a random vector tells whether there are more in what is left,
+        and as long as there are, the iteration runs again with what was found projected out.
 
         Args:
             multiply: The matrix ``A``, symmetric and positive semidefinite.
@@ -127,7 +130,7 @@ class Lanczos:
             bound = rank_cutoff(found.values, rank_tolerance, rank)
             if len(found.values) == k:
                 bound = max(bound, smallest + tolerance * max(smallest, floor * largest))
-            left = iteration.run(1, random(), found, bound)
+            left = iteration.run(1, random()[:, :1], found, bound)
             if not (left.values > bound).any():
                 break
             found = found.joined(iteration.run(k, random(), found)).largest(k)
@@ -200,7 +203,7 @@ class _Iteration:
                 raise InputError(NOT_FINITE)
             basis.append(block)
             images.append(image.T)
-            projected = _extended(projected, coupling, inner(block, product.T))
+            projected = extended(projected, coupling, inner(block, product.T))
             values, mix = torch.linalg.eigh(projected)
             scale = max(scale, float(values[-1].abs()))
             known = [found.vectors.T, basis.rows]
@@ -210,8 +213,13 @@ class _Iteration:
             converged = int((residuals <= allowed)[-k:].sum())
             searching = "" if bound is None else ", looking for copies"
             self.report(f"Lanczos: {converged} of {k} pairs{searching}")
-            exhausted = not len(rest) or len(values) >= size - found.vectors.shape[1]
-            if exhausted or self._is_enough(values, residuals, allowed, k, bound):
+            room = size - found.vectors.shape[1]
+            done = not len(rest) or len(values) >= room
+            done = done or self._is_enough(values, residuals, allowed, k, bound)
+            if not done and bound is not None:
+                above = found.values[found.values > bound]
+                done = _is_absent(above, projected, float(coupling.norm()), room)
+            if done:
                 left = rest.T @ (coupling.T.cpu() @ mix[before:, -k:]).to(start)
                 mix = mix[:, -k:].to(start)
                 vectors = basis.rows.T @ mix
@@ -238,28 +246,28 @@ class _Iteration:
         )
 
 
-def _extended(projected: Tensor, coupling: Tensor, corner: Tensor) -> Tensor:
-    """The matrix in the basis that has one more block, in double precision.
-
-    Args:
-        projected: In the basis before, shape ``[m, m]``.
-        coupling: Of the last block with the new one, shape ``[b', b]``; not used without a last.
-        corner: The matrix between the new vectors, shape ``[b, b]``.
-    """
-    before, width = len(projected), len(corner)
-    extended = torch.nn.functional.pad(projected, (0, width, 0, width))
-    extended[before:, before:] = (corner + corner.T) / 2
-    if before:
-        last = slice(before - len(coupling), before)
-        extended[last, before:] = coupling
-        extended[before:, last] = coupling.T
-    return extended
-
-
 def _is_decided(value: Tensor, residual: Tensor, bound: float) -> bool:
     """Whether the largest eigenvalue is above a bound, or clearly is not."""
     is_below = residual <= SEARCH_TOLERANCE * value and value + CLEARLY * residual <= bound
     return bool(value > bound or is_below)
+
+
+def _is_absent(above: Tensor, projected: Tensor, left: float, size: int) -> bool:
+    """Whether it is improbable that copies of some eigenvalues exist, without having been seen.
+
+    A component of a random unit vector is as small as ``c`` with a probability of at most
+    ``sqrt(2 size / pi) c``.
+
+    Args:
+        above: The eigenvalues, ascending, of which there may be copies.
+        projected: The matrix in the basis of an iteration from a random vector.
+        left: Length of its next vector.
+        size: Dimension of the space that the random vector is from.
+    """
+    if not len(above):
+        return False
+    mass = most_mass(float(above[0]), projected, left)
+    return bool((2 * size * mass / torch.pi) ** 0.5 <= IMPROBABLE)
 
 
 def is_few(k: int | None, size: int) -> bool:

@@ -14,6 +14,9 @@ PIECE = 8192
 MOSTLY = 0.5
 """Length that is left of a unit vector, orthogonalized again, if it was no rounding error."""
 
+LARGEST = 1e100
+"""Of a sum of squares whose inverse counts; what is larger might overflow."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -127,3 +130,48 @@ def orthonormal(x: Tensor, known: Sequence[Tensor], smallest: float) -> tuple[Te
         keep = lengths > bound
         x, factor = (u[keep] @ q.T).to(x), factor @ (turn * lengths)[:, keep]
     return x, factor
+
+
+def extended(projected: Tensor, coupling: Tensor, corner: Tensor) -> Tensor:
+    """The matrix in the basis that has one more block, in double precision.
+
+    Args:
+        projected: In the basis before, shape ``[m, m]``.
+        coupling: Of the last block with the new one, shape ``[b', b]``; not used without a last.
+        corner: The matrix between the new vectors, shape ``[b, b]``.
+    """
+    before, width = len(projected), len(corner)
+    result = torch.nn.functional.pad(projected, (0, width, 0, width))
+    result[before:, before:] = (corner + corner.T) / 2
+    if before:
+        last = slice(before - len(coupling), before)
+        result[last, before:] = coupling
+        result[before:, last] = coupling.T
+    return result
+
+
+def most_mass(value: float, projected: Tensor, left: float) -> float:
+    """How much of an eigenvector the first vector of an iteration can have, at the most.
+
+    It is ``1 / sum_j p_j(value)^2`` with the orthonormal polynomials that the iteration has made
+    (Akhiezer, "The classical moment problem", section 2.5), so it falls fast where the iteration
+    has seen nothing.
+
+    Args:
+        value: The eigenvalue.
+        projected: Tridiagonal, the matrix in the basis of an iteration from a single unit vector.
+        left: Length of its next vector.
+
+    Returns:
+        The square of the component.
+    """
+    diagonal = projected.diagonal().tolist()
+    lengths = [*projected.diagonal(1).tolist(), left]
+    before, now, total = 0.0, 1.0, 1.0
+    for j, (entry, length) in enumerate(zip(diagonal, lengths, strict=True)):
+        coupled = lengths[j - 1] * before if j else 0.0
+        before, now = now, ((value - entry) * now - coupled) / length
+        total += now * now
+        if total > LARGEST:
+            break
+    return 1 / total
