@@ -19,6 +19,7 @@ from benchmarks.measure.time_and_memory import (
     seconds_per_run,
 )
 from benchmarks.methods import METHODS, NotApplicableError, find_method, lanczos
+from benchmarks.methods.base import refuse_batches
 from benchmarks.methods.power_iteration import Rule, power_iteration
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import Computed, Grouping, Subset, Task
@@ -32,6 +33,7 @@ DONE_BY = {
     "naive_gram": {"all eigenvalues", "Gram matrix"},
     "power_iteration": {"1 leading", "3 leading", "3 leading, per layer"},
     "gram_power_iteration": {"1 leading", "3 leading"},
+    "block_lanczos": {"1 leading", "3 leading"},
     "lanczos": {"1 leading", "3 leading"},
     "lobpcg": {"1 leading", "3 leading"},
     "quadrature": {"spectral density"},
@@ -67,6 +69,24 @@ def test_methods_agree_with_the_reference(name, title):
         assert check.error < TOLERANCES.get(name, 1e-10)
         assert check.tolerance >= 1e-4
     assert all(p.grad is None for p in problem.model.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_samples_in_several_batches(name):
+    """They are those of a single batch, or refused."""
+    method, task = METHODS[name], Task.leading(3)
+    dtype = torch.float32 if name in IN_SINGLE_PRECISION else torch.float64
+    problem = replace(small_problem(dtype, batch_size=16), pieces=3)
+    assert [len(y) for _, y in problem.batches] == [6, 6, 4]
+    if not method.takes_batches:
+        with pytest.raises(NotApplicableError, match="samples in a single batch, not in 3"):
+            refuse_batches(method, problem)
+        return
+    refuse_batches(method, problem)
+    reference, _ = make_reference(replace(problem, pieces=1).double(), task)
+    outcome = method.prepare(problem, task)()
+    assert method.check(outcome, problem, task, reference).error < TOLERANCES.get(name, 1e-10)
+    assert residual_of_pairs(outcome, problem, task) < 1e-3
 
 
 @pytest.mark.parametrize("name", ["gram", "original", "original_lean"])
