@@ -59,14 +59,13 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=types.positive,
         metavar="N",
-        help="instead of the grid, all eigenvalues of the problems, which may be any, of so many "
-        "samples",
+        help="all eigenvalues of any problem, instead of the grid",
     )
     check.add_argument(
         "--k",
         type=types.positive,
         metavar="K",
-        help="with --batch-size: the K leading eigenpairs instead",
+        help="the K leading eigenpairs instead of them",
     )
     check.add_argument(
         "--threshold",
@@ -95,8 +94,7 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SHARE",
         default=rules.confidence,
-        help="of the interval of the ratio; the lower, the fewer samples it needs; default: "
-        f"{rules.confidence:g}",
+        help=f"of the interval of the ratio; default: {rules.confidence:g}",
     )
     check.add_argument("--output", type=Path, metavar="FILE", help="file for the figures, as JSON")
     check.set_defaults(run=run)

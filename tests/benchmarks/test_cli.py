@@ -75,7 +75,7 @@ def test_run(tmp_path, capsys):
         (["--profile", "Smoke"], "Unknown profile 'Smoke': did you mean smoke?"),
         (["--suite", "eigenvalue"], "Unknown suite 'eigenvalue': did you mean eigenvalues?"),
         (["--method", "grma"], "Unknown method 'grma': did you mean gram"),
-        (["--method", "x"], "Unknown method 'x'. Choose from: gram, drop_in"),
+        (["--method", "x"], "Unknown method 'x'. Choose from: gram, block_lanczos"),
         (["--method", "grma:steps=1"], "Unknown method 'grma': did you mean gram"),
         (["--method", "gram:steps=1"], "gram has no settings, got 'steps'"),
         (["--method", "lanczos:tol=1"], "Unknown setting of lanczos 'tol': did you mean toleranc"),
