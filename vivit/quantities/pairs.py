@@ -189,9 +189,13 @@ class _Search:
     @property
     def _copies(self) -> int:
         """Matrices that are held beside the one that is decomposed; an iteration holds none."""
-        form = self.matrices.form_of(self.group)
-        few = form is not Form.COLUMNS and is_few(self.selection.k, min(self.factor.shape))
-        return 0 if few else EIGENVECTOR_COPIES
+        dimension, size = self.factor.shape
+        if not is_few(self.selection.k, min(dimension, size)):
+            return EIGENVECTOR_COPIES
+        if dimension > size:  # without a plan, which small problems would notice
+            return 0
+        is_kept = self.matrices.form_of(self.group) is Form.COLUMNS
+        return EIGENVECTOR_COPIES if is_kept else 0
 
 
 def _of_outer(matrix: OuterMatrix, k: int | None, tolerance: float | None) -> OuterPairs:
