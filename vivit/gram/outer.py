@@ -11,7 +11,7 @@ from torch import Tensor
 from vivit.batches import Carrying
 from vivit.errors import InputError
 from vivit.gram.plan import Plan
-from vivit.gram.spectrum import NOT_FINITE, OuterMatrix
+from vivit.gram.spectrum import NOT_FINITE, OuterMatrix, is_finite
 from vivit.gram.sweep import Advance, stores_of_run
 from vivit.layers.affine import Workspace, gram_of_columns, mirror
 from vivit.layers.outer import VectorFactors, add_outer, is_faster
@@ -67,7 +67,7 @@ def outer_matrices(
             block.add_to(matrix)
         del run, block, batch  # before those of the next batch
     for matrix in found.values():
-        if not matrix.diagonal().isfinite().all():
+        if not is_finite(matrix.diagonal()):
             raise InputError(NOT_FINITE)
         mirror(matrix)
     return {group: OuterMatrix(matrix) for group, matrix in found.items()}

@@ -60,7 +60,7 @@ def make_plan(
             cotangents of; else one.
         overhead: Time of a product for each layer whatever its size, in flops.
         whole: Whether Gram matrices are asked for, even of few parameters.
-        has_products: Whether the model is known to have no products with ``G``, or not.
+        has_products: Whether the model may have products with ``G``; not if it has refused one.
 
     Returns:
         The plan, which has one sweep if more would not make it fit.

@@ -22,7 +22,14 @@ from vivit.gram.spectrum import (
 )
 from vivit.operators import flatten_columns, unflatten_columns
 from vivit.progress import Progress
-from vivit.quantities.lanczos import Lanczos, is_few, leading_of_matrix, pairs_of_gram
+from vivit.quantities.lanczos import (
+    Lanczos,
+    Multiply,
+    is_few,
+    leading_of_matrix,
+    pairs_of_gram,
+)
+from vivit.quantities.ritz import Space
 from vivit.quantities.selection import Selection
 from vivit.quantities.solvers import FullGram, Solver, cheapest_solver, typical_products
 from vivit.quantities.start import leading_of_some
@@ -104,16 +111,7 @@ class _Search:
             return factor.multiply_gram(u), u[:0]
 
         start = None if some is None else factor.contract(some, pulled=True)
-        found = method.pairs(
-            multiply,
-            size,
-            k,
-            self.selection.rank_tolerance,
-            factor.like,
-            start,
-            report=self._progress.describe,
-        )
-        return pairs_of_gram(found)
+        return pairs_of_gram(self._iterated(method, multiply, size, k, start))
 
     def _by_curvature_products(
         self, method: Lanczos, k: int, some: dict[str, Tensor] | None
@@ -125,18 +123,30 @@ class _Search:
             return flatten_columns(product, factor.shapes), image
 
         start = None if some is None else flatten_columns(some, factor.shapes)
-        found = method.pairs(
+        found = self._iterated(method, multiply, size, k, start, min(size, rank))
+        coefficients = found.images / found.images.norm(dim=0)
+        return GramPairs(found.values, coefficients, found.vectors, found.images)
+
+    def _iterated(
+        self,
+        method: Lanczos,
+        multiply: Multiply,
+        size: int,
+        k: int,
+        start: Tensor | None,
+        rank: int | None = None,
+    ) -> Space:
+        """The leading pairs of a matrix; arguments as for `Lanczos.pairs`."""
+        return method.pairs(
             multiply,
             size,
             k,
             self.selection.rank_tolerance,
-            factor.like,
+            self.factor.like,
             start,
-            rank=min(size, rank),
+            rank=rank,
             report=self._progress.describe,
         )
-        coefficients = found.images / found.images.norm(dim=0)
-        return GramPairs(found.values, coefficients, found.vectors, found.images)
 
     @property
     def _progress(self) -> Progress:
@@ -203,6 +213,4 @@ def _of_outer(matrix: OuterMatrix, k: int | None, tolerance: float | None) -> Ou
     leading = None if k is None else leading_of_matrix(matrix.matrix, k, tolerance)
     if leading is None:
         return matrix.pairs(tolerance)
-    cutoff = rank_cutoff(leading.values, tolerance, len(matrix.matrix))
-    kept = leading.keep(leading.values > cutoff)
-    return OuterPairs(kept.values, kept.coefficients)
+    return OuterPairs(leading.values, leading.coefficients)
