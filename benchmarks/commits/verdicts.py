@@ -60,7 +60,7 @@ class Rules:
                 "Expected thresholds above 1 and a confidence between 0 and 1, got "
                 f"{self.threshold:g}, {self.memory_threshold:g} and {self.confidence:g}."
             )
-        if 2 * 0.5**pairs > 1 - self.confidence:  # of the widest interval that there is
+        if 2 * 0.5**pairs >= 1 - self.confidence:  # of the widest interval that there is
             raise RulesError(
                 f"Expected enough samples for a confidence of {self.confidence:g}, got {pairs} "
                 "pairs: ask for more samples or processes."

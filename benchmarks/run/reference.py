@@ -69,10 +69,10 @@ def make_reference(instance: Instance, task: Task) -> tuple[Reference, dict[str,
 
 def _spectrum_of_block(instance: Instance, names: list[str], task: Task) -> tuple[Tensor, float]:
     """All eigenvalues; those of leading pairs, if that is all that is asked of a large matrix."""
-    ggn = _ggn(instance, params=names)
-    side = min(ggn.shape[0], ggn.num_columns)
-    if task.computed is Computed.PAIRS and side > LARGEST_DECOMPOSED:
-        return reference_leading(instance, names, max(task.k or 0, MOST_PAIRS))
+    if task.computed is Computed.PAIRS:
+        ggn = _ggn(instance, params=names)
+        if min(ggn.shape[0], ggn.num_columns) > LARGEST_DECOMPOSED:
+            return reference_leading(instance, names, max(task.k or 0, MOST_PAIRS))
     return reference_spectrum(instance, names)
 
 

@@ -197,6 +197,8 @@ def test_pairs_of_processes_have_to_agree():
 def test_rules_by_which_nothing_can_be_decided():
     with pytest.raises(RulesError, match="got 6 pairs: ask for more samples or processes"):
         Rules(samples=3)
+    with pytest.raises(RulesError, match="got 2 pairs: ask for more samples or processes"):
+        Rules(confidence=0.5, processes=1, samples=2)  # an interval without an end
     with pytest.raises(RulesError, match="Expected thresholds above 1 and a confidence between"):
         Rules(threshold=0.9)
     with pytest.raises(RulesError, match="got nan"):
@@ -244,7 +246,7 @@ def test_a_point_of_ones_own(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Versions, "compare", compare)
     chosen = ["--problem", "digits_mlp", "--batch-size", "5", "--k", "2"]
-    few = ["--processes", "1", "--samples", "2", "--confidence", "0.5"]
+    few = ["--processes", "1", "--samples", "2", "--confidence", "0.4"]
     output = tmp_path / "check.json"
     cli.main(["check", str(broken), str(ROOT), *chosen, *few, "--output", str(output)])
     assert compared == [Point("digits_mlp", 5, Task.leading(2))]
