@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -189,3 +190,17 @@ def _check_uniform(selected: Mapping[str, Tensor]) -> None:
             f"Parameter {name!r} has dtype {p.dtype}, but eigendecompositions need float32 or "
             "float64. Convert the model with model.float() or model.double()."
         )
+
+
+def flat_places(shapes: Mapping[str, torch.Size]) -> dict[str, slice]:
+    """Where the entries of each parameter stand in flat vectors.
+
+    Args:
+        shapes: Of the parameters, in order.
+
+    Returns:
+        Slices by name.
+    """
+    ends = [*itertools.accumulate(shape.numel() for shape in shapes.values())]
+    starts = [0, *ends[:-1]]
+    return {n: slice(*both) for n, *both in zip(shapes, starts, ends, strict=True)}

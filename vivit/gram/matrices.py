@@ -8,7 +8,6 @@ batches each and are symmetric; a block below is rectangular, between two runs.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -23,6 +22,7 @@ from vivit.gram.sweep import Advance, stores_of_run, unnoticed
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import Store
 from vivit.losses import DenseFactor
+from vivit.parameters import flat_places
 
 
 @torch.no_grad()
@@ -112,12 +112,11 @@ class GroupAccumulator:
             whole: Whether the Gram matrix is asked for in any case.
         """
         self._precision = precision
-        ends = list(itertools.accumulate(shapes[name].numel() for name in names))
-        starts = [0, *ends[:-1]]
-        self._places = {n: slice(*ends) for n, *ends in zip(names, starts, ends, strict=True)}
+        self._places = flat_places({name: shapes[name] for name in names})
         self._blocks, total = _slices(sizes), sum(sizes)
-        self._is_small = ends[-1] <= total and not whole
-        self._matrix = like.new_zeros(total, ends[-1] if self._is_small else total)
+        dimension = sum(shapes[name].numel() for name in names)
+        self._is_small = dimension <= total and not whole
+        self._matrix = like.new_zeros(total, dimension if self._is_small else total)
 
     def add(self, layer: list[Store], names: Collection[str]) -> None:
         """Add what a layer keeps.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -16,6 +15,7 @@ from vivit.gram.sweep import Advance, stores_of_run
 from vivit.layers.affine import Workspace, gram_of_columns, mirror
 from vivit.layers.outer import VectorFactors, add_outer, is_faster
 from vivit.layers.store import Store
+from vivit.parameters import flat_places
 
 Batches = Callable[[], Iterator[Carrying]]
 """Gives what carries curvature, batch by batch; one has to exist at a time."""
@@ -102,10 +102,7 @@ def projections(
 
 
 def _places(names: Sequence[str], parameters: Mapping[str, Tensor]) -> dict[str, slice]:
-    """Where the entries of each parameter stand in flat vectors."""
-    ends = [*itertools.accumulate(parameters[name].numel() for name in names)]
-    starts = [0, *ends[:-1]]
-    return {n: slice(*ends) for n, *ends in zip(names, starts, ends, strict=True)}
+    return flat_places({name: parameters[name].shape for name in names})
 
 
 def _size(places: Mapping[str, slice]) -> int:
