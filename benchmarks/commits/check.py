@@ -42,7 +42,6 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
     Args:
         check: The parser of the command.
     """
-    rules = Rules()
     what = "a commit, or a folder that contains vivit/"
     check.add_argument("base", help=f"what to compare with: {what}")
     check.add_argument(
@@ -67,6 +66,14 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
         metavar="K",
         help="the K leading eigenpairs instead of them",
     )
+    _add_rules(check)
+    check.add_argument("--output", type=Path, metavar="FILE", help="file for the figures, as JSON")
+    check.set_defaults(run=run)
+
+
+def _add_rules(check: argparse.ArgumentParser) -> None:
+    """Declare the arguments that are `Rules`."""
+    rules = Rules()
     check.add_argument(
         "--threshold",
         type=types.threshold,
@@ -96,8 +103,6 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
         default=rules.confidence,
         help=f"of the interval of the ratio; default: {rules.confidence:g}",
     )
-    check.add_argument("--output", type=Path, metavar="FILE", help="file for the figures, as JSON")
-    check.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
