@@ -281,13 +281,14 @@ class _Service:
             self.sizes, self._first = [linearization.sizes], linearization
             return
         if self._first is not None:
-            self.sizes.clear()
-        for x in (self._first, linearization):
-            if x is not None:
-                self._layers.append(x.layout.served)
-                self._generic.update(x.layout.generic)
-                self.sizes.append(x.sizes)
-        self._first = None
+            self._look_at(self._first)
+            self.sizes, self._first = [self._first.sizes], None  # now that its layers are known
+        self._look_at(linearization)
+        self.sizes.append(linearization.sizes)
+
+    def _look_at(self, linearization: Linearization) -> None:
+        self._layers.append(linearization.layout.served)
+        self._generic.update(linearization.layout.generic)
 
     @property
     def generic(self) -> frozenset[str]:

@@ -144,14 +144,9 @@ class Factor:
         for piece in self._pieces():
             found = []
             for k, one in enumerate(each_vector(v)):
-                images: list[Tensor] = []
-
-                def curvature(u: Tensor, piece: Piece = piece, images: list = images) -> Tensor:
-                    images[:] = [piece.contract(u)]
-                    return piece.spread(images[0])
-
-                total.add(k, piece.linearization.sandwich(curvature, one, count))
-                found.append(images[0].flatten())
+                product, image = _product(piece, one, count)
+                total.add(k, product)
+                found.append(image.flatten())
             parts.append(torch.stack(found, dim=1))
         return total.tensors, torch.cat(parts)
 
@@ -219,6 +214,19 @@ class Factor:
                 else flat.view(count, *shape).to(dtype)
             )
         return result
+
+
+def _product(piece: Piece, v: dict[str, Tensor], count: int) -> tuple[dict[str, Tensor], Tensor]:
+    """``V V^T v`` and ``V^T v`` of one batch, for one of so many vectors."""
+    image = v[next(iter(v))]
+
+    def curvature(u: Tensor) -> Tensor:
+        nonlocal image
+        image = piece.contract(u)
+        return piece.spread(image)
+
+    product = piece.linearization.sandwich(curvature, v, count)
+    return product, image
 
 
 def _normalize(vectors: dict[str, Tensor]) -> None:

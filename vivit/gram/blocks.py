@@ -14,12 +14,11 @@ from torch import Tensor
 from vivit.curvature import Curvature
 from vivit.errors import UnsupportedError
 from vivit.gram.costs import Costs
-from vivit.gram.forms import Form
+from vivit.gram.forms import SWEPT, Form
 from vivit.gram.matrices import group_matrices
 from vivit.gram.memory import Room
 from vivit.gram.outer import outer_matrices
 from vivit.gram.plan import Done, Plan
-from vivit.gram.prediction import SWEPT
 from vivit.gram.products import matrix_by_products
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
 from vivit.progress import PASS
@@ -47,6 +46,7 @@ class BlockMatrices:
         self.costs = Costs(curvature, groups, room)
         self.has_double = False
         self._made: dict[str, GroupMatrix | OuterMatrix] | None = None
+        self._forms: dict[str, Form] = {}
         self._seconds = 0.0
 
     @property
@@ -90,9 +90,9 @@ class BlockMatrices:
             return plan
         multiplied = {
             name: "products"
-            for matrix in plan.matrices
-            if matrix.form is Form.PRODUCTS
-            for name in self.groups[matrix.group]
+            for group, form in self._forms.items()
+            if form is Form.PRODUCTS
+            for name in self.groups[group]
         }
         found = self.curvature.served_by
         names = (name for members in self.groups.values() for name in members)
@@ -108,10 +108,10 @@ class BlockMatrices:
         Raises:
             InsufficientMemoryError: It would not fit.
         """
-        if self._made is not None or self.form_of(group) in SWEPT:
+        if self.form_of(group) in SWEPT:
             matrix = self.of_block(group)
-            if isinstance(matrix, GroupMatrix):
-                return matrix.gram_matrix()
+            assert isinstance(matrix, GroupMatrix)
+            return matrix.gram_matrix()
         self.curvature.check_fresh()
         plan = self.costs.fitting_plan(solver_copies=0, whole=group)
         with self._sweeping(plan):
@@ -119,7 +119,9 @@ class BlockMatrices:
         return found[group].gram_matrix()
 
     def form_of(self, group: str) -> Form:
-        """What is formed for a block."""
+        """What is formed for a block, or was: in double precision, it may be something else."""
+        if self._made is not None:
+            return self._forms[group]
         matrices = self.costs.plan().matrices
         return next(matrix.form for matrix in matrices if matrix.group == group)
 
@@ -130,25 +132,26 @@ class BlockMatrices:
     def _make(self, solver_copies: int, double: bool) -> dict[str, GroupMatrix | OuterMatrix]:
         """All matrices, each in the form that is planned."""
         curvature, plan = self.curvature, self.costs.fitting_plan(solver_copies, double)
-        of_form: dict[Form, dict[str, list[str]]] = {form: {} for form in Form}
-        for matrix in plan.matrices:
-            of_form[matrix.form][matrix.group] = self.groups[matrix.group]
-        swept = {**of_form[Form.GRAM], **of_form[Form.COLUMNS]}
+        self._forms = {matrix.group: matrix.form for matrix in plan.matrices}
+        swept, summed, multiplied = (
+            {group: self.groups[group] for group, form in self._forms.items() if form in forms}
+            for forms in (SWEPT, (Form.SUM,), (Form.PRODUCTS,))
+        )
         found: dict[str, GroupMatrix | OuterMatrix] = {}
         with self._sweeping(plan):
             if swept:
                 keep = double and self.costs.is_small(plan)
                 found |= self._gram_matrices(plan, swept, torch.float64 if double else None, keep)
-            if of_form[Form.SUM]:
+            if summed:
                 found |= outer_matrices(
                     curvature.carrying,
                     curvature.parameters,
-                    of_form[Form.SUM],
+                    summed,
                     self.costs.room.workspace,
                     plan,
                     self._advance,
                 )
-        for group, names in of_form[Form.PRODUCTS].items():
+        for group, names in multiplied.items():
             parameters = {name: curvature.parameters[name] for name in names}
             try:
                 with curvature.progress.stage("products", total=len(curvature.batches)):

@@ -29,6 +29,10 @@ class Form(Enum):
     PRODUCTS = "D x D, by products with G"
 
 
+SWEPT = (Form.GRAM, Form.COLUMNS)
+"""Forms that are made in common sweeps; sums have one of their own, products none."""
+
+
 @dataclass(frozen=True)
 class MatrixPlan:
     """The matrix of a block that will be decomposed.

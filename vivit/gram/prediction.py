@@ -10,6 +10,7 @@ from vivit.gram.forms import (
     PASSES_OF_GRAM,
     PASSES_OF_PRODUCT,
     PASSES_PER_PRODUCT,
+    SWEPT,
     Form,
     Times,
     matrix_plan,
@@ -24,10 +25,6 @@ from vivit.layers.cost import (
     keeps_columns,
 )
 from vivit.layers.sizes import BatchSizes
-
-SWEPT, SUMMED, MULTIPLIED = (Form.GRAM, Form.COLUMNS), (Form.SUM,), (Form.PRODUCTS,)
-"""Forms that are made in common sweeps, in one sweep of their own, and in none."""
-
 
 LAST = "\uffff"
 """Columns that are kept as they are come behind all layers, whose names come before this."""
@@ -86,33 +83,31 @@ def make_plan(
         )
         for group, sizes in groups.items()
     )
-    forms = {matrix.group: matrix.form for matrix in matrices}
-    of_form = {
-        form: {group: sizes for group, sizes in groups.items() if forms[group] in form}
-        for form in (SWEPT, SUMMED, MULTIPLIED)
-    }
+    swept, summed, multiplied = (
+        {m.group: groups[m.group] for m in matrices if m.form in forms}
+        for forms in (SWEPT, (Form.SUM,), (Form.PRODUCTS,))
+    )
     adding = {
         matrix.group: _flops_of_adding(batches, columns, groups[matrix.group])
         for matrix in matrices
         if matrix.form is not Form.GRAM
     }
-    units = [*_units(batches, columns, of_form[SWEPT], adding, element_size, workspace)]
-    largest = [max(batches, key=lambda batch: batch.samples)]
-    formed = largest[0].samples * columns * max(matrix.side for matrix in matrices)
+    units = [*_units(batches, columns, swept, adding, element_size, workspace)]
+    largest = max(batches, key=lambda batch: batch.samples)
+    formed = largest.samples * columns * max(matrix.side for matrix in matrices)
     working = min(workspace, formed * element_size)
-    summed = [
+    added = [
         [replace(layer, evaluation=None, working_bytes=working) for layer in unit]
-        for unit in _units(largest, columns, of_form[SUMMED], adding, element_size, workspace)
+        for unit in _units([largest], columns, summed, adding, element_size, workspace)
     ]
-    layers = [layer for unit in (*units, *summed) for layer in unit]
+    layers = [layer for unit in (*units, *added) for layer in unit]
     layers += [
-        LayerPlan((*sizes,), "nothing", None, 0.0, 0, 0, 0)
-        for sizes in of_form[MULTIPLIED].values()
+        LayerPlan((*sizes,), "nothing", None, 0.0, 0, 0, 0) for sizes in multiplied.values()
     ]
-    per_column = max(sum(unit[0].output_bytes for unit in (*units, *summed) if unit), 1)
+    per_column = max(sum(unit[0].output_bytes for unit in (*units, *added) if unit), 1)
     per_pass = max(min(workspace // per_column, columns), 1) if several_columns else 1
-    names = _names(of_form[SWEPT])
-    column_bytes = largest[0].samples * largest[0].output * element_size
+    names = _names(swept)
+    column_bytes = largest.samples * largest.output * element_size
     plan = Plan(
         num_columns=total,
         num_samples=samples,
@@ -125,10 +120,10 @@ def make_plan(
         ),
         forward_flops=forward_flops,
         sweeps=(names,) if names else (),
-        summed=_names(of_form[SUMMED]),
+        summed=_names(summed),
         columns_per_pass=per_pass,
         columns_at_once=min(max(workspace // max(column_bytes, 1), per_pass), columns),
-        column_bytes=column_bytes if units or summed else 0,
+        column_bytes=column_bytes if units or added else 0,
     )
     return plan if available is None else _within(available, plan, units)
 

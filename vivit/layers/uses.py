@@ -53,9 +53,9 @@ class AffineUse(ABC):
         """Size of the leading axis of the input and of the output."""
 
     @property
-    @abstractmethod
     def positions(self) -> int:
-        """Positions per row over which the weights are shared."""
+        """Positions per row over which the weights are shared; else they are rows of their own."""
+        return 1
 
     @property
     def seen(self) -> tuple[Tensor, ...]:
@@ -102,11 +102,6 @@ class LinearUse(AffineUse):
         """Rows of the input matrix."""
         return self.input.shape[0]
 
-    @property
-    def positions(self) -> int:
-        """One: shared positions are rows of their own."""
-        return 1
-
     def inputs(self) -> Tensor:
         """Shape ``[rows, 1, 1, i]``."""
         return self.input[:, None, None, :]
@@ -142,11 +137,6 @@ class ProductUse(AffineUse):
     def rows(self) -> int:
         """Rows of the inputs, or their columns."""
         return self.input.shape[1 if self.transposed else 2]
-
-    @property
-    def positions(self) -> int:
-        """One: shared positions are rows of their own."""
-        return 1
 
     def inputs(self) -> Tensor:
         """Shape ``[rows, 1, g, i]``."""
@@ -194,11 +184,6 @@ class BilinearUse(AffineUse):
         """Rows of the inputs."""
         return self.input.shape[0]
 
-    @property
-    def positions(self) -> int:
-        """One: shared positions are rows of their own."""
-        return 1
-
     def inputs(self) -> Tensor:
         """Shape ``[rows, 1, 1, i * j]``."""
         products = self.input[:, :, None] * self.second[:, None, :]
@@ -235,11 +220,6 @@ class EmbeddingUse(AffineUse):
     def rows(self) -> int:
         """Number of indices."""
         return self.input.numel()
-
-    @property
-    def positions(self) -> int:
-        """One: shared positions are rows of their own."""
-        return 1
 
     def inputs(self) -> Tensor:
         """Indices, ``[rows, 1, 1, 1]``; -1 for the padding."""
