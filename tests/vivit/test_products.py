@@ -545,3 +545,30 @@ def test_results_do_not_share_memory(batches):
     for product in (ggn @ ggn.unflatten(v), ggn.gradient()):
         assert product["first"].data_ptr() != product["second"].data_ptr()
     assert torch.allclose(ggn.flatten(ggn @ ggn.unflatten(v)), dense @ v, rtol=1e-10)
+
+
+class MovesLater(nn.Module):
+    """Without second derivative; what has no gradient moves in samples that no test runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.last = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        hidden = self.inner(x)
+        with torch.no_grad():
+            fixed = hidden.square() * (x[:, :1] > 0)
+        return self.last(WithForwardMode.apply(hidden) + fixed)
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_forward_mode_that_moves_too_much_is_refused_every_time(batches):
+    x = X.clone()
+    x[:, 0] = torch.tensor([-1.0, -1.0, 1.0] * 2)[: len(x)].double()
+    model = MovesLater().double()
+    ggn = vivit.GGN(model, CE, [*zip(x.chunk(batches), Y.chunk(batches), strict=True)])
+    assert next(ggn._curvature.each()).linearization.has_forward_mode
+    v = torch.randn(ggn.shape[0], generator=torch.Generator().manual_seed(0)).double()
+    for _ in range(2):
+        with pytest.raises(UnsupportedError, match="its forward mode moves what has no gradient"):
+            ggn @ v

@@ -15,6 +15,7 @@ from torch.autograd.graph import GradientEdge, Node
 from vivit.backprop.checks import (
     Versions,
     check_output,
+    once_differentiable,
     refuse_batch_statistics,
     refuse_contexts,
     refuse_gradient_hooks,
@@ -360,7 +361,8 @@ class Linearization:
         """``sum_n J_n^T middle(J_n v)``: `pushforward`, and then `pullback`.
 
         A forward pass with tangents would also move what has no gradient; but then it is not the
-        adjoint of the backward pass, and the product is made again.
+        adjoint of the backward pass, and the product is made again, or refused if there is no
+        other way.
 
         Args:
             middle: From ``[N, *out]`` to the same shape; what it is called with last is right.
@@ -370,6 +372,10 @@ class Linearization:
 
         Returns:
             A tensor of the parameter's shape for each name.
+
+        Raises:
+            UnsupportedError: An operation has neither a second derivative nor a forward mode that
+                is the adjoint of the backward pass.
         """
         if self._carries_tangents(count):
             anew = self._makes_anew(count)
@@ -382,7 +388,12 @@ class Linearization:
                 if pairing.fits(pulled, v):
                     return pulled
             self._ways.carries_tangents = False
-        return self.pullback(middle(self.pushforward(v)), v)
+        pushed = self.pushforward(v)
+        u = middle(pushed)
+        pulled = self.pullback(u, v)
+        if self._ways.refusal and not Pairing.of(u, pushed).fits(pulled, v):
+            raise once_differentiable("its forward mode moves what has no gradient, too.")
+        return pulled
 
     def _makes_anew(self, count: int) -> bool:
         """Whether to make the graph by a forward pass with tangents: see `sandwich`."""

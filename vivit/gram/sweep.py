@@ -30,7 +30,7 @@ def stores_of_run(
     workspace: Workspace,
     names: Collection[str],
     columns_per_pass: int = 1,
-    columns_at_once: int | None = None,
+    columns_at_once: int = 1,
     advance: Advance = unnoticed,
 ) -> dict[Key, Store]:
     """Send the columns of a run of batches back.
@@ -45,8 +45,7 @@ def stores_of_run(
             dtype.
         names: Parameters that count.
         columns_per_pass: Columns that a backward pass takes at once.
-        columns_at_once: Columns of each sample to make before they are sent; None for as many as
-            the workspace holds.
+        columns_at_once: Columns of each sample to make before they are sent.
         advance: Is told how many columns more have been sent back.
 
     Returns:
@@ -71,7 +70,7 @@ class _Run:
         workspace: Workspace,
         names: Collection[str],
         columns_per_pass: int,
-        columns_at_once: int | None,
+        columns_at_once: int,
         advance: Advance,
     ) -> None:
         self._total, self._workspace, self._names = total, workspace, {*names}
@@ -135,7 +134,7 @@ class _Run:
                 [*kept],
                 receive,
                 self._columns_per_pass,
-                self._at_once(linearization, factor),
+                self._columns_at_once,
             )
             self._advance(columns - arrived)
         for name in parts:
@@ -152,13 +151,6 @@ class _Run:
         found = linearization.generic_columns(factor, samples, names, self._workspace.size)
         for name, columns in found.items():
             self._put(name, size, columns)
-
-    def _at_once(self, linearization: Linearization, factor: HessianFactor) -> int:
-        """Columns of each sample to make before they are sent."""
-        if self._columns_at_once is not None:
-            return self._columns_at_once
-        size = max(factor.num_samples, 1) * linearization.output[0].numel()
-        return max(self._workspace.size // size, self._columns_per_pass)
 
     def _put(self, name: str, samples: int, columns: Tensor) -> None:
         """Keep the columns of a parameter, ``[M, p]``, beside those of the batches before."""
