@@ -12,6 +12,7 @@ from vivit.gram.forms import (
     PASSES_PER_PRODUCT,
     SWEPT,
     Form,
+    MatrixPlan,
     Times,
     matrix_plan,
 )
@@ -71,30 +72,25 @@ def make_plan(
     )
     per_product = PASSES_PER_PRODUCT if has_products else math.inf
     launching = overhead * len(batches) * (len(batches[0].layers) + len(batches[0].dense))
-    matrices = tuple(
-        matrix_plan(
-            group,
-            sum(sizes.values()),
-            total,
-            element_size,
-            workspace,
-            _times(batches, columns, sizes, forward_flops, launching, per_product),
-            whole,
-        )
-        for group, sizes in groups.items()
-    )
+
+    def matrix(group: str, sizes: Mapping[str, int]) -> MatrixPlan:
+        times = _times(batches, columns, sizes, forward_flops, launching, per_product)
+        dimension = sum(sizes.values())
+        return matrix_plan(group, dimension, total, element_size, workspace, times, whole)
+
+    matrices = tuple(matrix(group, sizes) for group, sizes in groups.items())
     swept, summed, multiplied = (
         {m.group: groups[m.group] for m in matrices if m.form in forms}
         for forms in (SWEPT, (Form.SUM,), (Form.PRODUCTS,))
     )
     adding = {
-        matrix.group: _flops_of_adding(batches, columns, groups[matrix.group])
-        for matrix in matrices
-        if matrix.form is not Form.GRAM
+        m.group: _flops_of_adding(batches, columns, groups[m.group])
+        for m in matrices
+        if m.form is not Form.GRAM
     }
     units = [*_units(batches, columns, swept, adding, element_size, workspace)]
     largest = max(batches, key=lambda batch: batch.samples)
-    formed = largest.samples * columns * max(matrix.side for matrix in matrices)
+    formed = largest.samples * columns * max(m.side for m in matrices)
     working = min(workspace, formed * element_size)
     added = [
         [replace(layer, evaluation=None, working_bytes=working) for layer in unit]
@@ -113,10 +109,9 @@ def make_plan(
         num_samples=samples,
         layers=tuple(layers),
         matrices=matrices,
-        matrix_bytes=sum(matrix.kept_bytes for matrix in matrices),
+        matrix_bytes=sum(m.kept_bytes for m in matrices),
         solver_bytes=max(
-            (solver_copies + (matrix.form is Form.COLUMNS)) * matrix.side**2 * element_size
-            for matrix in matrices
+            (solver_copies + (m.form is Form.COLUMNS)) * m.side**2 * element_size for m in matrices
         ),
         forward_flops=forward_flops,
         sweeps=(names,) if names else (),
