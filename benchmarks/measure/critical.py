@@ -207,11 +207,14 @@ class _Search:
         if not self.peaks:
             return self.upper // 2
         sizes, peaks = (np.array([*values]) for values in (self.peaks, self.peaks.values()))
-        powers = sizes[:, None] ** np.arange(COEFFICIENTS, dtype=float)
-        constant, linear, quadratic = nnls(powers / peaks[:, None], np.ones(len(sizes)))[0]
-        if constant >= self.limits.budget:
+        # In units of the largest: of powers of plain sizes, nnls may go round in circles.
+        powers = (sizes / sizes.max())[:, None] ** np.arange(COEFFICIENTS, dtype=float)
+        relative = peaks.max() / peaks[:, None]
+        constant, linear, quadratic = nnls(powers * relative, np.ones(len(sizes)))[0]
+        budget = self.limits.budget / peaks.max()
+        if constant >= budget:
             return self.lower
-        roots = np.roots([quadratic, linear, constant - self.limits.budget])
+        roots = np.roots([quadratic, linear, constant - budget]) * sizes.max()
         return int(min([*roots[roots > 0], self.limits.largest]))
 
     @property

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.grid.comparison import Comparison
@@ -40,6 +40,7 @@ def prober(critical, peak):
     resolution=st.sampled_from([0.0, 1 / 32, 0.5]),
     coefficients=st.tuples(st.floats(1, 2e9), st.floats(0, 1e8), st.floats(0, 1e6)),
 )
+@example(critical=256, largest=256, resolution=0.0, coefficients=(756241964.0151011, 0.0, 0.0))
 def test_any_memory_function(critical, largest, resolution, coefficients):
     """Whatever the model predicts, the bracket is right, narrow, and probed at both ends."""
     constant, linear, quadratic = coefficients
