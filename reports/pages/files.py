@@ -1,38 +1,15 @@
-"""Files written in one step, so that a killed run leaves none half written."""
+"""What the files of a page hold: tables and figures, as bytes."""
 
 from __future__ import annotations
 
 import io
-import os
 import re
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 DPI = 130
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file; it has the old content or the new, never a part.
-
-    Args:
-        path: The file; its folder is created.
-        content: The new content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 FORMULA = re.compile(r"[=+\-@\t\n]")

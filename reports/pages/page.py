@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records.files import write
 from reports.pages import files
 from reports.pages.rendering import Drawing, draw, template
 from reports.sections.base import Section, Words
@@ -53,7 +54,7 @@ class Page:
             if len(section.needs(sources))
         ]
         html = self.render(sources, contents, others)
-        files.write(folder / self.file, html.encode())
+        write(folder / self.file, html.encode())
         return folder / self.file
 
     def render(
@@ -96,6 +97,6 @@ class Content:
         """
         tables = tuple(section.tables(sources))
         for table in tables:
-            files.write(folder / "csv" / f"{table.name}.csv", files.csv(table.csv))
+            write(folder / "csv" / f"{table.name}.csv", files.csv(table.csv))
         drawings = tuple(draw(plot, folder / "figures") for plot in section.figures(sources))
         return cls(section, tuple(section.words(sources)), tables, drawings)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 
+from benchmarks.records.files import write
 from reports.figures.plot import Plot
 from reports.pages import files
 
@@ -66,6 +67,6 @@ def draw(plot: Plot, folder: Path) -> Drawing:
     """
     figure = plot.draw()
     image = files.png(figure)
-    files.write(folder / f"{plot.name}.png", image)
-    files.write(folder / f"{plot.name}.pdf", files.pdf(figure))
+    write(folder / f"{plot.name}.png", image)
+    write(folder / f"{plot.name}.pdf", files.pdf(figure))
     return Drawing.of(plot, image)

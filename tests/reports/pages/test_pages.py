@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from reports.cli import main
-from reports.pages import files
 
 
 @pytest.fixture
@@ -74,20 +73,6 @@ def test_mixed_environments_are_announced(store, make, tmp_path):
     assert "These measurements mix 2 environments" in text
     assert "aaa" in text
     assert "bbb" in text
-
-
-def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "page.html"
-    files.write(path, b"old")
-    monkeypatch.setattr("pathlib.Path.replace", _refuse)
-    with pytest.raises(OSError, match="no space"):
-        files.write(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def _refuse(*_):
-    raise OSError("no space")
 
 
 def test_every_plot_has_caption_and_alternative_text(records, tabulate, plots):
