@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks list | run | merge | submit | check``."""
+"""Command line: ``python -m benchmarks list | run | experiment | merge | submit | check``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmarks.commits import check
 from benchmarks.commits.check import PointsError
 from benchmarks.commits.regressions import CommitError
 from benchmarks.commits.verdicts import RulesError
+from benchmarks.experiments import command as experiment
 from benchmarks.grid import arguments as types
 from benchmarks.grid.comparison import Comparison
 from benchmarks.grid.profiles import PROFILES, Profile
@@ -30,15 +31,12 @@ from benchmarks.run.cluster import Cluster, JobsError, SettingError, collect, sh
 from benchmarks.run.estimate import Estimate
 from benchmarks.run.process import ROOT
 from benchmarks.run.progress import progress_bar
-from benchmarks.run.runner import Runner, failures
+from benchmarks.run.runner import MEMORY_FRACTION, Runner, failures
 from benchmarks.selection import DEFAULT_FOLDER, SelectionError, add_options, selected
 from benchmarks.selection import check as check_selection
 
 PUBLISHED = ROOT / "bench_results" / "published"
 """Records from which times are estimated, besides those of earlier runs."""
-
-MEMORY_FRACTION = 0.6
-"""Share of the machine's memory beyond which a worker's allocations fail."""
 
 WRONG = (
     RecordError,
@@ -83,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         again = "all finished cells are kept, and the same command goes on where this one stopped"
-        kept = f"; {again}" if options.command == "run" else ""
+        kept = f"; {again}" if options.command in ("run", "experiment") else ""
         print(f"\nInterrupted{kept}.", file=sys.stderr)
         return 130
 
@@ -102,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(run)
     run.set_defaults(run=_run)
+    published = commands.add_parser(
+        "experiment",
+        usage="%(prog)s {NAME | all | list} [options]",
+        help="repeat a published experiment; goes on where an earlier run stopped",
+    )
+    experiment.add_arguments(published)
+    published.set_defaults(run=experiment.run)
     jobs = commands.add_parser(
         "submit",
         help="run in shards, on a SLURM cluster or here; what follows -- are arguments of run",

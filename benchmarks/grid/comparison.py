@@ -32,6 +32,7 @@ class Comparison:
         source: ``path/to/file.py:function`` of a user's own problem; None for one of ours.
         digest: Of the content of its file and of those it imports, when it was selected.
         data_root: Where data sets are, if they are to be used instead of synthetic data.
+        with_memory: Whether memory is measured besides accuracy and time.
     """
 
     suite: str
@@ -47,13 +48,15 @@ class Comparison:
     source: str | None = None
     digest: str | None = None
     data_root: Path | None = None
+    with_memory: bool = True
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
         """What is measured of each method."""
         if self.limits is not None:
             return (Quantity.CRITICAL,)
-        return (Quantity.ACCURACY, Quantity.TIME, Quantity.MEMORY)
+        memory = (Quantity.MEMORY,) if self.with_memory else ()
+        return (Quantity.ACCURACY, Quantity.TIME, *memory)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.grid.comparison import Comparison
 from benchmarks.grid.points import GRIDS
+from benchmarks.grid.published import BUDGET, GROUPINGS, SIZES, is_exact, variants
 from benchmarks.grid.suites import SCALED, Cell
 from benchmarks.grid.targets import ORIGINAL, critical_methods_by_cell, methods_by_cell
 from benchmarks.measure.critical import Limits
@@ -64,21 +64,12 @@ def _quick_grid() -> tuple[Cell, ...]:
     )
 
 
-def _variants(grouping: Grouping = Grouping.NETWORK) -> list[dict[str, Any]]:
-    """Approximation and subset, as the published experiments combine them."""
-    return [
-        {"approximation": approximation, "subset": subset, "grouping": grouping}
-        for approximation in Approximation
-        for subset in Subset
-    ]
-
-
 def _laptop_grid() -> tuple[Cell, ...]:
     own = ("gram", "drop_in", "gradient")
     without_backpack = ("gram", "gradient")
     leading = Task.leading(10)
     iterations = ("gram", "gram_power_iteration", "lanczos", "lobpcg", "gradient")
-    variants = [Task(**variant) for variant in _variants()[1:]]
+    others = [Task(**variant) for variant in variants()[1:]]
     times = [
         Cell("eigenvalues", "cifar10_3c3d", 128, methods=(*own, "naive_gram", *ORIGINAL)),
         Cell("eigenvalues", "fmnist_2c2d", 128, methods=(*own, *ORIGINAL)),
@@ -87,7 +78,7 @@ def _laptop_grid() -> tuple[Cell, ...]:
         Cell("eigenvalues", "cifar100_vgg16", 2, methods=own),  # minutes a run of the original
         Cell("eigenvalues", "tiny_transformer", 64, methods=without_backpack),
         Cell("eigenvalues", "vision_transformer", 64, methods=without_backpack),
-        *(Cell("eigenvalues", "cifar10_3c3d", 128, t, (*own, *ORIGINAL)) for t in variants),
+        *(Cell("eigenvalues", "cifar10_3c3d", 128, t, (*own, *ORIGINAL)) for t in others),
         Cell("leading", "cifar10_3c3d", 128, leading, (*iterations, "power_iteration")),
         Cell("leading", "fmnist_2c2d", 128, leading, iterations),
         Cell("leading", "tiny_transformer", 64, leading, iterations),
@@ -110,19 +101,6 @@ def _laptop_grid() -> tuple[Cell, ...]:
     return (*times, *searched)
 
 
-PUBLISHED_SIZES = {
-    "fmnist_2c2d": 128,
-    "cifar10_3c3d": 128,
-    "cifar10_resnet32": 128,
-    "cifar10_resnet56": 128,
-    "cifar100_allcnnc": 64,
-}
-"""Batch sizes of the published run times."""
-
-PUBLISHED_BUDGET = 11_264 * 2**20
-"""Memory of the published card, an RTX 2080 Ti."""
-
-
 KFAC_SIZES = (32, 64, 128, 256, 512)
 """Of updates preconditioned by K-FAC, of which five are published, without saying which."""
 
@@ -130,9 +108,9 @@ KFAC_SIZES = (32, 64, 128, 256, 512)
 def _paper_grid() -> tuple[Cell, ...]:
     """The published experiments 2, 3, 4, 6, 7, 8 and 10, and the one on K-FAC."""
     ours = ("gram", "drop_in", *ORIGINAL)
-    grouped = [*_variants(), *_variants(Grouping.LAYER)]
+    grouped = variants(*GROUPINGS)
     cells = []
-    for problem, size in PUBLISHED_SIZES.items():
+    for problem, size in SIZES.items():
         cells += [
             Cell("leading", problem, size, task, (*ours, *_iterations(problem, task)))
             for k, variant in itertools.product(range(1, 11), grouped)
@@ -142,9 +120,7 @@ def _paper_grid() -> tuple[Cell, ...]:
         cells += [Cell("eigenvalues", problem, size, task, ours) for task in tasks]
         tasks += [Task.leading(1, **variant) for variant in grouped]
         tasks.append(Task(Computed.NEWTON_STEP))
-        cells += [
-            Cell("critical", problem, None, task, ours, Limits(PUBLISHED_BUDGET)) for task in tasks
-        ]
+        cells += [Cell("critical", problem, None, task, ours, Limits(BUDGET)) for task in tasks]
     preconditioned = Task(Computed.PRECONDITIONED)
     linear = ("gram", "backpropagation", "naive_gram", "gradient")
     return (
@@ -157,7 +133,7 @@ def _paper_grid() -> tuple[Cell, ...]:
 
 def _iterations(problem: str, task: Task) -> tuple[str, ...]:
     """What else computes leading pairs of the exact GGN: in blocks, power iteration alone."""
-    if task.approximation is not Approximation.EXACT or task.subset is not Subset.WHOLE:
+    if not is_exact(task):
         return ()
     if task.grouping is not Grouping.NETWORK:
         return ("power_iteration",)

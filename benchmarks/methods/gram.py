@@ -106,11 +106,23 @@ def num_columns(instance: Instance, task: Task) -> int:
     Returns:
         For cross-entropy with ``C`` classes, ``C - 1`` for each carrying sample.
     """
+    return curvature_of(instance, task).num_columns
+
+
+def curvature_of(instance: Instance, task: Task) -> Any:
+    """The GGN of the whole network.
+
+    Args:
+        instance: The problem.
+        task: Approximation and subset.
+
+    Returns:
+        A ``vivit.GGN`` of all samples as one batch.
+    """
     import vivit
 
     data = (instance.inputs, instance.targets)
-    options = _options(vivit, instance, task)
-    return vivit.GGN(instance.model, instance.loss_func, data, **options).num_columns
+    return vivit.GGN(instance.model, instance.loss_func, data, **_options(vivit, instance, task))
 
 
 def missing_parts(vivit: Any, task: Task) -> list[str]:

@@ -1,4 +1,4 @@
-"""The first images of data sets that torchvision reads, where it is to be had."""
+"""Images of data sets that torchvision reads, where it is to be had."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ class DataError(ValueError):
     """A data set cannot be read; the message says what to do."""
 
 
-def first_images(name: str, root: Path, count: int) -> Batch:
-    """The first images of a training set, as they are, with values in [0, 1].
+def images(name: str, root: Path, train: bool = True, count: int | None = None) -> Batch:
+    """The first images of a data set, as they are, with values in [0, 1].
 
     Nothing is downloaded.
 
     Args:
         name: Of the data set, as of the class in ``torchvision.datasets``.
         root: The folder that the class expects.
-        count: How many.
+        train: Of the training set, or else of the test set.
+        count: How many; None for all.
 
     Returns:
         Images ``[N, channels, height, width]`` and their classes ``[N]``.
@@ -41,14 +42,15 @@ def first_images(name: str, root: Path, count: int) -> Batch:
             "data."
         ) from error
     try:
-        data = getattr(datasets, name)(root, train=True, download=False)
+        data = getattr(datasets, name)(root, train=train, download=False)
     except RuntimeError as error:
         raise DataError(
             f"Expected {name} in {root}, as torchvision.datasets.{name}(root, download=True) puts "
             f"it there: {error}"
         ) from error
-    if count > len(data):
-        raise DataError(f"{name} has {len(data)} training images, but {count} were asked for.")
+    if count is not None and count > len(data):
+        kind = "training" if train else "test"
+        raise DataError(f"{name} has {len(data)} {kind} images, but {count} were asked for.")
     return _scaled(data.data[:count]), torch.as_tensor(data.targets[:count])
 
 

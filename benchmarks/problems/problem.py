@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from benchmarks.problems.datasets import first_images
+from benchmarks.problems.datasets import images
 from benchmarks.records.label import Label
 
 
@@ -71,11 +71,11 @@ class Instance:
         """
         return self.samples(slice(count))
 
-    def samples(self, chosen: slice) -> Instance:
+    def samples(self, chosen: slice | Tensor) -> Instance:
         """The same problem on some of its samples only.
 
         Args:
-            chosen: Which.
+            chosen: Which; or their indices, in any order.
 
         Returns:
             An instance that shares the model.
@@ -167,7 +167,7 @@ class Problem:
         """
         maker = self.maker
         if root is not None and self.dataset is not None:
-            maker = partial(maker, batch=first_images(self.dataset, root, batch_size))
+            maker = partial(maker, batch=images(self.dataset, root, count=batch_size))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model, inputs, targets = maker(batch_size, seed)

@@ -44,21 +44,31 @@ class Quantity(Choice):
     PROBE = "probe"
     """Whether a batch size fits into a budget, and its peak memory if it does."""
     CRITICAL = "critical_batch_size"
+    TEST_ACCURACY = "test_accuracy"
+    """After each epoch of a training, from before the first on."""
+    OVERLAP = "overlap"
+    """Of two eigenspaces: 0 if they are orthogonal, 1 if they are the same."""
+    CURVATURE_ERROR = "curvature_error"
+    """Of directional curvatures on a mini-batch, relative to those on all data."""
+    SIGNAL_TO_NOISE = "signal_to_noise"
+    """Squared mean of directional derivatives over their variance between samples."""
+    DISTANCE = "distance"
+    """From the minimum, in the end."""
 
     @property
     def unit(self) -> str:
-        """Unit of the samples; accuracies are relative errors."""
+        """Unit of the samples: 1 for ratios, such as accuracies, which are relative errors."""
         units = {
             Quantity.TIME: "s",
             Quantity.MEMORY: "bytes",
-            Quantity.ACCURACY: "1",
             Quantity.SPECTRUM: "loss / parameter^2",
             Quantity.STEP: "parameter",
             Quantity.DERIVATIVES: "loss",
             Quantity.PROBE: "bytes",
             Quantity.CRITICAL: "samples",
+            Quantity.DISTANCE: "parameter",
         }
-        return units[self]
+        return units.get(self, "1")
 
 
 class RecordError(ValueError):

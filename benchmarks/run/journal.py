@@ -20,6 +20,7 @@ from benchmarks.records.record import (
     identity,
 )
 from benchmarks.run.cells import Cell, cell_of
+from benchmarks.run.process import PEER_PYTHON
 
 FINAL = {Status.OK, Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.SKIPPED}
 """Outcomes that a second run does not try again; an error may have been mended."""
@@ -36,16 +37,16 @@ class Conditions:
     """What decides whether an outcome would be the same again.
 
     Attributes:
-        timeout: Seconds that a single step may take.
+        timeout: Seconds that a single step may take; None for no limit.
         memory_limit: Bytes that a worker may allocate; None for no limit.
         workers: How many processes may run side by side.
         peer_python: The interpreter of peers.
     """
 
-    timeout: float
-    memory_limit: int | None
-    workers: int
-    peer_python: Path
+    timeout: float | None = None
+    memory_limit: int | None = None
+    workers: int = 1
+    peer_python: Path = PEER_PYTHON
 
 
 class Journal:
@@ -158,10 +159,11 @@ class Journal:
         if record.status is Status.SKIPPED and record.method in METHODS:
             return not (METHODS[record.method].is_peer and here.peer_python.exists())
         if record.status is Status.TIMEOUT:
-            had_as_long = then.get("timeout", here.timeout) >= here.timeout
+            had, has = (_or_infinite(x) for x in (then.get("timeout", here.timeout), here.timeout))
+            had_as_long = had >= has
             return had_as_long and then.get("workers", here.workers) <= here.workers
         if record.status is Status.OUT_OF_MEMORY and "budget" not in record.parameters:
-            had, has = (x if x is not None else math.inf for x in (limit, here.memory_limit))
+            had, has = _or_infinite(limit), _or_infinite(here.memory_limit)
             return had >= has
         return record.status in FINAL
 
@@ -170,6 +172,10 @@ class Journal:
         if "code" not in then:
             here = {name: value for name, value in here.items() if name != "code"}
         return identity(then) == identity(here)
+
+
+def _or_infinite(limit: float | None) -> float:
+    return math.inf if limit is None else limit
 
 
 def answer_of(record: Record) -> Answer:

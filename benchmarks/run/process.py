@@ -217,10 +217,7 @@ class WorkerProcess:
         size = os.fstat(descriptor).st_size
         kept = min(size, KEPT_OF_STDERR)
         # without moving the offset, at which the process goes on to write
-        text = os.pread(descriptor, kept, size - kept).decode(errors="replace")
-        for place in (ROOT, sys.prefix, Path.home()):
-            text = text.replace(f"{place}/", "")
-        return text
+        return without_places(os.pread(descriptor, kept, size - kept).decode(errors="replace"))
 
     def _died(self, command: str) -> dict[str, Any]:
         try:
@@ -274,6 +271,20 @@ class AbsentWorker(WorkerProcess):
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def without_places(text: str) -> str:
+    """What was said, as records may tell it: without the places of files on this machine.
+
+    Args:
+        text: Such as a traceback.
+
+    Returns:
+        The same with paths relative to the repository, the interpreter or the home folder.
+    """
+    for place in (ROOT, sys.prefix, Path.home()):
+        text = text.replace(f"{place}/", "")
+    return text
 
 
 def _limited_by(comparison: Comparison) -> str:

@@ -24,6 +24,9 @@ from benchmarks.run.process import RETURNING, WorkerProcess
 MIN_SAMPLES = 3
 """Timed runs that even the slowest method gets, if it is asked for as many; peaks of memory."""
 
+MEMORY_FRACTION = 0.6
+"""Share of the machine's memory beyond which allocations of all workers together fail."""
+
 Progress = Callable[[str, int], None]
 """Told what runs now, and how many cells were finished since it was last told."""
 
@@ -98,7 +101,7 @@ class Runner:
                 reference = self._references[reference_cell(comparison).key]
             failed = self._accuracy_and_time(comparison, cells, reference)
             measure = partial(self._measure_memory, comparison, failed)
-            jobs += [partial(measure, m) for m in cells[Quantity.MEMORY]]
+            jobs += [partial(measure, m) for m in cells.get(Quantity.MEMORY, ())]
         self._pool.run(jobs)
 
     def _pending(self, comparison: Comparison) -> dict[Quantity, list[str]]:

@@ -60,7 +60,7 @@ def main() -> None:
             traceback.print_exc()
             simulated = worker is not None and worker.is_simulated
             status = status_of(error, simulated)
-            _answer(answers, {"status": status.value, "reason": _reason(error)})
+            _answer(answers, {"status": status.value, "reason": reason_of(error)})
 
 
 def _answer(stream: TextIO, message: dict[str, Any]) -> None:
@@ -90,7 +90,8 @@ def status_of(error: Exception, simulated: bool) -> Status:
     return Status.ERROR
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What a record says of an error: its kind, and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 

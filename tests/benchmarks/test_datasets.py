@@ -8,16 +8,15 @@ import pytest
 import torch
 
 from benchmarks.problems import PROBLEMS
-from benchmarks.problems.datasets import DataError, first_images
+from benchmarks.problems.datasets import DataError, images
 
 
 class FakeCifar:
     def __init__(self, root, train, download):
-        assert train
         assert not download
         if not root.exists():
             raise RuntimeError("Dataset not found or corrupted.")
-        generator = np.random.default_rng(0)
+        generator = np.random.default_rng(0 if train else 1)
         self.data = generator.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
         self.targets = [i % 10 for i in range(20)]
 
@@ -53,19 +52,20 @@ def test_real_images_take_the_place_of_noise(torchvision, tmp_path, name):
 
 
 def test_channels_come_first(torchvision, tmp_path):
-    images, _ = first_images("CIFAR10", tmp_path, 2)
+    found, _ = images("CIFAR10", tmp_path, count=2)
     pixels = FakeCifar(tmp_path, True, False).data
-    assert torch.equal(images[1, 2] * 255, torch.from_numpy(pixels[1, :, :, 2]).float())
+    assert torch.equal(found[1, 2] * 255, torch.from_numpy(pixels[1, :, :, 2]).float())
 
 
 def test_what_is_lacking_is_told(torchvision, tmp_path):
     with pytest.raises(DataError, match=r"Expected CIFAR10 in .*absent, as torchvision.datasets"):
-        first_images("CIFAR10", tmp_path / "absent", 2)
-    with pytest.raises(DataError, match="has 20 training images, but 21 were asked for"):
-        first_images("CIFAR10", tmp_path, 21)
+        images("CIFAR10", tmp_path / "absent", count=2)
+    for train, kind in ((True, "training"), (False, "test")):
+        with pytest.raises(DataError, match=f"has 20 {kind} images, but 21 were asked for"):
+            images("CIFAR10", tmp_path, train, 21)
 
 
 def test_without_torchvision(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(DataError, match=r"CIFAR10 needs a torchvision that fits.*--data-root"):
-        first_images("CIFAR10", tmp_path, 2)
+        images("CIFAR10", tmp_path, count=2)

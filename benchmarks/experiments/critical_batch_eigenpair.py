@@ -1,0 +1,22 @@
+"""How large a batch may be for the leading eigenpair of the GGN."""
+
+from benchmarks.experiments.critical import CriticalBatchSize
+from benchmarks.records.label import Label
+from benchmarks.records.tasks import Computed
+
+
+class CriticalBatchEigenpair(CriticalBatchSize):
+    """The published experiment of that name."""
+
+    name = "critical-batch-eigenpair"
+    label = Label("critical batch size: leading eigenpair")
+    description = "how large may a batch be for the leading eigenvalue with its vector?"
+    published = (
+        "five networks on an RTX 2080 Ti (11 GiB), four of them on a CPU (31 GiB); exact or one "
+        "Monte-Carlo sample, all samples or the first eighth; the whole network or layer by layer"
+    )
+    computed = Computed.PAIRS
+    k = 1
+
+
+EXPERIMENT = CriticalBatchEigenpair()

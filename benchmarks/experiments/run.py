@@ -1,0 +1,175 @@
+"""Runs experiments: what is measured by the harness, what is computed job by job."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.experiments.base import Computation, Experiment, Job, Measurement, Request
+from benchmarks.grid.comparison import Comparison, Selection
+from benchmarks.records.environment import command_line, environment, machine
+from benchmarks.records.record import Record, RecordStore
+from benchmarks.run.cells import Cell, num_cells
+from benchmarks.run.journal import Answer, Conditions, Journal
+from benchmarks.run.process import PEER_PYTHON, without_places
+from benchmarks.run.progress import progress_bar
+from benchmarks.run.runner import MEMORY_FRACTION, Progress, Runner
+from benchmarks.run.serve import reason_of, status_of
+from benchmarks.selection import check
+
+
+@dataclass
+class Experiments:
+    """Runs experiments on one request; each has a file of records of its own.
+
+    Attributes:
+        request: What the user asks for.
+        folder: Of the files.
+        budget: Bytes, of searches for critical batch sizes; None for those of the experiments.
+        workers: Processes side by side, for memory and searches.
+        peer_python: The interpreter of peers.
+    """
+
+    request: Request
+    folder: Path
+    budget: int | None = None
+    workers: int = 1
+    peer_python: Path = PEER_PYTHON
+    _environment: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def titles(self, experiment: Experiment) -> list[str]:
+        """What would be done.
+
+        Args:
+            experiment: Which one.
+
+        Returns:
+            A line for each comparison or job.
+        """
+        if isinstance(experiment, Measurement):
+            found = self.comparisons(experiment)
+            return [f"{c.title}: {', '.join(c.methods)}" for c in found]
+        jobs = self._jobs(experiment)
+        return [job.title.removeprefix(f"{experiment.name}: ") for job in jobs]
+
+    def run(self, experiment: Experiment, place: str = "") -> list[Record]:
+        """Do what was not done yet.
+
+        Args:
+            experiment: Which one.
+            place: Of it among others, for the progress bar.
+
+        Returns:
+            What was recorded.
+
+        Raises:
+            SelectionError: A budget is larger than the memory of this machine.
+            DataError: A data set cannot be read.
+        """
+        self._environment = self._environment or environment(command_line())
+        store = RecordStore(self.folder / f"{experiment.name}.jsonl")
+        with progress_bar(0, "step") as bar:
+
+            def progress(what: str, finished: int) -> None:
+                if what:
+                    bar.set_description_str(f"{place} {what}".strip())
+                bar.update(finished)
+
+            if isinstance(experiment, Measurement):
+                comparisons = self.comparisons(experiment)
+                bar.reset(num_cells(comparisons))
+                made = self._measure(experiment, comparisons, store, progress)
+            else:
+                jobs = self._jobs(
+                    experiment, lambda what: progress(f"{experiment.name}: {what}", 0)
+                )
+                bar.reset(len(jobs))
+                made = self._compute(jobs, store, progress)
+            bar.set_description_str(f"{place} {experiment.name}: done".strip())
+        return made
+
+    def comparisons(self, experiment: Measurement) -> list[Comparison]:
+        """What the harness measures for an experiment.
+
+        Args:
+            experiment: Has the grid.
+
+        Returns:
+            The grid, on the problems that were named in place of its own.
+        """
+        request = self.request
+        settings = {
+            "device": request.device,
+            "threads": request.threads,
+            "seed": request.seed,
+            "data_root": request.data_root,
+        }
+        problems = None if request.problems is None else [*request.problems]
+        selection = Selection(problems=problems, budget=self.budget, settings=settings)
+        return selection.of(experiment.comparisons(request.scale))
+
+    def _jobs(
+        self, experiment: Experiment, tell: Callable[[str], None] = lambda what: None
+    ) -> list[Job]:
+        assert isinstance(experiment, Computation)
+        return [*experiment.jobs(replace(self.request, tell=tell))]
+
+    def _measure(
+        self,
+        experiment: Measurement,
+        comparisons: list[Comparison],
+        store: RecordStore,
+        progress: Progress,
+    ) -> list[Record]:
+        memory, pace = (
+            machine()["memory_bytes"] // self.workers,
+            experiment.paces[self.request.scale],
+        )
+        check(comparisons, memory)
+        runner = Runner(
+            store,
+            self._environment,
+            pace.timeout,
+            pace.patience,
+            int(MEMORY_FRACTION * memory),
+            progress,
+            self.peer_python.absolute(),
+            self.workers,
+        )
+        runner.run(comparisons)
+        return runner.made
+
+    def _compute(
+        self, jobs: Iterable[Job], store: RecordStore, progress: Progress
+    ) -> list[Record]:
+        """Do the jobs; one that fails is recorded, and the next one begins."""
+        journal = Journal(store, self._environment, Conditions(), lambda finished: None)
+        for job in jobs:
+            progress(job.title, 0)
+            if not all(journal.find(cell) for cell in job.cells):
+                journal.add(answers_of(job))
+            progress("", 1)
+        return journal.made
+
+
+def answers_of(job: Job) -> Mapping[Cell, Answer]:
+    """Do a job.
+
+    Args:
+        job: What to do.
+
+    Returns:
+        An answer for each of its cells; if it fails, that it did and why.
+    """
+    try:
+        return job.run()
+    except Exception as error:
+        answer = {
+            "status": status_of(error, simulated=False).value,
+            "reason": reason_of(error),
+            "details": {"stderr": without_places(traceback.format_exc())},
+        }
+        return dict.fromkeys(job.cells, answer)

@@ -1,0 +1,178 @@
+"""The trainings of the experiments: learning rates, batch sizes, epochs, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from benchmarks.experiments.base import Computation, Job, Request, Scale, ok
+from benchmarks.problems.own import SEPARATOR
+from benchmarks.records.record import Quantity
+from benchmarks.run.cells import Cell
+from benchmarks.run.journal import Answer
+from benchmarks.training.data import Sets
+from benchmarks.training.loop import Curve, Training
+from benchmarks.training.recipe import Optimizer, Recipe
+
+SGD, ADAM = Optimizer.SGD, Optimizer.ADAM
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a problem is trained.
+
+    Attributes:
+        rates: Learning rates.
+        batch_size: Of a step.
+        epochs: Passes over the training set.
+    """
+
+    rates: Mapping[Optimizer, float]
+    batch_size: int
+    epochs: int
+
+
+PUBLISHED = {
+    "fmnist_2c2d": Setting({SGD: 0.020691, ADAM: 1.27427e-4}, 128, 100),
+    "cifar10_3c3d": Setting({SGD: 0.0037927, ADAM: 2.97635e-4}, 128, 100),
+    "cifar10_resnet32": Setting({SGD: 0.0630957, ADAM: 2.51189e-3}, 128, 180),
+    "cifar100_allcnnc": Setting({SGD: 0.0483293, ADAM: 6.95193e-4}, 256, 350),
+}
+"""As in the paper."""
+
+OTHERS = Setting({SGD: 0.02, ADAM: 1e-3}, 32, 60)
+"""Of the digits, and of problems of the user's own."""
+
+SMOKE_EPOCHS = 2
+
+CHECKPOINTS = {Scale.SMOKE: 2, Scale.QUICK: 20, Scale.PAPER: 100}
+"""Denser at the beginning; there may be fewer, for equal ones count once."""
+
+
+def recipe_of(request: Request, problem: str, optimizer: Optimizer) -> Recipe:
+    """How a problem is trained.
+
+    Args:
+        request: What the user asks for.
+        problem: Its name, or ``path/to/file.py:function``.
+        optimizer: What makes the steps.
+
+    Returns:
+        The published setting, or that of all other problems.
+    """
+    setting = PUBLISHED.get(problem, OTHERS)
+    return Recipe(
+        problem,
+        optimizer,
+        setting.rates[optimizer],
+        setting.batch_size,
+        SMOKE_EPOCHS if request.scale is Scale.SMOKE else setting.epochs,
+        request.seed,
+        request.device,
+        request.threads,
+        request.samples if SEPARATOR in problem else None,
+        request.data_root,
+    )
+
+
+def moments(epochs: int, count: int) -> list[float]:
+    """Epochs at which a training is looked at, from 0 on, denser at the beginning.
+
+    Args:
+        epochs: Of the training.
+        count: How many.
+
+    Returns:
+        Fractions of epochs, rounded so that records can name them; the last epoch is not waited
+        for, as in the published experiments.
+    """
+    found = np.geomspace(1, epochs, count) - 1
+    return list(dict.fromkeys(round(float(epoch), 4) for epoch in found))
+
+
+@dataclass
+class Watched:
+    """A training, and the moments at which it is looked at.
+
+    Attributes:
+        experiment: Whose records it makes.
+        recipe: What decides the result.
+        request: What the user asks for.
+        epochs: When it is looked at; fractions stand for steps.
+    """
+
+    experiment: Computation
+    recipe: Recipe
+    request: Request
+    epochs: tuple[float, ...] = ()
+
+    @cached_property
+    def training(self) -> Training:
+        """Made when it is needed, for it reads the data."""
+        return Training(self.recipe, self.request.checkpoints, self._step, self.request.tell)
+
+    def _step(self, steps_per_epoch: int) -> list[int]:
+        return [int(epoch * steps_per_epoch) for epoch in self.epochs]
+
+    def at(self, epoch: float) -> Sets:
+        """The network as it was.
+
+        Args:
+            epoch: One of those at which it is looked at.
+
+        Returns:
+            Its sets.
+
+        Raises:
+            FileNotFoundError: The training diverged before.
+        """
+        step = int(epoch * self.training.steps_per_epoch)
+        if not self.training.has(step):
+            self.training.run()
+        return self.training.at(step)
+
+    def cell(self, method: str, quantity: Quantity, **parameters: float) -> Cell:
+        """What is computed of it.
+
+        Args:
+            method: What gives it.
+            quantity: What it is.
+            **parameters: Besides those of the training.
+
+        Returns:
+            The cell.
+        """
+        given = {**self.recipe.parameters, **parameters}
+        return self.experiment.cell(self.recipe.name, method, quantity, given)
+
+    @property
+    def job(self) -> Job:
+        """The training itself, which records its curves."""
+        cell = self.cell(self.recipe.optimizer.value, Quantity.TEST_ACCURACY)
+        title = f"{self.experiment.name}: training {self.recipe.title}"
+        return Job(title, (cell,), partial(self._train, cell))
+
+    def _train(self, cell: Cell) -> Mapping[Cell, Answer]:
+        return {cell: answer_of(self.training.run())}
+
+
+def answer_of(curve: Curve) -> Answer:
+    """A curve as a record has it.
+
+    Args:
+        curve: Of a training.
+
+    Returns:
+        Test accuracies, or losses where targets are no classes; the other curves as details.
+    """
+    return ok(
+        curve.test_accuracy or curve.test_loss,
+        is_accuracy=bool(curve.test_accuracy),
+        train_loss=curve.train_loss,
+        test_loss=curve.test_loss,
+        train_accuracy=curve.train_accuracy,
+        diverged=curve.diverged,
+    )
