@@ -185,7 +185,7 @@ def refuse_nested_inputs(method: Method, instance: Instance) -> None:
 
 
 def refuse_combinations(method: Method, task: Task) -> None:
-    """Refuse what has no reference: variants and blocks of anything but a spectrum.
+    """Refuse variants and blocks of anything but a spectrum or a step.
 
     Args:
         method: Who refuses.
@@ -194,13 +194,12 @@ def refuse_combinations(method: Method, task: Task) -> None:
     Raises:
         NotApplicableError: The task is such a combination.
     """
-    with_variants = (Computed.EIGENVALUES, Computed.PAIRS, Computed.GRAM)
-    variant = task.computed not in with_variants and not task.is_plain
-    of_blocks = (Computed.EIGENVALUES, Computed.PAIRS)
+    of_blocks = (Computed.EIGENVALUES, Computed.PAIRS, Computed.NEWTON_STEP)
+    variant = task.computed not in (*of_blocks, Computed.GRAM) and not task.is_plain
     in_blocks = task.grouping is not Grouping.NETWORK and task.computed not in of_blocks
     if variant or in_blocks:
         raise NotApplicableError(
-            f"{method.name} is measured for eigenvalues and leading pairs of blocks, and for "
-            "steps, derivatives and densities of the network without approximation, not for: "
+            f"{method.name} is measured for eigenvalues, leading pairs and steps of blocks, and "
+            "for derivatives and densities of the network without approximation, not for: "
             f"{task.title}."
         )

@@ -105,8 +105,6 @@ class DropIn(Computations):
 
 
 def _computation(package: Any, task: Task, batch_size: int) -> Any:
-    if task.computed is Computed.NEWTON_STEP:
-        return package.DirectionalDampedNewtonComputation(warn_small_eigvals=0.0)
     if task.computed is Computed.DERIVATIVES:
         return package.DirectionalDerivativesComputation(warn_small_eigvals=0.0)
     whole = task.subset is Subset.WHOLE
@@ -114,6 +112,9 @@ def _computation(package: Any, task: Task, batch_size: int) -> Any:
         "subsampling": None if whole else list(range(task.num_samples(batch_size))),
         "mc_samples": int(task.approximation is Approximation.MONTE_CARLO),
     }
+    if task.computed is Computed.NEWTON_STEP:
+        of_ggn = {f"{name}_ggn": value for name, value in options.items()}
+        return package.DirectionalDampedNewtonComputation(**of_ggn, warn_small_eigvals=0.0)
     if task.computed is Computed.PAIRS:
         return package.EighComputation(**options, warn_small_eigvals=0.0)
     return package.EigvalshComputation(**options)
@@ -141,7 +142,8 @@ def _groups(model: nn.Module, task: Task) -> list[dict[str, Any]]:
 
 def _outcome(results: list[Any], task: Task, details: dict[str, Any]) -> Outcome:
     if task.computed is Computed.NEWTON_STEP:
-        return Outcome(torch.cat([s.flatten() for s in results[0]]), details=details)
+        step = torch.cat([s.flatten() for found in results for s in found])
+        return Outcome(step, details=details)
     if task.computed is Computed.DERIVATIVES:
         return Outcome(torch.cat([x.flatten() for x in results[0]]), details=details)
     if task.computed is Computed.PAIRS:

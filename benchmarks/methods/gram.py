@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.measure.accuracy import Check, Outcome, Reference, check
 from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
@@ -80,6 +81,8 @@ class Gram(Method):
             if task.computed is Computed.EIGENVALUES:
                 values = [block.eigvalsh() for block in blocks.values()]
                 return Outcome(torch.cat(values), blocks=tuple(map(len, values)))
+            if task.computed is Computed.NEWTON_STEP:
+                return Outcome(torch.cat([_step(block) for block in blocks.values()]))
             pairs = [block.eigh(k=task.k) for block in blocks.values()]
             return Outcome(
                 torch.cat([found.values for found in pairs]),
@@ -188,8 +191,7 @@ def _compute(ggn: Any, task: Task) -> Outcome:
     if task.computed is Computed.GRAM:
         return Outcome(ggn.gram(), details=details)
     if task.computed is Computed.NEWTON_STEP:
-        step = ggn.newton_step(NEWTON_DAMPING, criterion=above_cutoff)
-        return Outcome(torch.cat([s.flatten() for s in step.values()]), details=details)
+        return Outcome(_step(ggn), details=details)
     if task.computed is Computed.DENSITY:
         return Outcome(ggn.eigvalsh(), details=details)
     if task.computed is Computed.DERIVATIVES:
@@ -198,3 +200,9 @@ def _compute(ggn: Any, task: Task) -> Outcome:
         return Outcome(both, details=details)
     pairs = ggn.eigh(k=task.k)
     return Outcome(pairs.values, (flat_vectors(pairs.vectors.values()),), details=details)
+
+
+def _step(ggn: Any) -> Tensor:
+    """The damped Newton step of the network or of a block, flat."""
+    step = ggn.newton_step(NEWTON_DAMPING, criterion=above_cutoff)
+    return torch.cat([s.flatten() for s in step.values()])

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from benchmarks.measure.accuracy import Outcome, Reference, largest, sketch, spectral_error
+from benchmarks.methods.base import NotApplicableError
 from benchmarks.methods.conventions import above_cutoff, blocks, flat_vectors, matrix_free_ggn
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import NEWTON_DAMPING, Approximation, Computed, Task
@@ -49,7 +50,13 @@ def make_reference(instance: Instance, task: Task) -> tuple[Reference, dict[str,
 
     Raises:
         ArithmeticError: A check failed.
+        NotApplicableError: Steps of approximations and of blocks have no reference.
     """
+    if task.computed is Computed.NEWTON_STEP and not task.is_plain:
+        raise NotApplicableError(
+            f"There is no reference for: {task.title}. Steps of approximations and of blocks are "
+            "measured in searches for critical batch sizes alone."
+        )
     carrying = instance.first(task.num_samples(instance.num_samples))
     if task.computed is Computed.NEWTON_STEP:
         step, residual = reference_step(carrying)

@@ -187,7 +187,9 @@ class Runner:
 
     def _check(self, worker: WorkerProcess, reference: Answer) -> Answer:
         if reference["status"] != Status.OK.value:
-            return {"status": Status.ERROR.value, "reason": f"no reference: {reference['reason']}"}
+            skipped = reference["status"] == Status.SKIPPED.value
+            status = Status.SKIPPED if skipped else Status.ERROR
+            return {"status": status.value, "reason": f"no reference: {reference['reason']}"}
         started = worker.start(self.timeout)
         if started["status"] != Status.OK.value:
             return started

@@ -93,7 +93,7 @@ def test_samples_in_several_batches(name):
 @pytest.mark.parametrize(
     "task",
     [
-        Task(Computed.NEWTON_STEP, subset=Subset.EIGHTH),
+        Task(Computed.DERIVATIVES, 3, subset=Subset.EIGHTH),
         Task(Computed.DERIVATIVES, 3, grouping=Grouping.LAYER),
         Task(Computed.GRAM, grouping=Grouping.LAYER),
     ],
@@ -102,6 +102,20 @@ def test_samples_in_several_batches(name):
 def test_combinations_without_a_reference_are_refused(name, task):
     with pytest.raises(NotApplicableError, match=f"{name} is measured .*, not for: {task.title}"):
         METHODS[name].prepare(small_problem(), task)
+
+
+@pytest.mark.parametrize("grouping", [Grouping.NETWORK, Grouping.LAYER])
+@pytest.mark.parametrize("subset", [*Subset])
+def test_steps_of_variants(subset, grouping):
+    """They have no reference: two implementations must agree, on slopes of all samples."""
+    task = Task(Computed.NEWTON_STEP, subset=subset, grouping=grouping)
+    problem = small_problem(batch_size=16)
+    ours, drop_in = (METHODS[name].prepare(problem, task)() for name in ("gram", "drop_in"))
+    torch.testing.assert_close(ours.values, drop_in.values)
+    assert len(ours.values) == problem.num_parameters
+    if not task.is_plain:
+        with pytest.raises(NotApplicableError, match=f"no reference for: {task.title}. Steps of"):
+            make_reference(problem, task)
 
 
 def test_lobpcg_refuses_what_scipy_would_decompose():
