@@ -64,6 +64,7 @@ class Training:
         recipe: What decides the result.
         sets: The network with its data; its parameters are those of the last step.
         kept: Steps whose parameters are kept, counted from 0, which is before the first.
+        folder: Of its state and of these parameters.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Training:
         self.recipe, self.sets = recipe, Sets.of(recipe)
         self.kept = frozenset(kept(self.steps_per_epoch))
         self._initial = {name: x.clone() for name, x in self.model.state_dict().items()}
-        self._folder, self._tell = folder / f"{recipe.name}-{recipe.digest}", tell
+        self.folder, self._tell = folder / f"{recipe.name}-{recipe.digest}", tell
 
     @property
     def steps_per_epoch(self) -> int:
@@ -141,7 +142,7 @@ class Training:
     def _restored(self) -> _State:
         recipe = self.recipe
         state = _State(recipe.optimizer.of(self.model.parameters(), recipe.learning_rate))
-        file = self._folder / "state.pt"
+        file = self.folder / "state.pt"
         saved = _load(file, recipe.device) if file.exists() else None
         if saved is None or not self._has_all(saved["epoch"]):
             self.model.load_state_dict(self._initial)
@@ -162,7 +163,7 @@ class Training:
 
     def _save(self, state: _State) -> None:
         _store(
-            self._folder / "state.pt",
+            self.folder / "state.pt",
             {
                 "epoch": state.epoch,
                 "model": self.model.state_dict(),
@@ -211,7 +212,7 @@ class Training:
         )
 
     def _file(self, step: int) -> Path:
-        return self._folder / f"step-{step:08}.pt"
+        return self.folder / f"step-{step:08}.pt"
 
 
 @torch.no_grad()
