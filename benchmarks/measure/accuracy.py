@@ -126,6 +126,23 @@ def check(outcome: Outcome, task: Task, reference: Reference, tolerance: float) 
     return Check(error, tolerance, "eigenvalues in float64")
 
 
+def mean_error(outcome: Outcome, reference: Reference) -> float:
+    """Of leading eigenvalues, each relative to itself: one minus the published accuracy.
+
+    Args:
+        outcome: Leading pairs, ascending within each block.
+        reference: At least as many eigenvalues of each block.
+
+    Returns:
+        The mean over those that are not zero; 0 if there are none.
+    """
+    parts = outcome.values.double().cpu().split(outcome.blocks or len(outcome.values))
+    found = zip(parts, reference.values.split(reference.blocks), strict=True)
+    pairs = [(values, exact[len(exact) - len(values) :]) for values, exact in found]
+    errors = torch.cat([((v - r) / r).abs()[r > 0] for v, r in pairs])
+    return float(errors.mean()) if len(errors) else 0.0
+
+
 def largest(errors: Iterable[float]) -> float:
     """The largest error; NaN if any is, which Python's `max` may drop.
 

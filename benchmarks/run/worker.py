@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure.accuracy import Outcome, Reference, largest
+from benchmarks.measure.accuracy import Outcome, Reference, largest, mean_error
 from benchmarks.measure.time_and_memory import (
     SHORTEST_SAMPLE,
     peak_bytes,
@@ -158,6 +158,7 @@ class Worker:
         if outcome.vectors is not None and self._task.approximation is Approximation.EXACT:
             residual = residual_of_pairs(outcome, instance, self._task)
             details["residual"], error = residual, largest([error, residual])
+            details["mean_error"] = mean_error(outcome, reference)
         elif outcome.vectors is not None:  # of draws that only the method knows
             error = largest([error, deviation_from_orthonormal(outcome.vectors)])
         if not error <= check.tolerance:

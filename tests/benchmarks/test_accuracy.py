@@ -17,6 +17,7 @@ from benchmarks.measure.accuracy import (
     check_draws,
     density_error,
     derivatives_error,
+    mean_error,
     sketch,
     spectral_error,
 )
@@ -275,3 +276,11 @@ def test_pairs_need_their_number(computed, k):
 def test_an_eighth_is_at_least_one(batch_size, count):
     assert Task(subset=Subset.EIGHTH).num_samples(batch_size) == count
     assert Task().num_samples(batch_size) == batch_size
+
+
+def test_mean_error_of_leading_eigenvalues():
+    """Of each block the largest ones, each relative to itself; zeros do not count."""
+    reference = Reference(torch.tensor([0.0, 1.0, 2.0, 4.0, 0.0, 10.0]).double(), (4, 2))
+    outcome = Outcome(torch.tensor([1.8, 4.4, 1e-3, 10.5]), blocks=(2, 2))
+    assert mean_error(outcome, reference) == pytest.approx((0.1 + 0.1 + 0.05) / 3)
+    assert mean_error(Outcome(torch.zeros(1)), Reference.single(torch.zeros(3))) == 0
