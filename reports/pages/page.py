@@ -26,7 +26,8 @@ class Page:
         template: Extends the template of all pages by lead, warnings and footer.
         sections: Its sections, in their order.
         is_about: Whether it has anything to show of some sources.
-        facts: What its template has to know of the sources.
+        facts: What its template has to know of its part of the sources.
+        part: What of all sources it is made from.
     """
 
     file: str
@@ -36,18 +37,20 @@ class Page:
     sections: tuple[Section, ...]
     is_about: Callable[[Sources], bool]
     facts: Callable[[Sources], dict[str, Any]]
+    part: Callable[[Sources], Sources] = lambda sources: sources
 
     def write(self, sources: Sources, folder: Path, others: Sequence[Page] = ()) -> Path:
         """Write tables, figures and, last, the page.
 
         Args:
-            sources: What it is made from.
+            sources: All that was found.
             folder: Where to write to.
             others: Pages in the same folder to link to.
 
         Returns:
             The page.
         """
+        sources = self.part(sources)
         contents = [
             Content.of(section, sources, folder)
             for section in self.sections

@@ -36,6 +36,22 @@ ABOUT_ALL = (
 )
 """Sections of the comparison that are about measurements of any suite."""
 
+ABOUT_EXPERIMENTS = (
+    "experiments.spectral_density",
+    "experiments.critical_batch_eigenvalues",
+    "experiments.critical_batch_eigenpair",
+    "experiments.critical_batch_newton",
+    "experiments.runtime_eigenpairs",
+    "experiments.power_tolerance",
+    "experiments.gram_power",
+    "experiments.linear_gram",
+    "experiments.training_overlap",
+    "experiments.training_derivatives",
+    "experiments.learning_rate_grid",
+    "experiments.noisy_quadratic",
+)
+"""Sections about published experiments."""
+
 ABOUT_COMMITS = (
     "changes",
     "over_commits",
@@ -60,6 +76,12 @@ def comparison() -> tuple[Section, ...]:
     """The sections of the page that compares methods, in their order."""
     topics = (*about_suites(), *sections(ABOUT_ALL))
     return (Headline(topics), *sections(["glossary"]), *topics, *sections(["environments"]))
+
+
+def experiments() -> tuple[Section, ...]:
+    """The sections of the page of published experiments, in their order."""
+    topics = sections(ABOUT_EXPERIMENTS)
+    return (Headline(topics), *topics, *sections(["failures", "environments"]))
 
 
 def commits() -> tuple[Section, ...]:

@@ -47,7 +47,8 @@ COLUMNS = (
     *("suite", "problem", "method", "quantity", "status", "reason", "samples", "value"),
     *WHOLE,
     *TASK,
-    *("task", "device", "dtype", "seed", "data", "other", "details", "environment", "cell"),
+    *("task", "device", "dtype", "seed", "data", "other", "parameters", "details", "environment"),
+    "cell",
 )
 """Of the frame, before `setting` is added."""
 
@@ -160,6 +161,7 @@ def _row(record: Record, known: dict[str, Environment]) -> dict[str, Any]:
             for name, value in sorted(parameters.items())
             if name not in KNOWN_PARAMETERS
         ),
+        "parameters": parameters,
         "details": record.details,
         "environment": known[environments.fingerprint(record)].label,
         "cell": cell(record),

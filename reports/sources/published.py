@@ -44,6 +44,30 @@ def published(row: pd.Series) -> dict[str, float]:
     return _run_time(row) if row["computed"] == "eigenpairs" else {}
 
 
+def run_times() -> pd.DataFrame:
+    """Seconds for the k leading pairs, by problem, device, grouping and method."""
+    return _read("runtime_eigenpairs.csv")
+
+
+def tolerance_study(study: str) -> pd.DataFrame:
+    """Power iteration on 3c3d with the published card.
+
+    Args:
+        study: ``"tol"``: on the GGN to several tolerances, and other methods once; ``"gram_tol"``:
+            on the Gram matrix for k = 1, ..., 10.
+
+    Returns:
+        Seconds, and the eigenvalues that came out, ascending.
+    """
+    table = _read("power_iteration_tolerance.csv")
+    return table[table["study"] == study]
+
+
+def learning_rates() -> pd.DataFrame:
+    """The best learning rate of each optimizer on ResNet-32, and its test accuracy."""
+    return _read("learning_rates.csv")
+
+
 def _critical_batch_size(row: pd.Series) -> dict[str, float]:
     table = _read("critical_batch_size.csv")
     same = _same_network(table, row) & (table["approximation"] == _variant(row))

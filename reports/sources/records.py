@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records.record import Record, RecordStore, Status
 from benchmarks.records.settings import FIELD
 from reports.errors import ReportError
 from reports.sources import environments
 from reports.sources.environments import Environment
 from reports.sources.frame import cell, to_frame
+from reports.words.labels import REFERENCE
 
 SUFFIX = ".jsonl"
 OTHER = ".json"
@@ -30,42 +32,101 @@ class Source:
     path: Path
     records: list[Record]
 
+    @property
+    def halves(self) -> tuple[Source, Source]:
+        """Records that compare methods, and those of experiments.
+
+        References belong to experiments if anything in the same file does.
+        """
+        suites = {record.suite for record in self.records}
+        of_experiments = suites & {*EXPERIMENTS}
+        if of_experiments:
+            of_experiments.add(REFERENCE)
+        belong = [record.suite in of_experiments for record in self.records]
+        compared = [r for r, of_one in zip(self.records, belong, strict=True) if not of_one]
+        repeated = [r for r, of_one in zip(self.records, belong, strict=True) if of_one]
+        return Source(self.path, compared), Source(self.path, repeated)
+
 
 @dataclass(frozen=True)
 class Measurements:
-    """Records that were read; by default none.
+    """Records that are shown together; by default none.
 
     Attributes:
         frame: One row per measurement, as `to_frame` gives.
         environments: The distinct environments, in the order of their labels.
         sources: The files read.
+        left_out: Number of records that belong to other runs of the same experiments.
     """
 
     frame: pd.DataFrame = field(default_factory=lambda: to_frame([], {}))
     environments: list[Environment] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, sources: Iterable[Source]) -> Measurements:
+        """Tabulate records.
+
+        Args:
+            sources: Files with those of their records that are shown.
+
+        Returns:
+            Each measurement once.
+        """
+        kept = [source for source in sources if source.records]
+        records = latest([record for source in kept for record in source.records])
+        known = environments.distinct(records)
+        return cls(to_frame(records, known), [*known.values()], kept)
 
 
-def load(paths: Sequence[Path]) -> Measurements:
+def load(paths: Sequence[Path]) -> tuple[Measurements, Measurements]:
     """Read files of records.
 
     Args:
         paths: Files, or folders that are searched recursively.
 
     Returns:
-        The measurements.
+        The measurements that compare methods, and those that belong to published experiments;
+        one of them may be empty.
 
     Raises:
         ReportError: There are no files, no records, or unusable ones.
         RecordError: A line is not a record.
     """
     sources = [_read(path) for path in find_files(paths)]
-    records = latest([record for source in sources for record in source.records])
-    if not records:
+    if not any(source.records for source in sources):
         files = ", ".join(str(source.path) for source in sources)
         raise ReportError(f"no records in {files}: empty. Make some with: {MAKE_RECORDS}")
-    known = environments.distinct(records)
-    return Measurements(to_frame(records, known), list(known.values()), sources)
+    compared, repeated = zip(*(source.halves for source in sources), strict=True)
+    chosen = one_run_each(repeated)
+    left_out = sum(len(source.records) for source in repeated)
+    left_out -= sum(len(source.records) for source in chosen)
+    return Measurements.of(compared), replace(Measurements.of(chosen), left_out=left_out)
+
+
+def one_run_each(sources: Sequence[Source]) -> list[Source]:
+    """Of each experiment the run with the most records, of equal ones the latest.
+
+    A run is what one code on one machine left in one file: figures of several would be mixed.
+
+    Args:
+        sources: Files with records of experiments.
+
+    Returns:
+        The same files with the records of these runs, and their references.
+    """
+    runs: dict[str, dict[tuple[Path, str], list[Record]]] = {}
+    for source in sources:
+        for record in source.records:
+            run = (source.path, environments.fingerprint(record))
+            runs.setdefault(record.suite, {}).setdefault(run, []).append(record)
+    of_references = runs.pop(REFERENCE, {})
+    kept: dict[Path, list[Record]] = {source.path: [] for source in sources}
+    for suite in runs.values():
+        path, code = max(suite, key=lambda run: (len(suite[run]), suite[run][-1].time))
+        kept[path] += [*suite[path, code], *of_references.pop((path, code), [])]
+    return [Source(path, records) for path, records in kept.items()]
 
 
 def find_files(paths: Sequence[Path], required: bool = True) -> list[Path]:

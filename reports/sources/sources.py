@@ -19,14 +19,16 @@ class Sources:
     """What was found; by default nothing.
 
     Attributes:
-        measurements: Records of the harness.
+        measurements: Records of the harness that compare methods.
         results: Of asv.
         runs: Of pytest-benchmark, the latest first.
+        experiments: Records of published experiments.
     """
 
     measurements: Measurements = field(default_factory=Measurements)
     results: Results = field(default_factory=lambda: asv.load([]))
     runs: list[Run] = field(default_factory=list)
+    experiments: Measurements = field(default_factory=Measurements)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -56,4 +58,10 @@ class Sources:
         found = cls(results=results, runs=pytest_benchmark.find_runs(paths))
         if not records.find_files(paths, required=not found.has_commits):
             return found
-        return cls(records.load(paths), found.results, found.runs)
+        measurements, experiments = records.load(paths)
+        return cls(measurements, found.results, found.runs, experiments)
+
+    @property
+    def of_experiments(self) -> Sources:
+        """The published experiments alone, as what the sections of their page are made from."""
+        return Sources(self.experiments)

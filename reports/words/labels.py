@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.grid.suites import SUITES
+from benchmarks.experiments import EXPERIMENTS, Experiment
+from benchmarks.grid.suites import SUITES, Suite
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
 from benchmarks.records.label import Label
@@ -26,6 +27,9 @@ OURS = "gram"
 YARDSTICK = "gradient"
 REFERENCE = "reference"
 """The method, and the suite, of spectra in double precision that accuracies refer to."""
+
+ASKED: Mapping[str, Suite | Experiment] = {**SUITES, **EXPERIMENTS}
+"""The questions that records answer, in the order of reports."""
 
 MISSING = "missing"
 """The outcome of what was not measured."""
@@ -71,6 +75,27 @@ QUANTITIES = {
     ),
     Quantity.CRITICAL.value: Entry(
         "Critical batch size", "Critical batch size", "the largest batch size that fits"
+    ),
+    Quantity.TEST_ACCURACY.value: Entry(
+        "Training", "Training", "test accuracy after each epoch, from before the first on"
+    ),
+    Quantity.OVERLAP.value: Entry(
+        "Overlap",
+        "Overlap",
+        "of two eigenspaces: 0 if they are orthogonal, 1 if they are the same",
+    ),
+    Quantity.CURVATURE_ERROR.value: Entry(
+        "Curvature error",
+        "Curvature error",
+        "of directional curvatures on a mini-batch, relative to those on all data",
+    ),
+    Quantity.SIGNAL_TO_NOISE.value: Entry(
+        "Signal-to-noise ratio",
+        "Signal-to-noise",
+        "squared mean of directional derivatives over their variance between samples",
+    ),
+    Quantity.DISTANCE.value: Entry(
+        "Distance", "Distance", "from the minimum, after the last step"
     ),
 }
 
@@ -141,14 +166,14 @@ def suite_label(suite: str) -> str:
     """Name of a suite."""
     if suite == REFERENCE:
         return "float64 reference"
-    return SUITES[suite].label.name if suite in SUITES else _readable(suite)
+    return ASKED[suite].label.name if suite in ASKED else _readable(suite)
 
 
 def suite_description(suite: str) -> str:
     """What a suite measures, in one line; empty if it is not known."""
     if suite == REFERENCE:
         return "spectra in double precision that the accuracies refer to"
-    return SUITES[suite].description if suite in SUITES else ""
+    return ASKED[suite].description if suite in ASKED else ""
 
 
 def task_label(suite: str, k: int | None, parameters: Mapping[str, Any] | None = None) -> str:
@@ -194,7 +219,7 @@ def rank(identifier: str, known: Iterable[str]) -> tuple[int, str]:
 
 def suite_rank(suite: str) -> tuple[int, str]:
     """Sort key of suites: as the harness lists them, the reference, all others by name."""
-    return rank(suite, [*SUITES, REFERENCE])
+    return rank(suite, [*ASKED, REFERENCE])
 
 
 def problem_rank(problem: str) -> tuple[int, str]:

@@ -1,0 +1,1 @@
+"""Sections about published experiments, one file each, named as the experiment."""

@@ -1,0 +1,83 @@
+"""What the sections of published experiments have in common."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.records.record import Quantity, Status
+from reports.sections.base import Section, Term, Words
+from reports.sources.sources import Sources
+from reports.words import labels
+
+
+class ExperimentSection(Section):
+    """A published experiment, repeated.
+
+    Name, title and question are those of the experiment.
+
+    Attributes:
+        beside: What the published figures are and where they come from; empty if there are none.
+    """
+
+    beside: str = ""
+
+    def __init__(self, name: str) -> None:
+        """Find the experiment.
+
+        Args:
+            name: Of the experiment.
+        """
+        self.experiment = EXPERIMENTS[name]
+        self.name = name
+        self.title = labels.capitalized(self.experiment.label.name)
+        self.question = labels.capitalized(self.experiment.description)
+        self.suites = (name,)
+
+    def needs(self, sources: Sources) -> pd.DataFrame:
+        """Its records that have a result."""
+        frame = sources.frame
+        return frame[(frame["suite"] == self.name) & (frame["status"] == Status.OK.value)]
+
+    def of(self, sources: Sources, *quantities: Quantity) -> pd.DataFrame:
+        """Its results of some quantities.
+
+        Args:
+            sources: All that was found.
+            *quantities: Which ones.
+
+        Returns:
+            Rows of the frame, numbered from 0.
+        """
+        rows = self.needs(sources)
+        return rows[rows["quantity"].isin([q.value for q in quantities])].reset_index(drop=True)
+
+    def words(self, sources: Sources) -> list[Words]:
+        """What was published, what is different, and the command."""
+        terms = [
+            Term("Published", f"{labels.capitalized(self.experiment.published)}."),
+            Term("Smaller in the profile quick", self.experiment.scaled),
+            Term("Again", f"python -m benchmarks experiment {self.name}", is_code=True),
+        ]
+        if self.beside:
+            terms.insert(1, Term("Published figures shown here", self.beside))
+        return [Words(terms=tuple(terms))]
+
+
+PAPER = (
+    "ViViT: Curvature access through the generalized Gauss-Newton's low-rank structure (TMLR "
+    "2022); CPU: Core i7-8700K with 31.3 GiB, GPU: RTX 2080 Ti with 11 GiB."
+)
+
+
+def problem_titles(frame: pd.DataFrame) -> dict[str, str]:
+    """Names of the problems, in the order of the report.
+
+    Args:
+        frame: Measurements.
+
+    Returns:
+        Name of the identifier -> name for people, which says where data is not real.
+    """
+    pairs = zip(frame["problem"], frame["data"], strict=True)
+    return {problem: labels.problem_label(problem, data) for problem, data in dict.fromkeys(pairs)}

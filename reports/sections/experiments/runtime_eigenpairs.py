@@ -1,0 +1,148 @@
+"""Run time of leading eigenpairs over their number, beside the published curves."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+
+from benchmarks.grid.targets import ORIGINAL
+from benchmarks.records.record import Quantity
+from reports.figures import over_k
+from reports.figures.over_k import COLORS, Line
+from reports.figures.plot import Plot
+from reports.sections.experiments.base import PAPER, ExperimentSection, problem_titles
+from reports.sources.published import GROUPINGS, VARIANTS, run_times
+from reports.sources.sources import Sources
+from reports.tables.table import Table
+from reports.words import units
+from reports.words.labels import OURS
+
+POWER = "power_iteration"
+PUBLISHED_POWER = "full_batch_exact_power"
+NAMES = {
+    "full_batch_exact": "vivit, exact",
+    "frac_batch_exact": "vivit, first eighth",
+    "full_batch_mc": "vivit, Monte-Carlo",
+    "frac_batch_mc": "vivit, Monte-Carlo, first eighth",
+    PUBLISHED_POWER: "power iteration",
+}
+OTHERS = {POWER: "power iteration", "lanczos": "Lanczos", **dict.fromkeys(ORIGINAL, "original")}
+
+TABLE_CAPTION = (
+    "Seconds for the k leading pairs of the exact GGN: medians here, minima of 20 repeats in the "
+    "paper, on its CPU. “Ratio” is power iteration over vivit."
+)
+HOW_TO_READ = (
+    "Lower is better. Solid lines were measured here (medians), dashed ones are the published "
+    "minima on the paper's CPU. The height of a dashed line depends on its machine: compare the "
+    "distances between lines, not the lines."
+)
+
+
+class RuntimeSection(ExperimentSection):
+    """A panel for each problem and grouping."""
+
+    beside = PAPER
+
+    def tables(self, sources: Sources) -> list[Table]:
+        """Exact pairs, here and published, against power iteration."""
+        rows = self.of(sources, Quantity.TIME)
+        exact = rows[(rows["approximation"] == "exact") & (rows["subset"] == "whole")]
+        ours = exact[exact["method"] == OURS].reset_index(drop=True)
+        if not len(ours):
+            return []
+        titles, published = (
+            problem_titles(rows),
+            [_published_pair(row) for _, row in ours.iterrows()],
+        )
+        power = [_same(exact, row, POWER) for _, row in ours.iterrows()]
+        ratios = [_ratio(p, t) for p, t in zip(power, ours["value"], strict=True)]
+        theirs = [_ratio(p, t) for t, p in published]
+        shown = pd.DataFrame(
+            {
+                "Problem": [titles[problem] for problem in ours["problem"]],
+                "Blocks": ["network" if g == "network" else f"per {g}" for g in ours["grouping"]],
+                "Batch": [units.integer(n) for n in ours["batch_size"]],
+                "k": [units.integer(k) for k in ours["k"]],
+                "vivit here": [_seconds(t) for t in ours["value"]],
+                "power iteration here": [_seconds(t) for t in power],
+                "Ratio here": [units.factor(r) for r in ratios],
+                "vivit published": [_seconds(t) for t, _ in published],
+                "power iteration published": [_seconds(p) for _, p in published],
+                "Ratio published": [units.factor(r) for r in theirs],
+            }
+        )
+        raw = pd.DataFrame({"ratio": ratios, "published ratio": theirs})
+        return [Table(self.name, self.title, TABLE_CAPTION, shown, raw, (*shown.columns[4:],))]
+
+    def figures(self, sources: Sources) -> list[Plot]:
+        """Time over k."""
+        rows = self.of(sources, Quantity.TIME)
+        panels = _panels(rows)
+        if not panels:
+            return []
+        alt = f"{self.title}: time over k for {'; '.join(panels)}."
+        return [Plot(self.name, self.title, HOW_TO_READ, alt, partial(over_k.draw, panels))]
+
+
+def _panels(rows: pd.DataFrame) -> dict[str, list[Line]]:
+    titles = problem_titles(rows)
+    found = {}
+    for (problem, grouping, size), group in rows.groupby(
+        ["problem", "grouping", "batch_size"], sort=False
+    ):
+        blocks = "" if grouping == "network" else f", per {grouping}"
+        title = f"{titles[problem]}\nbatch {size}{blocks}"
+        found[title] = [*_here(group), *_published(str(problem), str(grouping), int(size))]
+    return found
+
+
+def _here(rows: pd.DataFrame) -> list[Line]:
+    keys = ["method", "approximation", "subset"]
+    lines = []
+    for (method, approximation, subset), group in rows.groupby(keys, sort=False):
+        variant = NAMES[VARIANTS[approximation, subset]]
+        label = variant if method == OURS else OTHERS.get(str(method))
+        if label is not None:
+            ordered = group.sort_values("k")
+            ks = [int(k) for k in ordered["k"]]
+            lines.append(Line(label, ks, [*ordered["value"]], COLORS[label]))
+    return lines
+
+
+def _published(problem: str, grouping: str, size: int) -> list[Line]:
+    table = run_times()
+    same = (table["problem"] == problem) & (table["grouping"] == GROUPINGS.get(grouping))
+    rows = table[same & (table["device"] == "cpu") & (table["batch_size"] == size)]
+    lines = []
+    for method, group in rows.groupby("method", sort=False):
+        label, ordered = NAMES[str(method)], group.sort_values("k")
+        ks = [int(k) for k in ordered["k"]]
+        lines.append(Line(label, ks, [*ordered["min_s"]], COLORS[label], is_published=True))
+    return lines
+
+
+def _published_pair(row: pd.Series) -> tuple[float | None, float | None]:
+    """What the paper's CPU took with vivit, and with power iteration."""
+    table = run_times()
+    same = (table["problem"] == row["problem"]) & (table["device"] == "cpu")
+    same &= (table["grouping"] == GROUPINGS.get(row["grouping"])) & (table["k"] == row["k"])
+    rows = table[same & (table["batch_size"] == row["batch_size"])].set_index("method")["min_s"]
+    return rows.get("full_batch_exact"), rows.get(PUBLISHED_POWER)
+
+
+def _same(rows: pd.DataFrame, row: pd.Series, method: str) -> float | None:
+    found = rows[(rows["cell"] == row["cell"]) & (rows["method"] == method)]["value"]
+    return float(found.iloc[0]) if len(found) else None
+
+
+def _ratio(time: float | None, ours: float | None) -> float:
+    return time / ours if time is not None and ours is not None else float("nan")
+
+
+def _seconds(value: float | None) -> str:
+    return units.NOTHING if value is None else units.seconds(float(value))
+
+
+SECTION = RuntimeSection("runtime-eigenpairs")
