@@ -17,8 +17,10 @@ from benchmarks.commits.verdicts import RulesError
 from benchmarks.experiments import command as experiment
 from benchmarks.grid import arguments as types
 from benchmarks.grid.comparison import Comparison
+from benchmarks.grid.config_text import config_text
 from benchmarks.grid.profiles import PROFILES, Profile
 from benchmarks.grid.suites import SUITES
+from benchmarks.grid.toml_file import ConfigError
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
 from benchmarks.problems.datasets import DataError
@@ -32,7 +34,13 @@ from benchmarks.run.estimate import Estimate
 from benchmarks.run.process import ROOT
 from benchmarks.run.progress import progress_bar
 from benchmarks.run.runner import MEMORY_FRACTION, Runner, failures
-from benchmarks.selection import DEFAULT_FOLDER, SelectionError, add_options, selected
+from benchmarks.selection import (
+    DEFAULT_FOLDER,
+    SelectionError,
+    add_options,
+    profile_of,
+    selected,
+)
 from benchmarks.selection import check as check_selection
 
 PUBLISHED = ROOT / "bench_results" / "published"
@@ -47,6 +55,7 @@ WRONG = (
     SettingError,
     SelectionError,
     PointsError,
+    ConfigError,
     ImportError,
 )
 """What users can mend."""
@@ -91,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("list", help="show what can be measured")
     show.add_argument("kind", nargs="?", choices=KINDS, help="by default all")
+    show.add_argument("--profile", choices=PROFILES, metavar="NAME", help="with --toml: its grid")
+    show.add_argument("--toml", action="store_true", help="as a file for run --config")
     show.set_defaults(run=_list)
     run = commands.add_parser(
         "run",
@@ -142,6 +153,11 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
+    if options.toml and options.profile and not options.kind:
+        print(config_text(PROFILES[options.profile]), end="")
+        return 0
+    if options.toml or options.profile:
+        raise SelectionError("expected --profile NAME and --toml together, without a kind.")
     kinds = KINDS if options.kind is None else {options.kind: KINDS[options.kind]}
     for kind, registry in kinds.items():
         print(f"{kind}:")
@@ -165,7 +181,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    _parser().parse_args(["run", *options.rest])  # wrong arguments end here, not in every job
+    profile_of(_parser().parse_args(["run", *options.rest]))  # what is wrong ends in no job
     cluster = Cluster(options.on, options.minutes, dict(options.set))
     jobs = submit(options.rest, options.shards, options.output, cluster)
     files = shard_files(options.output, options.shards)
@@ -179,13 +195,13 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    profile = PROFILES[options.profile]
+    profile = profile_of(options)
     comparisons = selected(options, profile)
     if not comparisons and options.shard[1] > 1:
         print("There is nothing in this shard: there are more shards than comparisons.")
         return 0
     if not comparisons:
-        print("error: nothing in the profile matches the selection.", file=sys.stderr)
+        print("error: nothing in the grid matches the selection.", file=sys.stderr)
         return 2
     memory = machine()["memory_bytes"] // options.workers
     check_selection(comparisons, memory)

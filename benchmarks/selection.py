@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.grid import arguments as types
 from benchmarks.grid.comparison import Comparison, Selection
+from benchmarks.grid.config import DEFAULT, read_config
 from benchmarks.grid.profiles import PROFILES, Profile
 from benchmarks.grid.suites import SUITES
 from benchmarks.measure.critical import BudgetMode
@@ -28,9 +29,13 @@ class SelectionError(ValueError):
 WHAT: dict[str, dict[str, Any]] = {
     "profile": {
         "choices": PROFILES,
-        "default": "quick",
         "metavar": "NAME",
-        "help": "default: quick",
+        "help": f"default: {DEFAULT.name}",
+    },
+    "config": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "a grid of your own, in TOML, in place of a profile",
     },
     "suite": {
         "action": "append",
@@ -95,8 +100,7 @@ HOW: dict[str, dict[str, Any]] = {
     "budget-mode": {
         "type": types.choice(BudgetMode),
         "metavar": "MODE",
-        "help": "process: enforced by the system (default); simulated: by a count of the bytes of "
-        "tensors",
+        "help": "process (default): by the system; simulated: by a count",
     },
     "workers": {
         "type": types.positive,
@@ -126,8 +130,26 @@ def add_options(run: argparse.ArgumentParser) -> None:
     Args:
         run: The parser of the command.
     """
+    grid = run.add_mutually_exclusive_group()
     for name, option in (WHAT | HOW).items():
-        run.add_argument(f"--{name}", **option)
+        (grid if name in ("profile", "config") else run).add_argument(f"--{name}", **option)
+
+
+def profile_of(options: argparse.Namespace) -> Profile:
+    """The grid that a command names.
+
+    Args:
+        options: Of the command.
+
+    Returns:
+        A profile, which may be a user's own.
+
+    Raises:
+        ConfigError: The user's file cannot be used.
+    """
+    if options.config is not None:
+        return read_config(options.config)
+    return DEFAULT if options.profile is None else PROFILES[options.profile]
 
 
 def selected(options: argparse.Namespace, profile: Profile) -> list[Comparison]:

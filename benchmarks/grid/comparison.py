@@ -98,14 +98,33 @@ class Comparison:
         return replace(self, batch_size=batch_size)
 
 
+def named(problem: str) -> dict[str, Any]:
+    """What a comparison says of its problem.
+
+    Args:
+        problem: Of the registry, or ``path/to/file.py:function`` of a user's own.
+
+    Returns:
+        Fields of `Comparison`.
+
+    Raises:
+        KeyError: There is none of that name.
+        ProblemError: There is no such file.
+    """
+    found = find_problem(problem)
+    if isinstance(found, OwnProblem):
+        return {"problem": found.name, "source": found.spec, "digest": found.digest}
+    return {"problem": problem, "source": None, "digest": None}
+
+
 @dataclass(frozen=True)
 class Selection:
     """What of a grid is measured, and with which settings; None keeps what the grid says.
 
     Attributes:
         suites: These suites only.
-        problems: These problems only, by name; a user's own, and those that the grid lacks, take
-            the place of those of the grid.
+        problems: These problems only, by name or ``path/to/file.py:function``; those that the grid
+            lacks take the place of those of the grid.
         methods: These methods only, with the settings of the grid or others.
         of_no_suite: Those of them that no suite names: they are measured in every comparison.
         budget: Bytes, of searches for critical batch sizes.
@@ -136,7 +155,8 @@ class Selection:
         """
         changes = {name: value for name, value in self.settings.items() if value is not None}
         grid = [c for c in comparisons if self.suites is None or c.suite in self.suites]
-        replacing = self._replacing({c.problem for c in grid})
+        of_grid = {c.source or c.problem for c in grid}
+        replacing = [named(name) for name in self.problems or () if name not in of_grid]
         selected: dict[Comparison, dict[str, None]] = {}
         for comparison in grid:
             methods = self._of_methods(comparison.methods)
@@ -159,22 +179,10 @@ class Selection:
         given = [m for m in self.methods if SEPARATOR in m and split_method(m)[0] in named]
         return list(dict.fromkeys([*of_grid, *given, *self.of_no_suite]))
 
-    def _replacing(self, of_grid: set[str]) -> list[dict[str, Any]]:
-        """What names each problem that takes the place of those of the grid."""
-        replacing: list[dict[str, Any]] = []
-        for name in self.problems or ():
-            problem = find_problem(name)
-            if isinstance(problem, OwnProblem):
-                own = {"source": problem.spec, "digest": problem.digest}
-                replacing.append({"problem": problem.name, **own})
-            elif name not in of_grid:
-                replacing.append({"problem": name})
-        return replacing
-
     def _on_problems(
         self, comparison: Comparison, replacing: list[dict[str, Any]]
     ) -> Iterator[Comparison]:
-        if self.problems is None or comparison.problem in self.problems:
+        if self.problems is None or (comparison.source or comparison.problem) in self.problems:
             yield comparison
         for changes in replacing:
             yield replace(comparison, **changes)

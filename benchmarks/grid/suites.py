@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from benchmarks.grid.comparison import Comparison
+from benchmarks.grid.comparison import Comparison, named
 from benchmarks.grid.targets import ORIGINAL, methods_by_cell
 from benchmarks.measure.critical import Limits
 from benchmarks.methods import find_method
 from benchmarks.records.label import Label
 from benchmarks.records.registry import Registry
-from benchmarks.records.tasks import Task
+from benchmarks.records.tasks import Computed, Task
 
 SCALED = ("gram", "naive_gram", *ORIGINAL, "lanczos")
 """Methods of the scaling suites: all eigenvalues, but leading pairs for the last."""
@@ -33,12 +33,14 @@ class Suite:
         label: Its name in reports.
         description: One line for people.
         methods: Names of the methods that can answer it.
+        computed: What all of its comparisons compute; None if they differ.
     """
 
     name: str
     label: Label
     description: str
     methods: tuple[str, ...]
+    computed: Computed | None = None
 
 
 SUITES = Registry(
@@ -49,6 +51,7 @@ SUITES = Registry(
             Label("all eigenvalues"),
             "the complete spectrum of the exact GGN",
             ("gram", "drop_in", "naive_gram", *ORIGINAL, "gradient"),
+            Computed.EIGENVALUES,
         ),
         Suite(
             "leading",
@@ -64,42 +67,49 @@ SUITES = Registry(
                 "lobpcg",
                 "gradient",
             ),
+            Computed.PAIRS,
         ),
         Suite(
             "batches",
             Label("leading eigenpairs of several batches", "batches"),
             "the k largest eigenvalues, with eigenvectors, of the GGN of several batches",
             ("gram", "block_lanczos", "lanczos"),
+            Computed.PAIRS,
         ),
         Suite(
             "tolerance",
             Label("power iteration's tolerance", "tolerance"),
             "time against accuracy: leading eigenpairs by power iteration to several tolerances",
             ("gram", *(find_method(text).text for text in STUDIED)),
+            Computed.PAIRS,
         ),
         Suite(
             "derivatives",
             Label("directional derivatives"),
             "first and second derivatives per sample along the k leading eigenvectors",
             ("gram", "drop_in", *ORIGINAL, "gradient"),
+            Computed.DERIVATIVES,
         ),
         Suite(
             "newton",
             Label("Newton step"),
             "damped Newton steps along the eigenvectors above a cut-off",
             ("gram", "drop_in", *ORIGINAL, "gradient"),
+            Computed.NEWTON_STEP,
         ),
         Suite(
             "density",
             Label("spectral density"),
             "the distribution of all eigenvalues",
             ("gram", "quadrature", "gradient"),
+            Computed.DENSITY,
         ),
         Suite(
             "preconditioned",
             Label("preconditioned gradient"),
             "a gradient times the inverse of a Kronecker-factored curvature",
             ("kfac_expand", "kfac_reduce", "gradient"),
+            Computed.PRECONDITIONED,
         ),
         Suite(
             "engine",
@@ -142,7 +152,7 @@ class Cell:
 
     Attributes:
         suite: Name of the suite.
-        problem: Name of the problem.
+        problem: Name of the problem, or ``path/to/file.py:function`` of a user's own.
         batch_size: ``N``; None to search the critical one.
         task: What is computed.
         methods: Names of the methods; None for all of the suite.
@@ -167,11 +177,11 @@ class Cell:
         """
         methods = self.methods or SUITES[self.suite].methods
         return Comparison(
-            self.suite,
-            self.problem,
-            methods,
-            self.batch_size,
-            self.task,
-            repeats,
+            suite=self.suite,
+            methods=methods,
+            batch_size=self.batch_size,
+            task=self.task,
+            repeats=repeats,
             limits=self.limits,
+            **named(self.problem),
         )

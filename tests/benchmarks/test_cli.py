@@ -276,7 +276,7 @@ def test_a_budget_beyond_the_machine(capsys):
 
 def test_nothing_selected(capsys):
     assert cli.main(["run", *SMALL, "--method", "power_iteration"]) == 2
-    assert "nothing in the profile matches" in capsys.readouterr().err
+    assert "nothing in the grid matches" in capsys.readouterr().err
 
 
 def test_corrupt_records_are_named(tmp_path, capsys):
