@@ -1,0 +1,386 @@
+"""The published experiments: all run, go on where they stopped, and compute what they say."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from oracle import ggn as dense_ggn
+from oracle import jacobian, loss_hessian
+
+from benchmarks.cli import main
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.experiments.base import Job, Measurement, Request, Scale, ok
+from benchmarks.experiments.eigenspaces import Network, errors, flat, overlap, signal_to_noise
+from benchmarks.experiments.noisy_quadratic import (
+    CURVATURE_VARIANCE,
+    LEARNING_RATE,
+    SAMPLES,
+    SLOPE_VARIANCE,
+    NoisyQuadratic,
+    gradient_descent,
+    newton,
+)
+from benchmarks.experiments.run import answers_of
+from benchmarks.experiments.trainings import moments
+from benchmarks.problems import PROBLEMS
+from benchmarks.records.record import Quantity, RecordStore, Status
+from benchmarks.records.tasks import Approximation, Subset
+from benchmarks.run.cells import Cell
+from vivit import BootstrapDamping, DirectionalDerivatives
+
+OWN = """
+import torch
+from torch import nn
+
+
+def make(batch_size, device, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(batch_size, 6, generator=generator)
+    y = (X[:, 0] > 0).long() + (X[:, 1] > 0).long()
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    return model.to(device, dtype), nn.CrossEntropyLoss(), X.to(device, dtype), y.to(device)
+"""
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Folder of all experiments, done once in the smallest scale."""
+    folder = tmp_path_factory.mktemp("smoke")
+    assert experiment("all", "--profile", "smoke", "--output", str(folder)) == 0
+    return folder
+
+
+def experiment(*words):
+    threads = torch.get_num_threads()
+    try:
+        return main(["experiment", *words, "--threads", "1"])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def records_of(folder, name):
+    return RecordStore(folder / f"{name}.jsonl").read()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs(smoke, name):
+    records = records_of(smoke, name)
+    assert {record.suite for record in records} <= {name, "reference"}
+    assert any(record.suite == name for record in records)
+    probed = [r for r in records if r.quantity is Quantity.PROBE]
+    assert all(r.status is Status.OK or r in probed for r in records), [r.reason for r in records]
+    assert all(record.samples for record in records if record.status is Status.OK)
+
+
+def test_what_is_done_is_not_done_again(smoke, capsys):
+    before = {file: file.read_bytes() for file in smoke.glob("*.jsonl")}
+    assert experiment("all", "--profile", "smoke", "--output", str(smoke)) == 0
+    assert {file: file.read_bytes() for file in smoke.glob("*.jsonl")} == before
+    assert f"Report:  python -m reports --input {smoke}" in capsys.readouterr().out
+
+
+def test_the_list_names_all(capsys):
+    assert experiment("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [*EXPERIMENTS]
+    assert len(lines) == 12
+
+
+@pytest.mark.parametrize("scale", [*Scale])
+def test_a_dry_run_shows_what_would_be_done(scale, capsys, tmp_path):
+    arguments = ("--profile", scale.value, "--dry-run", "--output", str(tmp_path))
+    assert experiment("all", *arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split(":")[0] for line in lines} == {*EXPERIMENTS}
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["spectral-densty"],
+            "Unknown experiment 'spectral-densty': did you mean",
+        ),
+        (["all", "--profile", "quik"], "Unknown scale 'quik': did you mean quick?"),
+        (["all", "--samples", "0"], "expected a positive whole number, got '0'"),
+    ],
+)
+def test_wrong_arguments(words, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        experiment(*words)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["linear-gram", "noisy-quadratic"])
+def test_experiments_about_a_problem_of_their_own(name, capsys):
+    assert experiment(name, "--problem", "digits_mlp") == 2
+    assert f"error: {name} runs on its own problem only: leave out" in capsys.readouterr().err
+    assert experiment("all", "--problem", "digits_mlp", "--dry-run") == 0
+    assert name not in capsys.readouterr().out
+
+
+def test_what_cannot_be_trained_is_recorded_with_its_reason(tmp_path, capsys):
+    """Without its data set, that is; the others go on."""
+    words = ("--profile", "smoke", "--problem", "cifar10_3c3d", "--output", str(tmp_path))
+    assert experiment("learning-rate-grid", *words) == 1
+    records = records_of(tmp_path, "learning-rate-grid")
+    assert len(records) == 4
+    assert all("needs the data set CIFAR10" in record.reason for record in records)
+    assert all("DataError" in record.details["stderr"] for record in records)
+    assert "error" in capsys.readouterr().out
+
+
+def test_a_failing_job_says_why():
+    def run():
+        raise MemoryError("too large")
+
+    cells = tuple(Cell("a", "b", name, Quantity.OVERLAP, {}) for name in "xy")
+    answers = answers_of(Job("fails", cells, run))
+    assert [*answers] == [*cells]
+    assert {answer["status"] for answer in answers.values()} == {"oom"}
+    assert {answer["reason"] for answer in answers.values()} == {"MemoryError: too large"}
+    assert answers_of(Job("works", cells, lambda: {cells[0]: ok([1.0])})) == {cells[0]: ok([1.0])}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["spectral-density", "training-overlap", "training-derivatives", "runtime-eigenpairs"],
+)
+def test_problems_of_the_users_own(tmp_path, name):
+    """The same figures by one option; that it is another network makes it another record."""
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    words = ("--profile", "smoke", "--problem", f"{file}:make", "--samples", "60")
+    assert experiment(name, *words, "--output", str(tmp_path)) == 0
+    records = [record for record in records_of(tmp_path, name) if record.suite == name]
+    assert {record.problem for record in records} == {"own.py:make"}
+    assert {record.parameters["data"] for record in records} == {"own"}
+    assert len({record.parameters["source"] for record in records}) == 1
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_quick_is_a_part_of_what_was_published(name):
+    """Of the same suite, at the published batch sizes or as the experiment says."""
+    found = EXPERIMENTS[name]
+    assert found.published
+    assert found.scaled.endswith(".")
+    assert found.description.endswith("?")
+    if isinstance(found, Measurement):
+        sizes = {scale: len(found.points(scale)) for scale in Scale}
+        assert sizes[Scale.SMOKE] == 1
+        assert sizes[Scale.QUICK] <= sizes[Scale.PAPER]
+        assert {point.suite for scale in Scale for point in found.points(scale)} == {name}
+    else:
+        counts = {s: len(found.jobs(Request(s, Path("unused")))) for s in Scale}
+        assert counts[Scale.SMOKE] <= counts[Scale.QUICK]
+
+
+def test_published_grids_are_complete():
+    """As the protocol counts: problems, approximations, blocks and numbers of pairs."""
+    points = EXPERIMENTS["runtime-eigenpairs"].points(Scale.PAPER)
+    assert len(points) == 5 * 10 * 4 * 2
+    for name in ("eigenvalues", "eigenpair", "newton"):
+        assert len(EXPERIMENTS[f"critical-batch-{name}"].points(Scale.PAPER)) == 5 * 4 * 2
+    (tolerances,) = EXPERIMENTS["power-tolerance"].points(Scale.PAPER)
+    assert len(tolerances.methods) == 1 + 21
+    assert len(EXPERIMENTS["gram-power"].points(Scale.PAPER)) == 10
+    request = Request(Scale.PAPER, Path("unused"))
+    assert len(EXPERIMENTS["learning-rate-grid"].jobs(request)) == 2 * 36
+    jobs = EXPERIMENTS["training-overlap"].jobs(request)
+    assert sum("training-overlap: training" in job.title for job in jobs) == 4 * 2
+
+
+def test_moments_of_a_training_are_those_of_the_protocol():
+    found = moments(100, 100)
+    expected = np.geomspace(1, 100, 100) - 1
+    assert found[0] == 0
+    assert found[-1] == 99
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.fixture
+def network():
+    instance = PROBLEMS["digits_mlp"].make(40, "cpu", torch.float32, 0)
+    small = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), torch.nn.Tanh())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        small = torch.nn.Sequential(small, torch.nn.Linear(3, 4))
+    instance = replace(instance, model=small, targets=instance.targets % 4)
+    return Network(instance.double())
+
+
+def dense(network, chosen=slice(None)):
+    train = network.train.samples(chosen)
+    return oracle_of(train)
+
+
+def oracle_of(instance):
+    names = [name for name, _ in instance.model.named_parameters()]
+    return dense_ggn(instance.model, instance.loss_func, instance.inputs, instance.targets, names)
+
+
+def largest_eigenvalues(instance, count):
+    """Of ``J^T H J``, from the small matrix ``H^(1/2) J J^T H^(1/2)``."""
+    names = [name for name, _ in instance.model.named_parameters()]
+    j = jacobian(instance.model, instance.inputs, names).flatten(end_dim=1)
+    outputs = instance.model(instance.inputs)
+    values, vectors = torch.linalg.eigh(
+        loss_hessian(instance.loss_func, outputs, instance.targets)
+    )
+    factor = (vectors * values.clamp(min=0).sqrt()).T @ j
+    return torch.linalg.eigvalsh(factor @ factor.T)[-count:]
+
+
+def leading(matrix, count):
+    values, vectors = torch.linalg.eigh(matrix)
+    return values[-count:], vectors[:, -count:]
+
+
+def test_eigenspaces_against_dense_matrices(network):
+    """The full GGN, a mini-batch, their overlap, and the error of its curvatures."""
+    chosen = network.drawn(3)[:8]
+    assert network.outputs == 4
+    (all_values, all_vectors), (values, vectors) = (
+        leading(matrix, 4) for matrix in (dense(network), dense(network, chosen))
+    )
+    full, pairs = network.full(), network.ggn(chosen).eigh(k=4)
+    torch.testing.assert_close(full.eigh(k=4).values, all_values)
+    expected = float((all_vectors.T @ vectors).square().sum() / 4)
+    assert overlap(flat(full.eigh(k=4)), flat(pairs), 4) == pytest.approx(expected)
+    exact = torch.einsum("dk,de,ek->k", vectors, dense(network), vectors)
+    found = torch.tensor(errors(pairs, full)).double()
+    torch.testing.assert_close(found, (values - exact).abs() / exact, rtol=1e-5, atol=0)
+
+
+def test_the_hessian_against_a_dense_one(network):
+    train, parameters = network.train, dict(network.train.model.named_parameters())
+    names, sizes = [*parameters], [p.numel() for p in parameters.values()]
+
+    def loss(vector):
+        parts = zip(names, vector.split(sizes), strict=True)
+        given = {name: x.reshape(parameters[name].shape) for name, x in parts}
+        outputs = torch.func.functional_call(train.model, given, train.inputs)
+        return train.loss_func(outputs, train.targets)
+
+    start = torch.cat([p.detach().flatten() for p in parameters.values()])
+    values, vectors = torch.linalg.eigh(torch.func.hessian(loss)(start))
+    largest = values.abs().argsort()[-4:]
+    found, space = network.hessian_pairs()
+    np.testing.assert_allclose(sorted(found), sorted(values[largest].tolist()), rtol=1e-4)
+    assert overlap(space, vectors[:, largest], 4) == pytest.approx(1, abs=1e-4)
+
+
+def test_approximations_of_a_mini_batch(network):
+    """Options of the library: the first eighth, one Monte-Carlo sample per ten classes, both."""
+    assert network.options("subset", 128, 0) == {"subset": range(16)}
+    assert network.options("subset", 4, 0) == {"subset": range(1)}
+    assert network.options("monte_carlo", 128, 7)["approximation"].samples == 1
+    assert set(network.options("both", 128, 0)) == {"subset", "approximation"}
+
+
+def test_signal_to_noise():
+    """By hand; what does not vary has no ratio."""
+    samples = torch.tensor([[1.0, 2.0, 5.0], [3.0, 2.0, -5.0]])
+    assert signal_to_noise(samples) == [2.0**2 / 2.0, 0.0]
+
+
+def test_derivatives_of_a_training_add_up(smoke):
+    """The gradient lies in the range of V: shares of all directions sum up to one."""
+    rows = records_of(smoke, "training-derivatives")
+    found = [record for record in rows if record.quantity is Quantity.DERIVATIVES]
+    assert [record.parameters["epoch"] for record in found] == [0, 1]
+    for record in found:
+        details = record.details
+        assert len(details["slopes"]) == len(record.samples)
+        total = sum(slope**2 for slope in details["slopes"])
+        assert total == pytest.approx(details["squared_gradient"], rel=1e-2)
+        assert record.samples == sorted(record.samples)
+
+
+def test_spectra_are_those_of_the_approximations(smoke):
+    instance = PROBLEMS["digits_mlp"].make(32, "cpu", torch.float32, 0)
+    records = {
+        (r.parameters["approximation"], r.parameters["subset"]): r
+        for r in records_of(smoke, "spectral-density")
+    }
+    assert {*records} == {(a.value, s.value) for a in Approximation for s in Subset}
+    for subset, first in ((Subset.WHOLE, 32), (Subset.EIGHTH, 4)):
+        values = largest_eigenvalues(instance.first(first).double(), 9 * first)
+        found = torch.tensor(records["exact", subset.value].samples).double()
+        torch.testing.assert_close(found, values, rtol=1e-3, atol=1e-5 * float(values.max()))
+
+
+def test_noise_is_as_the_protocol_says():
+    """Unbiased, of constant variance; curvatures stay positive."""
+    problem, x = NoisyQuadratic(), torch.linspace(-1, 1, 20).double()
+    generator = torch.Generator().manual_seed(0)
+    seen = [problem.derivatives(x, generator) for _ in range(400)]
+    slopes = torch.cat([derivatives.gammas for derivatives in seen])
+    curvatures = torch.cat([derivatives.lambdas for derivatives in seen])
+    count = len(slopes)
+    assert count == 400 * SAMPLES
+    for samples, mean, variance in (
+        (slopes, problem.curvature * x, SLOPE_VARIANCE),
+        (curvatures, problem.curvature, CURVATURE_VARIANCE),
+    ):
+        deviation = (variance / count) ** 0.5
+        assert ((samples.mean(0) - mean).abs() < 5 * deviation).all()
+    heavy = 3  # first curvatures, whose tails are: their variances are harder to see
+    for samples, variance in (
+        (slopes, SLOPE_VARIANCE),
+        (curvatures[:, heavy:], CURVATURE_VARIANCE),
+    ):
+        spread = samples.var(0)
+        torch.testing.assert_close(spread, torch.full_like(spread, variance), rtol=0.1, atol=0)
+    assert (curvatures > 0).all()
+
+
+def test_steps_without_noise(monkeypatch):
+    """A Newton step with damping d leaves d / (lambda + d) of each coordinate."""
+    problem = NoisyQuadratic(dimension=3, start=2.0, steps=2)
+
+    def exact(self, x, generator):
+        seen = (self.curvature * x, self.curvature)
+        return DirectionalDerivatives(*(values.repeat(4, 1) for values in seen))
+
+    monkeypatch.setattr(NoisyQuadratic, "derivatives", exact)
+    curvature = problem.curvature
+    run = problem.run(newton(2.0), seed=0)
+    end = 2.0 * (2.0 / (curvature + 2.0)) ** 2
+    assert run.distance == pytest.approx(float(end.norm()))
+    assert run.losses == pytest.approx(
+        [problem.loss(2.0 * (2.0 / (curvature + 2.0)) ** n) for n in range(3)]
+    )
+    assert run.dampings[0] == pytest.approx((2.0 / curvature).tolist())
+    descended = problem.run(gradient_descent, seed=0)
+    end = 2.0 * (1 - LEARNING_RATE * curvature) ** 2
+    assert descended.distance == pytest.approx(float(end.norm()))
+    smallest = problem.run(newton(BootstrapDamping()), seed=0).dampings[0]
+    assert smallest == pytest.approx((1e-3 / curvature).tolist())  # nothing to be damped
+
+
+def test_noise_is_the_same_for_all_optimizers_at_the_start():
+    problem = replace(NoisyQuadratic(), steps=1)
+    seen = []
+
+    def spy(derivatives):
+        seen.append(derivatives)
+        return gradient_descent(derivatives)
+
+    for _ in range(2):
+        problem.run(spy, seed=5)
+    assert torch.equal(seen[0].gammas, seen[1].gammas)
+    assert torch.equal(seen[0].lambdas, seen[1].lambdas)
+
+
+def test_records_are_plain(smoke):
+    """JSON without what JSON lacks, and no place of this machine in it."""
+    for file in smoke.glob("*.jsonl"):
+        text = file.read_text()
+        assert str(Path.home()) + "/" not in text
+        for line in text.splitlines():
+            json.loads(line, parse_constant=pytest.fail)
