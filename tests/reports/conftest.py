@@ -37,6 +37,7 @@ def make() -> MakeRecord:
         problem="digits_mlp",
         commit="abc123",
         time="2026-01-01T00:00:00+00:00",
+        details=(),
         **parameters,
     ):
         defaults = {
@@ -60,7 +61,7 @@ def make() -> MakeRecord:
             samples=list(samples) if outcome is Status.OK else [],
             unit=Quantity(quantity).unit,
             reason=reason,
-            details={"num_parameters": 1000},
+            details={"num_parameters": 1000} | dict(details),
             environment={
                 "commit": commit,
                 "dirty": False,

@@ -10,9 +10,38 @@ from reports.sources.sources import Sources
 from reports.words.labels import slug
 
 MEASURED = ROOT / "bench_results"
-ALL = {section.name: section for page in PAGES for section in page.sections}
+ALL = {section.name: section for page in reversed(PAGES) for section in page.sections}
+"""Those on several pages count for the first."""
+
+PARTS = {section.name: page.part for page in reversed(PAGES) for section in page.sections}
+"""What of all sources a section is made from."""
+
 PAIRS = {"suite": "leading", "k": 10, "computed": "eigenpairs"}
 PUBLISHED = {**PAIRS, "problem": "cifar10_3c3d", "batch_size": 128}
+SEARCHED = {"quantity": "critical_batch_size", "budget": 2**30, **Task().parameters}
+MEAN_ERROR = {"details": {"mean_error": 1e-3}}
+SPECTRUM = {"quantity": "spectrum", "suite": "spectral-density", "samples": [0.1, 3.0]}
+TRAINED = {"suite": "training-overlap", "optimizer": "sgd", "learning_rate": 0.1}
+DERIVATIVES = TRAINED | {
+    "suite": "training-derivatives",
+    "quantity": "derivatives",
+    "epoch": 3.0,
+    "samples": [0.5, 2.0],
+    "details": {
+        "outputs": 1,
+        "slopes": [0.1, 0.2],
+        "slope_signal_to_noise": [0.1, None],
+        "curvature_signal_to_noise": [1.0, 2.0],
+        "squared_gradient": 0.05,
+    },
+}
+LOSSES = ("mean_loss", "median_loss", "lower_quartile", "upper_quartile")
+NOISY = {
+    "suite": "noisy-quadratic",
+    "method": "bootstrap",
+    "quantity": "distance",
+    "details": {**{name: [2.0, 1.0] for name in LOSSES}, "relative_dampings": [1.0, 0.1]},
+}
 RECORDS = {
     "headline": [{}],
     "glossary": [{}],
@@ -35,6 +64,28 @@ RECORDS = {
     "spectra": [{"suite": "reference", "method": "reference", "quantity": "spectrum"}],
     "failures": [{"status": "error"}],
     "environments": [{}],
+    "spectral-density": [
+        {"quantity": "spectrum", "suite": "spectral-density", **Task().parameters}
+    ],
+    **{
+        f"critical-batch-{what}": [SEARCHED | {"suite": f"critical-batch-{what}"}]
+        for what in ("eigenvalues", "eigenpair", "newton")
+    },
+    "runtime-eigenpairs": [PUBLISHED | {"suite": "runtime-eigenpairs"}],
+    "power-tolerance": [
+        PUBLISHED | {"suite": "power-tolerance"},
+        PUBLISHED | {"suite": "power-tolerance", "quantity": "accuracy", **MEAN_ERROR},
+    ],
+    "gram-power": [PUBLISHED | {"suite": "gram-power"}],
+    "linear-gram": [{"suite": "linear-gram"}],
+    "training-overlap": [TRAINED | {"method": "hessian", "quantity": "overlap", "epoch": 1.0}],
+    "training-derivatives": [DERIVATIVES],
+    "learning-rate-grid": [
+        TRAINED
+        | {"suite": "learning-rate-grid", "quantity": "test_accuracy"}
+        | {"details": {"is_accuracy": True}}
+    ],
+    "noisy-quadratic": [NOISY],
 }
 """Parameters of records that make a section appear."""
 
@@ -81,16 +132,18 @@ def test_every_section_is_tried_below():
 
 @pytest.mark.parametrize("name", ALL)
 def test_without_anything_every_section_is_left_out(name):
-    assert not len(ALL[name].needs(Sources()))
+    assert not len(ALL[name].needs(PARTS[name](Sources())))
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_sections_appear_with_their_records_and_not_with_others(name, find):
-    section = ALL[name]
-    found = find(*RECORDS[name])
+    section, part = ALL[name], PARTS[name]
+    found = part(find(*RECORDS[name]))
     assert len(section.needs(found))
-    assert [*section.words(found), *section.tables(found), *section.figures(found)]
-    assert bool(len(section.needs(find(OTHER)))) == (name in ALWAYS)
+    plots = section.figures(found)
+    assert [*section.words(found), *section.tables(found), *plots]
+    assert all(plot.draw().axes for plot in plots)
+    assert bool(len(section.needs(part(find(OTHER))))) == (name in ALWAYS)
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -82,17 +82,23 @@ class Moment:
     @property
     def signal_of_slopes(self) -> float:
         """Median signal-to-noise ratio of the leading directions."""
-        return float(np.nanmedian(self.of_slopes[-self.leading :]))
+        return _median(self.of_slopes[-self.leading :])
 
     @property
     def signal_of_curvatures(self) -> float:
         """The same of curvatures."""
-        return float(np.nanmedian(self.of_curvatures[-self.leading :]))
+        return _median(self.of_curvatures[-self.leading :])
+
+
+def _median(ratios: np.ndarray) -> float:
+    """Of those that there are; NaN if there are none, as where nothing varies."""
+    known = ratios[~np.isnan(ratios)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 CLAIMS: dict[str, tuple[Callable[[Sequence[Moment]], bool], Callable[[Moment], float]]] = {
     "The gradient lies in the top eigenspace (more than half of it, always)": (
-        lambda moments: min(m.in_the_top for m in moments) > 0.5,
+        lambda moments: np.min([m.in_the_top for m in moments]) > 0.5,
         lambda m: m.in_the_top,
     ),
     "The curvature's signal vanishes as training proceeds (to less than a tenth)": (
@@ -102,11 +108,11 @@ CLAIMS: dict[str, tuple[Callable[[Sequence[Moment]], bool], Callable[[Moment], f
         lambda m: m.signal_of_curvatures,
     ),
     "The gradient's signal is small throughout (below 1)": (
-        lambda moments: max(m.signal_of_slopes for m in moments) < 1,
+        lambda moments: np.max([m.signal_of_slopes for m in moments]) < 1,
         lambda m: m.signal_of_slopes,
     ),
 }
-"""Whether a claim holds, and the number that it is about."""
+"""Whether a claim holds, and the number that it is about. What is NaN anywhere proves nothing."""
 
 
 class TrainingDerivativesSection(ExperimentSection):
@@ -130,7 +136,7 @@ class TrainingDerivativesSection(ExperimentSection):
                 "Claim": claim,
                 "Holds": _verdict(moments, holds),
                 **{
-                    f"{when} (epoch)": f"{units.significant(number(m))} ({m.epoch:g})"
+                    f"{when} (epoch)": f"{_number(number(m))} ({m.epoch:g})"
                     for when, m in zip(("First", "Early", "Late"), moments, strict=False)
                 },
             }
@@ -180,6 +186,10 @@ class TrainingDerivativesSection(ExperimentSection):
         for _, row in rows.iterrows():
             found.setdefault(titles[row["problem"]], []).append(Moment.of(row))
         return {t: sorted(moments, key=lambda m: m.epoch) for t, moments in found.items()}
+
+
+def _number(value: float) -> str:
+    return units.NOTHING if np.isnan(value) else units.significant(value)
 
 
 def _verdict(moments: Sequence[Moment], holds: Callable[[Sequence[Moment]], bool]) -> str:

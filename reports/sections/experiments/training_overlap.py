@@ -131,7 +131,7 @@ class TrainingOverlapSection(ExperimentSection):
         points = []
         for title, method, size in (
             (
-                "Does the GGN share its leading eigenspace with the Hessian at the end?",
+                "Does the GGN share its leading eigenspace with the Hessian in the end?",
                 "hessian",
                 None,
             ),
