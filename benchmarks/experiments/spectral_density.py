@@ -30,7 +30,10 @@ class SpectralDensity(Computation):
         "five networks on one mini-batch (128, All-CNN-C: 64), before training; exact or one "
         "Monte-Carlo sample, all samples or the first eighth"
     )
-    scaled = "Nothing but the data, which is noise of the data set's shape without --data-root."
+    scaled = (
+        "Nothing but the data, which is noise of the data set's shape without --data-root. "
+        "Besides, there is a small CNN trained on real handwritten digits."
+    )
 
     def jobs(self, request: Request) -> list[Job]:
         """One for each problem and approximation."""

@@ -75,13 +75,15 @@ def about_suites() -> tuple[Section, ...]:
 def comparison() -> tuple[Section, ...]:
     """The sections of the page that compares methods, in their order."""
     topics = (*about_suites(), *sections(ABOUT_ALL))
-    return (Headline(topics), *sections(["glossary"]), *topics, *sections(["environments"]))
+    headline = Headline(topics, "How does vivit compare with what one would use instead?")
+    return (headline, *sections(["glossary"]), *topics, *sections(["environments"]))
 
 
 def experiments() -> tuple[Section, ...]:
     """The sections of the page of published experiments, in their order."""
     topics = sections(ABOUT_EXPERIMENTS)
-    return (Headline(topics), *topics, *sections(["failures", "environments"]))
+    headline = Headline(topics, "What do the published experiments say when they are repeated?")
+    return (headline, *topics, *sections(["failures", "environments"]))
 
 
 def commits() -> tuple[Section, ...]:

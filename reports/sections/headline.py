@@ -14,15 +14,15 @@ class Headline(Section):
 
     name = "headline"
     title = "In short"
-    question = "How does vivit compare with what one would use instead?"
 
-    def __init__(self, sections: Iterable[Section]) -> None:
+    def __init__(self, sections: Iterable[Section], question: str) -> None:
         """Collect from sections.
 
         Args:
             sections: Of the same page.
+            question: What they answer together.
         """
-        self._sections = tuple(sections)
+        self._sections, self.question = tuple(sections), question
 
     def needs(self, sources: Sources) -> list[Words]:
         """The answers of those sections that have something to say.

@@ -57,7 +57,7 @@ class ExperimentSection(Section):
         terms = [
             Term("Published", f"{labels.capitalized(self.experiment.published)}."),
             Term("Smaller in the profile quick", self.experiment.scaled),
-            Term("Again", f"python -m benchmarks experiment {self.name}", is_code=True),
+            Term("To repeat it", f"python -m benchmarks experiment {self.name}", is_code=True),
         ]
         if self.beside:
             terms.insert(1, Term("Published figures shown here", self.beside))

@@ -6,6 +6,7 @@ import pandas as pd
 
 from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity
+from reports.sections.base import Words
 from reports.sections.experiments.base import PAPER, ExperimentSection, problem_titles
 from reports.sources.published import DEVICES, LARGEST_SEARCHED, published
 from reports.sources.sources import Sources
@@ -25,6 +26,21 @@ class CriticalSection(ExperimentSection):
     """A row for each problem and approximation."""
 
     beside = PAPER
+
+    def answers(self, sources: Sources) -> list[Words]:
+        """The exact matrix of the whole network, ours and the original's."""
+        points = []
+        for table in self.tables(sources):
+            shown = table.shown
+            exact = (shown["Loss Hessian"] == "exact") & (shown["Samples"] == "all")
+            for _, row in shown[exact & (shown["Blocks"] == "network")].iterrows():
+                original = row["original here"]
+                beside = "" if original == units.NOTHING else f", of the original {original}"
+                points.append(
+                    f"{row['Problem']}, {row['Budget']}: a batch of {row['vivit here']} "
+                    f"samples{beside}."
+                )
+        return [Words(self.title, points=tuple(points))] if points else []
 
     def tables(self, sources: Sources) -> list[Table]:
         """Ours, the original's, and the published sizes."""

@@ -67,7 +67,7 @@ class NoisyQuadraticSection(ExperimentSection):
             f"median distance {units.significant(ours)}, with the best of the others, "
             f"{title_of(best)}, {units.significant(theirs)}."
         )
-        return [Words(self.title, points=(sentence,), anchor=self.name)]
+        return [Words(self.title, points=(sentence,))]
 
     def words(self, sources: Sources) -> list[Words]:
         """The answer stands before the terms."""

@@ -122,11 +122,11 @@ class TrainingDerivativesSection(ExperimentSection):
         """Which claims hold."""
         trainings = self._trainings(sources)
         points = [
-            f"{title}: {claim}? {_verdict(moments, holds)}."
+            f"{title}: {claim}? {_verdict(moments, holds).capitalize()}."
             for title, moments in trainings.items()
             for claim, (holds, _) in CLAIMS.items()
         ]
-        return [Words(self.title, points=tuple(points), anchor=self.name)] if points else []
+        return [Words(self.title, points=tuple(points))] if points else []
 
     def tables(self, sources: Sources) -> list[Table]:
         """A row for each claim and problem."""

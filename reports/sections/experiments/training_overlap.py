@@ -139,9 +139,9 @@ class TrainingOverlapSection(ExperimentSection):
         ):
             values = _chosen(rows, method, size)["value"]
             if len(values):
-                share = f"{values.min():.2f} to {values.max():.2f}"
-                points.append(f"{title} The overlap is {share}.")
-        return [Words(self.title, points=tuple(points), anchor=self.name)] if points else []
+                bounds = dict.fromkeys(f"{x:.2f}" for x in (values.min(), values.max()))
+                points.append(f"{title} The overlap is {' to '.join(bounds)}.")
+        return [Words(self.title, points=tuple(points))] if points else []
 
     def words(self, sources: Sources) -> list[Words]:
         """The answer stands before the terms."""
