@@ -11,7 +11,7 @@ from benchmarks.records.record import Quantity, RecordStore, Status
 from reports.sections.critical import critical_table
 from reports.sections.drop_in import drop_in_table
 from reports.sections.targets import target_table
-from reports.sources.records import load
+from reports.sources.sources import Sources
 from reports.words import labels, units
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ def test_the_laptop_run():
     """The tables of the page on measuring."""
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     assert others() in page
-    assert markdown(critical_table(load([LAPTOP]).frame).shown.drop(columns="Target")) in page
+    assert markdown(critical_table(Sources.find([LAPTOP]).frame).shown.drop(columns="Target")) in page
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def test_figures_are_of_one_clean_commit(records):
 
 def targets() -> str:
     """The report's table of targets; that data is synthetic is said below it."""
-    frame = load([ENGINE]).frame
+    frame = Sources.find([ENGINE]).frame
     return markdown(target_table(frame[frame["suite"] == "engine"]).shown)
 
 
 def criticals() -> str:
     """The report's table of critical batch sizes."""
-    return markdown(critical_table(load([CRITICAL]).frame).shown)
+    return markdown(critical_table(Sources.find([CRITICAL]).frame).shown)
 
 
 def others() -> str:
     """What one would use instead, from the laptop run: medians, relative to vivit's."""
-    frame = load([LAPTOP]).frame
+    frame = Sources.find([LAPTOP]).frame
     frame = frame[frame["suite"].isin(["leading", "density", "preconditioned"])]
     rows = [
         {
@@ -130,7 +130,7 @@ def compared(group, of_method) -> dict[str, str]:
 
 def drop_in() -> str:
     """The report's table of the drop-in computations, all of the same problem and batch size."""
-    frame = load([DROP_IN]).frame
+    frame = Sources.find([DROP_IN]).frame
     shown = drop_in_table(frame[frame["suite"] == "drop_in"]).shown
     assert set(shown["Problem"]) == {"CIFAR-10 3c3d (synthetic data)"}
     assert set(shown["Batch"]) == {"128"}
