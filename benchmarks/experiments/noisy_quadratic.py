@@ -196,8 +196,8 @@ def summarized(runs: Sequence[Run]) -> Answer:
         runs: Of one optimizer.
 
     Returns:
-        The distances; mean and quartiles of the loss before and after each step; the median
-        relative damping of each direction, over steps and runs.
+        The distances; mean and quartiles of the loss before and after each step; for each step
+        the median relative damping of each direction.
     """
     losses = torch.tensor([run.losses for run in runs], dtype=torch.float64)
     dampings = torch.tensor([run.dampings for run in runs], dtype=torch.float64)
@@ -208,7 +208,7 @@ def summarized(runs: Sequence[Run]) -> Answer:
         lower_quartile=low,
         median_loss=median,
         upper_quartile=high,
-        relative_dampings=dampings.flatten(end_dim=1).median(0).values.tolist(),
+        relative_dampings=dampings.median(0).values.tolist(),
     )
 
 

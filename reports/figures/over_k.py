@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
 
-from benchmarks.records.record import Quantity
-from reports.figures.scales import SCALES, label_ticks
+from reports.figures.scales import label_times
 from reports.figures.style import COLORBLIND, styled
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.6, 3.6
@@ -84,8 +82,7 @@ def _panel(axis: Axes, title: str, lines: list[Line]) -> None:
             alpha=0.75 if line.is_published else 1.0,
         )
     axis.set_yscale("log")
-    label_ticks(axis, SCALES[Quantity.TIME])
-    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=10))
+    label_times(axis)
     axis.set_title(title, fontsize="medium")
     axis.set_xlabel("leading pairs k")
     axis.set_ylabel("time (log scale)")

@@ -51,6 +51,16 @@ def label_ticks(panel: Axes, scale: Scale) -> None:
         hide_minor_ticks(side)
 
 
+def label_times(panel: Axes) -> None:
+    """The same for a vertical axis of times, which may span less than a decade.
+
+    Args:
+        panel: The panel.
+    """
+    label_ticks(panel, SCALES[Quantity.TIME])
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=10))
+
+
 def hide_minor_ticks(side: Axis) -> None:
     """Leave only the ticks that have labels."""
     side.set_minor_locator(NullLocator())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -33,18 +34,24 @@ CAPTION = "After the last step, over all runs. Losses and distances are those wi
 LOSSES = (
     "Lower is better. Thick: the median over the runs; the band spans the quartiles; dotted: the "
     "mean. With next to no damping, steps follow the noise. With much, they are too short. "
-    "Bootstrap damping chooses for each direction, from the noise that it sees."
+    "Bootstrap damping chooses for each direction and step, from the noise that it sees."
 )
 DISTANCES = (
     "Distance from the minimum after the last step, one box for each optimizer: quartiles and "
     "median, whiskers to 1.5 times the box. Logarithmic."
 )
 DAMPINGS = (
-    "Median damping of each direction over its curvature: above 1, a step is less than half of a "
-    "Newton step. Constant damping slows down flat directions most. Bootstrap damping does so, "
-    "too, where the noise hides the slope."
+    "Damping of each direction over its curvature; above 1, a step is less than half of a Newton "
+    "step. Dashed: constant dampings, and the one that makes a Newton step one of gradient "
+    "descent. Solid: bootstrap damping at some steps (medians over the runs). It takes the largest "
+    "of its grid, 100, where the noise hides the slope: in steep directions first, which are the "
+    "first to come near the minimum."
 )
+SHOWN_STEPS = (1, 2, 4, 20)
+"""At which bootstrap dampings are drawn."""
 
+
+BOX: dict[str, Any] = {"widths": 0.6, "medianprops": {"color": "black"}}
 
 Panel = Callable[[Axes, dict[str, pd.Series]], None]
 
@@ -154,7 +161,7 @@ def draw_losses(axis: Axes, rows: dict[str, pd.Series]) -> None:
 def draw_distances(axis: Axes, rows: dict[str, pd.Series]) -> None:
     """A box for each optimizer."""
     names = [*rows]
-    boxes = axis.boxplot([rows[name]["samples"] for name in names], patch_artist=True, widths=0.6)
+    boxes = axis.boxplot([rows[name]["samples"] for name in names], patch_artist=True, **BOX)
     for name, box in zip(names, boxes["boxes"], strict=True):
         box.set_facecolor(COLORS.get(name, "0.85"))
         box.set_alpha(0.6)
@@ -164,19 +171,21 @@ def draw_distances(axis: Axes, rows: dict[str, pd.Series]) -> None:
 
 
 def draw_dampings(axis: Axes, rows: dict[str, pd.Series]) -> None:
-    """Over the directions, in the order of their curvature."""
-    for method in (m for m in COLORS if m in rows):
-        values = np.array(rows[method]["details"]["relative_dampings"])
-        directions = np.arange(1, len(values) + 1)
-        axis.plot(
-            directions,
-            values.clip(min=1e-8),
-            color=COLORS[method],
-            marker="o",
-            markersize=4,
-            label=title_of(method),
-        )
-    axis.axhline(1.0, color="0.3", linewidth=1, linestyle="--")
+    """Over the directions, in the order of their curvature: of bootstrap damping step by step."""
+    lines = [
+        (title_of(method), rows[method]["details"]["relative_dampings"][0], COLORS[method], "--")
+        for method in COLORS
+        if method in rows and method != BOOTSTRAP
+    ]
+    if BOOTSTRAP in rows:
+        dampings = rows[BOOTSTRAP]["details"]["relative_dampings"]
+        steps = [step for step in SHOWN_STEPS if step <= len(dampings)]
+        for step, color in zip(steps, sns.color_palette("Blues_d", len(steps)), strict=True):
+            lines.append((f"bootstrap, step {step}", dampings[step - 1], color, "-"))
+    for label, values, color, style in lines:
+        directions = range(1, len(values) + 1)
+        axis.plot(directions, values, color=color, linestyle=style, label=label)
+    axis.axhline(1.0, color="0.3", linewidth=1)
     axis.set_yscale("log")
     axis.set_xlabel("direction i, of curvature i²")
     axis.set_ylabel("damping / curvature (log scale)")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.records.record import Quantity
 from reports.figures.plot import Plot
-from reports.figures.scales import SCALES, label_ticks
+from reports.figures.scales import label_times
 from reports.figures.style import COLORBLIND, styled
 from reports.sections.experiments.base import PAPER, ExperimentSection, problem_titles
 from reports.sources.published import tolerance_study
@@ -107,7 +107,7 @@ def draw(panels: dict[str, pd.DataFrame]) -> Figure:
                 )
             axis.set_xscale("log")
             axis.set_yscale("log")
-            label_ticks(axis, SCALES[Quantity.TIME])
+            label_times(axis)
             axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
             axis.set_title(title, fontsize="medium")
             axis.set_xlabel(f"error of the eigenvalues (log; at least {FLOOR:.0e})")

@@ -259,7 +259,7 @@ def test_claims_are_checked(make, sources, late, verdicts):
 @pytest.mark.parametrize(("distance", "verdict"), [(1.0, "Yes"), (9.0, "No")])
 def test_whether_bootstrap_damping_is_best(make, sources, distance, verdict):
     def optimizer(method, samples):
-        details = {name: [5.0, 1.0] for name in LOSSES} | {"relative_dampings": [1.0]}
+        details = {name: [5.0, 1.0] for name in LOSSES} | {"relative_dampings": [[1.0]]}
         return make(method, "distance", samples=samples, suite="noisy-quadratic", details=details)
 
     found = sources(

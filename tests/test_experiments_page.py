@@ -1,0 +1,93 @@
+"""docs/experiments.md shows the committed records; run this file to write its tables anew."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.records.record import RecordStore
+from reports.pages import EXPERIMENTS_PAGE
+from reports.sections import experiments
+from reports.sources.sources import Sources
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "experiments.md"
+FIGURES = PAGE.with_name("figures")
+RECORDS = ROOT / "bench_results" / "published" / "experiments"
+DPI = 70
+TABLE = r"<!-- table {} -->\n(?:\n(?:\|.*\n)+)?"
+
+
+@cache
+def found() -> Sources:
+    return Sources.find([RECORDS]).of_experiments
+
+
+def section_of(name):
+    return next(s for s in experiments() if s.name == name)
+
+
+def marked_table(name) -> str:
+    (table,) = section_of(name).tables(found())
+    shown = table.shown
+    head = [list(shown.columns), ["---"] * len(shown.columns)]
+    rows = [*head, *shown.values.tolist()]
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([f"<!-- table {name} -->", "", *lines, ""])
+
+
+def tables_on_the_page():
+    return re.findall(r"<!-- table (\S+) -->", PAGE.read_text())
+
+
+@pytest.mark.parametrize("name", tables_on_the_page())
+def test_tables_are_those_of_the_records(name):
+    assert marked_table(name) in PAGE.read_text()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_on_the_page_with_its_command(name):
+    text = PAGE.read_text()
+    assert f"`{name}`" in text or f"python -m benchmarks experiment {name}`" in text
+
+
+def test_figures_are_those_of_the_report():
+    linked = re.findall(r"\]\(figures/(\S+)\.png\)", PAGE.read_text())
+    plots = {
+        plot.name
+        for section in EXPERIMENTS_PAGE.sections
+        if len(section.needs(found()))
+        for plot in section.figures(found())
+    }
+    assert {*linked} <= plots
+    assert {*linked} == {file.stem for file in FIGURES.glob("*.png")}
+
+
+def test_records_are_of_one_clean_commit():
+    environments = [
+        record.environment
+        for file in RECORDS.glob("*.jsonl")
+        for record in RecordStore(file).read()
+    ]
+    assert {e["dirty"] for e in environments} == {False}
+    assert len({e["commit"] for e in environments}) == 1
+    assert {file.stem for file in RECORDS.glob("*.jsonl")} == {*EXPERIMENTS}
+
+
+def write() -> None:
+    text = PAGE.read_text()
+    for name in tables_on_the_page():
+        text = re.sub(TABLE.format(name), lambda _, name=name: marked_table(name), text)
+    PAGE.write_text(text)
+    FIGURES.mkdir(exist_ok=True)
+    linked = re.findall(r"\]\(figures/(\S+)\.png\)", text)
+    for section in EXPERIMENTS_PAGE.sections:
+        for plot in section.figures(found()):
+            if plot.name in linked:
+                plot.draw().savefig(FIGURES / f"{plot.name}.png", dpi=DPI)
+
+
+if __name__ == "__main__":
+    write()
