@@ -14,6 +14,7 @@ from benchmarks.commits import check
 from benchmarks.commits.check import PointsError
 from benchmarks.commits.regressions import CommitError
 from benchmarks.commits.verdicts import RulesError
+from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments import command as experiment
 from benchmarks.grid import arguments as types
 from benchmarks.grid.comparison import Comparison
@@ -65,6 +66,7 @@ KINDS: dict[str, Mapping[str, Any]] = {
     "methods": METHODS,
     "suites": SUITES,
     "profiles": PROFILES,
+    "experiments": EXPERIMENTS,
 }
 
 
@@ -162,7 +164,7 @@ def _list(options: argparse.Namespace) -> int:
     for kind, registry in kinds.items():
         print(f"{kind}:")
         for name, entry in registry.items():
-            print(f"  {name:20} {entry.description}{_settings(entry)}")
+            print(f"  {name:26} {entry.description}{_settings(entry)}")
     return 0
 
 

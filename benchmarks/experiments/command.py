@@ -11,7 +11,6 @@ from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments.base import Experiment, Request, Scale
 from benchmarks.experiments.run import Experiments
 from benchmarks.grid import arguments as types
-from benchmarks.problems.own import OwnProblem, find_problem
 from benchmarks.records.names import unknown
 from benchmarks.records.record import Record, Status
 from benchmarks.run.runner import failures
@@ -78,8 +77,10 @@ def run(options: argparse.Namespace) -> int:
         Exit code: 0 when done, 1 if something failed.
 
     Raises:
-        SelectionError: The experiment does not run on other problems.
+        SelectionError: The experiment does not run on other problems, or a budget is larger than
+            the memory of this machine.
         ProblemError: A user's problem does not do what is expected.
+        DataError: A data set cannot be read.
     """
     if options.name == LIST:
         for experiment in EXPERIMENTS.values():
@@ -87,15 +88,12 @@ def run(options: argparse.Namespace) -> int:
         return 0
     folder = options.output or DEFAULT_FOLDER / "experiments" / options.profile.value
     request, chosen = _request(options, folder), _chosen(options)
-    for problem in request.problems or ():
-        found = find_problem(problem)
-        if isinstance(found, OwnProblem):
-            found.check(request.device, request.seed)
     runs = Experiments(request, folder, options.budget, options.workers, options.peer_python)
     if options.dry_run:
         for experiment in chosen:
             print("\n".join(f"{experiment.name}: {title}" for title in runs.titles(experiment)))
         return 0
+    runs.check(chosen)
     torch.set_num_threads(request.threads)
     made: list[Record] = []
     for number, experiment in enumerate(chosen, start=1):

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.experiments.base import Computation, Experiment, Job, Measurement, Request
 from benchmarks.grid.comparison import Comparison, Selection
+from benchmarks.problems.own import OwnProblem, find_problem
 from benchmarks.records.environment import command_line, environment, machine
 from benchmarks.records.record import Record, RecordStore
 from benchmarks.run.cells import Cell, num_cells
@@ -55,6 +56,29 @@ class Experiments:
         jobs = self._jobs(experiment)
         return [job.title.removeprefix(f"{experiment.name}: ") for job in jobs]
 
+    def check(self, experiments: Iterable[Experiment]) -> None:
+        """Find what is wrong before anything is done.
+
+        Args:
+            experiments: Those that are going to be run.
+
+        Raises:
+            SelectionError: A budget is larger than the memory of this machine.
+            ProblemError: A user's problem does not do what is expected.
+            DataError: A data set cannot be read.
+        """
+        for problem in self.request.problems or ():
+            found = find_problem(problem)
+            if isinstance(found, OwnProblem):
+                found.check(self.request.device, self.request.seed)
+        measured = [e for e in experiments if isinstance(e, Measurement)]
+        check([c for e in measured for c in self.comparisons(e)], self._memory)
+
+    @property
+    def _memory(self) -> int:
+        """Bytes that this machine has for each worker."""
+        return machine()["memory_bytes"] // self.workers
+
     def run(self, experiment: Experiment, place: str = "") -> list[Record]:
         """Do what was not done yet.
 
@@ -64,10 +88,6 @@ class Experiments:
 
         Returns:
             What was recorded.
-
-        Raises:
-            SelectionError: A budget is larger than the memory of this machine.
-            DataError: A data set cannot be read.
         """
         self._environment = self._environment or environment(command_line())
         store = RecordStore(self.folder / f"{experiment.name}.jsonl")
@@ -124,17 +144,13 @@ class Experiments:
         store: RecordStore,
         progress: Progress,
     ) -> list[Record]:
-        memory, pace = (
-            machine()["memory_bytes"] // self.workers,
-            experiment.paces[self.request.scale],
-        )
-        check(comparisons, memory)
+        pace = experiment.paces[self.request.scale]
         runner = Runner(
             store,
             self._environment,
             pace.timeout,
             pace.patience,
-            int(MEMORY_FRACTION * memory),
+            int(MEMORY_FRACTION * self._memory),
             progress,
             self.peer_python.absolute(),
             self.workers,

@@ -16,8 +16,8 @@ from benchmarks.records.tasks import Computed, Task
 from benchmarks.run.cells import Cell
 from benchmarks.run.journal import Answer
 
-OTHERS_SIZE = 128
-"""Batch size of problems that the paper does not have."""
+OTHER_SIZE, SMOKE_SIZE = 128, 32
+"""Batch sizes of problems that the paper does not have."""
 
 
 class SpectralDensity(Computation):
@@ -37,16 +37,13 @@ class SpectralDensity(Computation):
 
     def jobs(self, request: Request) -> list[Job]:
         """One for each problem and approximation."""
-        if request.scale is Scale.SMOKE:
-            sizes = {"digits_mlp": 32}
-        else:
-            sizes = {"digits_cnn": OTHERS_SIZE, **SIZES}
-        chosen = request.problems or tuple(sizes)
-        smallest = min(sizes.values()) if request.scale is Scale.SMOKE else OTHERS_SIZE
+        is_small = request.scale is Scale.SMOKE
+        other = SMOKE_SIZE if is_small else OTHER_SIZE
+        sizes = {"digits_mlp": other} if is_small else {"digits_cnn": other, **SIZES}
         tasks = [Task(Computed.EIGENVALUES, **variant) for variant in variants()]
         return [
-            self._job(request, problem, sizes.get(problem, smallest), task)
-            for problem in chosen
+            self._job(request, problem, sizes.get(problem, other), task)
+            for problem in request.problems or sizes
             for task in tasks
         ]
 

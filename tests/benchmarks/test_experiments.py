@@ -123,6 +123,13 @@ def test_experiments_about_a_problem_of_their_own(name, capsys):
     assert name not in capsys.readouterr().out
 
 
+def test_a_budget_that_would_not_run_out_is_refused_before_anything_is_done(tmp_path, capsys):
+    words = ("--profile", "quick", "--budget", "9999GiB", "--output", str(tmp_path))
+    assert experiment("all", *words) == 2
+    assert "cannot be told from the memory that this machine has" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_cannot_be_trained_is_recorded_with_its_reason(tmp_path, capsys):
     """Without its data set, that is; the others go on."""
     words = ("--profile", "smoke", "--problem", "cifar10_3c3d", "--output", str(tmp_path))

@@ -43,8 +43,8 @@ DISTANCES = (
 DAMPINGS = (
     "Damping of each direction over its curvature; above 1, a step is less than half of a Newton "
     "step. Dashed: constant dampings, and the one that makes a Newton step one of gradient "
-    "descent. Solid: bootstrap damping at some steps (medians over the runs). It takes the largest "
-    "of its grid, 100, where the noise hides the slope: in steep directions first, which are the "
+    "descent. Solid: bootstrap damping at some steps (medians over the runs). It takes the end of "
+    "its grid, 100, where the noise hides the slope: in steep directions first, which are the "
     "first to come near the minimum."
 )
 SHOWN_STEPS = (1, 2, 4, 20)
