@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping
@@ -90,6 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
     except JobsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         again = "all finished cells are kept, and the same command goes on where this one stopped"
         kept = f"; {again}" if options.command in ("run", "experiment") else ""
@@ -101,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser("python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("list", help="show what can be measured")
-    show.add_argument("kind", nargs="?", choices=KINDS, help="by default all")
+    show.add_argument(
+        "kind", nargs="?", choices=KINDS, metavar="KIND", help=f"{', '.join(KINDS)}; default: all"
+    )
     show.add_argument("--profile", choices=PROFILES, metavar="NAME", help="with --toml: its grid")
     show.add_argument("--toml", action="store_true", help="as a file for run --config")
     show.set_defaults(run=_list)

@@ -134,7 +134,17 @@ def test_wrong_arguments_of_other_commands(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "list", "run", "submit", "merge", "check"])
+def test_a_reader_who_has_read_enough():
+    """As ``| head`` does; that is no error of ours."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-u", "-m", "benchmarks", "list"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("command", ["", "list", "run", "experiment", "submit", "merge", "check"])
 def test_help_fits_a_screen(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit, match="0"):
