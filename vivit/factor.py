@@ -118,7 +118,7 @@ class Factor:
         with self._progress.stage("Jacobian-vector products"):
             for piece in self._pieces():
                 lin = piece.linearization
-                push = lin.pushforward_of_pulled if pulled else lin.pushforward
+                push = lin.products.pushforward_of_pulled if pulled else lin.products.pushforward
                 found = [piece.contract(push(one)).flatten() for one in each_vector(v)]
                 parts.append(torch.stack(found, dim=1))
         return torch.cat(parts)
@@ -225,7 +225,7 @@ def _product(piece: Piece, v: dict[str, Tensor], count: int) -> tuple[dict[str, 
         image = piece.contract(u)
         return piece.spread(image)
 
-    product = piece.linearization.sandwich(curvature, v, count)
+    product = piece.linearization.products.sandwich(curvature, v, count)
     return product, image
 
 
@@ -266,7 +266,7 @@ def pullback(
     total = Sums(parameters, count)
     for batch in batches:
         for k, cotangent in enumerate(cotangents(batch)):
-            total.add(k, batch.linearization.pullback(cotangent, parameters))
+            total.add(k, batch.linearization.products.pullback(cotangent, parameters))
     return total.tensors
 
 

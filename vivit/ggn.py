@@ -369,7 +369,7 @@ class GGN:
         with self._curvature.progress.stage("product", total=len(self._curvature.batches)):
             for batch in self._curvature.curved():
                 for k, one in enumerate(each_vector(v)):
-                    total.add(k, batch.linearization.sandwich(batch.multiply, one, count))
+                    total.add(k, batch.linearization.products.sandwich(batch.multiply, one, count))
         return total.tensors
 
     def _multiply_columns(self, v: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 import vivit
 from vivit import InputError, Lanczos, MonteCarlo, UnsupportedError
-from vivit.backprop import autograd
+from vivit.backprop import products as ways_to_products
 from vivit.backprop.bags import embedding_bag
 from vivit.backprop.pushforward import Pushforward
 from vivit.losses.diagonal import DiagonalFactor
@@ -495,10 +495,10 @@ def test_products_of_large_models(monkeypatch, case):
     expected = vivit.GGN(model, loss_func, (x, y))
     v = torch.randn(expected.shape[0], 2).double()
     products = expected @ v
-    monkeypatch.setattr(autograd, "LARGE_GRAPH", -1)
+    monkeypatch.setattr(ways_to_products, "LARGE_GRAPH", -1)
     ggn = vivit.GGN(model, loss_func, (x, y))
     linearization = next(ggn._curvature.each()).linearization
-    if linearization.has_forward_mode:
+    if linearization.products.has_forward_mode:
         monkeypatch.setattr(Pushforward, "by_two_backward_passes", None)
     for _ in range(2):
         assert torch.allclose(ggn @ v, products, rtol=1e-10, atol=1e-12 * products.abs().max())
@@ -509,7 +509,7 @@ def test_a_single_product_keeps_nothing(monkeypatch):
     made, original = [], Pushforward._differentiable_pullback
     ggn = vivit.GGN(network(torch.tanh), CE, (X, Y))
     linearization = next(ggn._curvature.each()).linearization
-    assert linearization.has_forward_mode
+    assert linearization.products.has_forward_mode
 
     def counted(self):
         made.append(self)
@@ -567,7 +567,7 @@ def test_forward_mode_that_moves_too_much_is_refused_every_time(batches):
     x[:, 0] = torch.tensor([-1.0, -1.0, 1.0] * 2)[: len(x)].double()
     model = MovesLater().double()
     ggn = vivit.GGN(model, CE, [*zip(x.chunk(batches), Y.chunk(batches), strict=True)])
-    assert next(ggn._curvature.each()).linearization.has_forward_mode
+    assert next(ggn._curvature.each()).linearization.products.has_forward_mode
     v = torch.randn(ggn.shape[0], generator=torch.Generator().manual_seed(0)).double()
     for _ in range(2):
         with pytest.raises(UnsupportedError, match="its forward mode moves what has no gradient"):

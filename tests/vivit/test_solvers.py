@@ -240,7 +240,7 @@ def test_forward_mode_does_not_move_padding():
     block = vivit.GGN(TiedTable().double(), CE, data)
     v = torch.randn(block.num_columns).double()
     assert torch.allclose(block.gram_operator() @ v, block.gram() @ v)
-    assert not next(block._curvature.each()).linearization.has_forward_mode
+    assert not next(block._curvature.each()).linearization.products.has_forward_mode
 
 
 def test_no_start_from_a_model_that_needs_its_batch_size(monkeypatch):
@@ -279,7 +279,7 @@ def test_forward_mode_where_there_is_one(layer, expected):
     block = vivit.GGN(model, CE, BATCH)
     operator, v = block.gram_operator(), torch.randn(8).double()
     assert torch.allclose(operator @ v, block.gram() @ v)
-    assert next(block._curvature.each()).linearization.has_forward_mode == expected
+    assert next(block._curvature.each()).linearization.products.has_forward_mode == expected
 
 
 def test_no_curvature():

@@ -104,6 +104,9 @@ class Pushforward:
     """Maps tangents of parameters to tangents of the output: the adjoint of the pullback.
 
     There are two ways. Where both work, they agree.
+
+    Attributes:
+        has_multiplied: Whether a product has been made of it, of which there may be more.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Pushforward:
             parameters: Those to differentiate by, by name.
         """
         self._passes, self._model, self._x = passes, model, x
+        self.has_multiplied = False
         self._parameters = parameters
         self._transposed: tuple[Tensor, dict[str, Tensor]] | None = None
 

@@ -35,7 +35,7 @@ def matrix_by_products(curvature: Curvature, parameters: Mapping[str, Tensor]) -
         for unit in units.values():
             for i in range(unit.numel()):
                 unit.view(-1)[i] = 1
-                product = batch.linearization.sandwich(batch.multiply, units)
+                product = batch.linearization.products.sandwich(batch.multiply, units)
                 matrix[row] += torch.cat([product[name].flatten() for name in units])
                 unit.view(-1)[i] = 0
                 row += 1

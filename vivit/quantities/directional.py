@@ -143,7 +143,7 @@ def _slopes_by_pushforward(curvature: Curvature, vectors: dict[str, Tensor]) -> 
         slopes = batch.gradient.new_empty(len(batch.gradient), count)
         for k in range(count):
             v = {name: x[k] for name, x in vectors.items()}
-            slopes[:, k] = _inner(batch.gradient, batch.linearization.pushforward(v))
+            slopes[:, k] = _inner(batch.gradient, batch.linearization.products.pushforward(v))
         rows.append(slopes)
     return torch.cat(rows)
 

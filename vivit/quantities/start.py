@@ -56,7 +56,7 @@ def leading_of_some(
     )
     sums = _sums_of_leading(of_few[group].pairs(None), k, width).to(curvature.like)
     cotangents = [factor.spread(x.reshape(count, -1)) for x in sums.unbind(dim=1)]
-    pulled = [some.pullback(u, matrices.groups[group]) for u in cotangents]
+    pulled = [some.products.pullback(u, matrices.groups[group]) for u in cotangents]
     return {name: torch.stack([x[name] for x in pulled]) for name in pulled[0]} if pulled else None
 
 
