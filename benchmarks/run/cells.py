@@ -11,6 +11,10 @@ from benchmarks.records.record import Quantity, cell_key
 from benchmarks.records.settings import FIELD
 from benchmarks.records.tasks import Computed
 
+KNOWN_PAIRS = 32
+"""Leading ones in the reference of a Monte-Carlo approximation, or of a matrix that is too large to
+decompose. Whoever needs more has a reference of its own."""
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -101,8 +105,8 @@ def _reference_quantity(comparison: Comparison) -> Quantity:
 
 def _reference_parameters(comparison: Comparison) -> dict[str, Any]:
     """All but what does not matter for it."""
-    dropped = {"computed", "k", "repeats"}
-    if comparison.task.computed is Computed.DERIVATIVES:
+    dropped, task = {"computed", "k", "repeats"}, comparison.task
+    if task.computed is Computed.DERIVATIVES or (task.k or 0) > KNOWN_PAIRS:
         dropped.remove("k")
     kept = {name: v for name, v in comparison.parameters.items() if name not in dropped}
     return kept | {"dtype": "float64"}

@@ -15,15 +15,13 @@ from benchmarks.methods.base import NotApplicableError
 from benchmarks.methods.conventions import above_cutoff, blocks, flat_vectors, matrix_free_ggn
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import NEWTON_DAMPING, Approximation, Computed, Task
+from benchmarks.run.cells import KNOWN_PAIRS
 
 LARGEST_RESIDUAL = 1e-9
 """Of an eigenpair, relative to the largest eigenvalue, in float64."""
 
 LARGEST_DERIVATIVE_ERROR = 1e-6
 """Of directional derivatives in float64: between close eigenvalues, directions are less exact."""
-
-MOST_PAIRS = 32
-"""Leading ones that are known of a Monte-Carlo approximation, or of a matrix that is too large."""
 
 LARGEST_DECOMPOSED = 20_000
 """Side of a matrix beyond which its leading pairs are all that is known: some minutes."""
@@ -79,7 +77,7 @@ def _spectrum_of_block(instance: Instance, names: list[str], task: Task) -> tupl
     if task.computed is Computed.PAIRS:
         ggn = _ggn(instance, params=names)
         if min(ggn.shape[0], ggn.num_columns) > LARGEST_DECOMPOSED:
-            return reference_leading(instance, names, max(task.k or 0, MOST_PAIRS))
+            return reference_leading(instance, names, max(task.k or 0, KNOWN_PAIRS))
     return reference_spectrum(instance, names)
 
 
@@ -302,8 +300,8 @@ def _spectra(instance: Instance, groups: list[list[str]], approximation: Any) ->
 
 def _leading_sums(spectra: list[Tensor]) -> Tensor:
     """Sums of the 1, 2, ... leading eigenvalues, each of all blocks together."""
-    zeros = spectra[0].new_zeros(MOST_PAIRS)
-    leading = [torch.cat([values.flip(0), zeros])[:MOST_PAIRS] for values in spectra]
+    zeros = spectra[0].new_zeros(KNOWN_PAIRS)
+    leading = [torch.cat([values.flip(0), zeros])[:KNOWN_PAIRS] for values in spectra]
     return torch.stack(leading).sum(dim=0).cumsum(dim=0)
 
 

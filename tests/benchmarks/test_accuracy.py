@@ -57,7 +57,7 @@ def test_spectrum(count):
 @pytest.mark.parametrize("grouping", [Grouping.NETWORK, Grouping.LAYER])
 def test_leading_pairs_of_a_large_matrix(monkeypatch, grouping):
     """From products alone, ours and an independent implementation's: those of the spectrum."""
-    monkeypatch.setattr(reference_module, "MOST_PAIRS", 4)
+    monkeypatch.setattr(reference_module, "KNOWN_PAIRS", 4)
     problem, task = small_problem(batch_size=16), replace(Task.leading(3), grouping=grouping)
     whole, _ = make_reference(problem, task)
     monkeypatch.setattr(reference_module, "LARGEST_DECOMPOSED", 10)

@@ -14,7 +14,7 @@ from benchmarks.measure.critical import Limits
 from benchmarks.records.record import Quantity, RecordStore, Status
 from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
 from benchmarks.run import pool
-from benchmarks.run.cells import num_cells
+from benchmarks.run.cells import KNOWN_PAIRS, num_cells
 from benchmarks.run.process import RETURNING, YIELDING
 from benchmarks.run.runner import Runner, failures
 
@@ -221,11 +221,12 @@ def test_failure_while_timing_keeps_the_other_methods(make):
     assert log.count(("gram", "time")) == 1
 
 
-def test_without_reference_nothing_is_timed(make):
-    runner, log, _ = make({("gram", "reference"): {"status": "error", "reason": "wrong"}})
+@pytest.mark.parametrize("status", [Status.ERROR, Status.SKIPPED])
+def test_without_reference_nothing_is_timed(make, status):
+    runner, log, _ = make({("gram", "reference"): {"status": status.value, "reason": "wrong"}})
     runner.run([COMPARISON])
     assert all(command not in ("accuracy", "time", "memory") for _, command in log)
-    assert outcomes(runner)["gradient", "time"] == (Status.ERROR, [])
+    assert outcomes(runner)["gradient", "time"] == (status, [])
     assert "no reference: wrong" in list(failures(runner.made))[1]
 
 
@@ -239,6 +240,8 @@ def test_slow_methods_get_three_samples(make):
     ("task", "quantity", "spectra"),
     [
         (Task.leading(3), Quantity.SPECTRUM, 1),
+        (Task.leading(KNOWN_PAIRS), Quantity.SPECTRUM, 1),
+        (Task.leading(KNOWN_PAIRS + 1), Quantity.SPECTRUM, 2),
         (Task(Computed.GRAM), Quantity.SPECTRUM, 1),
         (Task(Computed.NEWTON_STEP), Quantity.STEP, 2),
         (Task(approximation=Approximation.MONTE_CARLO), Quantity.SPECTRUM, 2),
