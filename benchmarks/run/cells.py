@@ -12,7 +12,7 @@ from benchmarks.records.settings import FIELD
 from benchmarks.records.tasks import Computed
 
 KNOWN_PAIRS = 32
-"""Leading ones in the reference of a Monte-Carlo approximation, or of a matrix that is too large to
+"""Leading ones in the reference of a Monte-Carlo approximation, or of a matrix too large to
 decompose. Whoever needs more has a reference of its own."""
 
 
