@@ -109,6 +109,8 @@ class Experiment(ABC):
         published: What was measured in the paper, for people.
         scaled: How the scale ``quick`` differs.
         on_own: Whether it may run on other problems than its own.
+        is_small: Whether its own networks, but for the published ones, are so small that several
+            threads are slower than one.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Experiment(ABC):
     published: str
     scaled: str
     on_own: bool = True
+    is_small: bool = False
 
 
 class Measurement(Experiment):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments.base import Experiment, Request, Scale
 from benchmarks.experiments.run import Experiments
@@ -21,7 +19,7 @@ ALL, LIST = "all", "list"
 SHARED = {
     name: option
     for name, option in (WHAT | HOW).items()
-    if name in ("problem", "data-root", "device", "threads", "budget", "workers", "peer-python")
+    if name in ("problem", "data-root", "device", "budget", "workers", "peer-python")
 }
 """Options that mean the same as those of ``run``."""
 
@@ -44,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, option in SHARED.items():
         parser.add_argument(f"--{name}", **option)
+    parser.add_argument(
+        "--threads",
+        type=types.positive,
+        metavar="N",
+        help="of torch; default: all cores, or one for small networks",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     parser.add_argument(
         "--samples",
@@ -88,13 +92,13 @@ def run(options: argparse.Namespace) -> int:
         return 0
     folder = options.output or DEFAULT_FOLDER / "experiments" / options.profile.value
     request, chosen = _request(options, folder), _chosen(options)
-    runs = Experiments(request, folder, options.budget, options.workers, options.peer_python)
+    settings = options.threads, options.budget, options.workers, options.peer_python
+    runs = Experiments(request, folder, *settings)
     if options.dry_run:
         for experiment in chosen:
             print("\n".join(f"{experiment.name}: {title}" for title in runs.titles(experiment)))
         return 0
     runs.check(chosen)
-    torch.set_num_threads(request.threads)
     made: list[Record] = []
     for number, experiment in enumerate(chosen, start=1):
         made += runs.run(experiment, f"{number}/{len(chosen)}" if len(chosen) > 1 else "")
@@ -111,10 +115,9 @@ def _request(options: argparse.Namespace, folder: Path) -> Request:
         folder / "checkpoints",
         tuple(dict.fromkeys(options.problem)) if options.problem else None,
         options.device,
-        options.threads or torch.get_num_threads(),
-        options.seed,
-        None if options.data_root is None else options.data_root.resolve(),
-        options.samples,
+        seed=options.seed,
+        data_root=None if options.data_root is None else options.data_root.resolve(),
+        samples=options.samples,
     )
 
 

@@ -34,6 +34,7 @@ class LearningRateGrid(Computation):
         "A CNN on real handwritten digits instead of ResNet-32 on CIFAR-10; batches of 32, 60 "
         "epochs; all 36 learning rates."
     )
+    is_small = True
 
     def jobs(self, request: Request) -> list[Job]:
         """The trainings."""

@@ -154,6 +154,7 @@ class NoisyQuadraticExperiment(Computation):
     )
     scaled = "Nothing: it takes seconds."
     on_own = False
+    is_small = True
 
     def jobs(self, request: Request) -> list[Job]:
         """One for each optimizer."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments.base import Computation, Experiment, Job, Measurement, Request
+import torch
+
+from benchmarks.experiments.base import (
+    Computation,
+    Experiment,
+    Job,
+    Measurement,
+    Request,
+    Scale,
+)
 from benchmarks.grid.comparison import Comparison, Selection
 from benchmarks.problems.own import OwnProblem, find_problem
 from benchmarks.records.environment import command_line, environment, machine
@@ -29,6 +39,7 @@ class Experiments:
     Attributes:
         request: What the user asks for.
         folder: Of the files.
+        num_threads: Of torch; None for what suits each experiment.
         budget: Bytes, of searches for critical batch sizes; None for those of the experiments.
         workers: Processes side by side, for memory and searches.
         peer_python: The interpreter of peers.
@@ -36,6 +47,7 @@ class Experiments:
 
     request: Request
     folder: Path
+    num_threads: int | None = None
     budget: int | None = None
     workers: int = 1
     peer_python: Path = PEER_PYTHON
@@ -107,9 +119,24 @@ class Experiments:
                     experiment, lambda what: progress(f"{experiment.name}: {what}", 0)
                 )
                 bar.reset(len(jobs))
-                made = self._compute(jobs, store, progress)
+                with _threads(self.threads(experiment)):
+                    made = self._compute(jobs, store, progress)
             bar.set_description_str(f"{place} {experiment.name}: done".strip())
         return made
+
+    def threads(self, experiment: Experiment) -> int:
+        """Of torch: those that were asked for, or what suits the experiment.
+
+        Args:
+            experiment: Which one.
+
+        Returns:
+            All cores, but one for small networks.
+        """
+        if self.num_threads is not None:
+            return self.num_threads
+        published = self.request.scale is Scale.PAPER or self.request.problems is not None
+        return 1 if experiment.is_small and not published else torch.get_num_threads()
 
     def comparisons(self, experiment: Measurement) -> list[Comparison]:
         """What the harness measures for an experiment.
@@ -123,7 +150,7 @@ class Experiments:
         request = self.request
         settings = {
             "device": request.device,
-            "threads": request.threads,
+            "threads": self.threads(experiment),
             "seed": request.seed,
             "data_root": request.data_root,
         }
@@ -135,7 +162,8 @@ class Experiments:
         self, experiment: Experiment, tell: Callable[[str], None] = lambda what: None
     ) -> list[Job]:
         assert isinstance(experiment, Computation)
-        return [*experiment.jobs(replace(self.request, tell=tell))]
+        request = replace(self.request, threads=self.threads(experiment), tell=tell)
+        return [*experiment.jobs(request)]
 
     def _measure(
         self,
@@ -169,6 +197,17 @@ class Experiments:
                 journal.add(answers_of(job))
             progress("", 1)
         return journal.made
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch's operations have as many threads within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def answers_of(job: Job) -> Mapping[Cell, Answer]:

@@ -40,6 +40,7 @@ class TrainingDerivatives(Computation):
         "An MLP and a CNN on real handwritten digits instead of 3c3d on CIFAR-10, after 0, 3 and "
         "41 of 60 epochs."
     )
+    is_small = True
 
     def jobs(self, request: Request) -> list[Job]:
         """A training for each problem, then its three moments."""

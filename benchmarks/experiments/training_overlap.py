@@ -53,6 +53,7 @@ class TrainingOverlap(Computation):
         "An MLP and a CNN on real handwritten digits (1437 training images) instead of four "
         "networks on Fashion-MNIST and CIFAR; batches of 32, 60 epochs, 20 checkpoints."
     )
+    is_small = True
 
     def jobs(self, request: Request) -> list[Job]:
         """A training for each problem and optimizer, then its checkpoints one by one."""

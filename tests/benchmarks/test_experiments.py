@@ -23,7 +23,7 @@ from benchmarks.experiments.noisy_quadratic import (
     gradient_descent,
     newton,
 )
-from benchmarks.experiments.run import answers_of
+from benchmarks.experiments.run import Experiments, answers_of
 from benchmarks.experiments.trainings import moments
 from benchmarks.problems import PROBLEMS
 from benchmarks.records.record import Quantity, RecordStore, Status
@@ -54,11 +54,7 @@ def smoke(tmp_path_factory):
 
 
 def experiment(*words):
-    threads = torch.get_num_threads()
-    try:
-        return main(["experiment", *words, "--threads", "1"])
-    finally:
-        torch.set_num_threads(threads)
+    return main(["experiment", *words, "--threads", "1"])
 
 
 def records_of(folder, name):
@@ -128,6 +124,25 @@ def test_a_budget_that_would_not_run_out_is_refused_before_anything_is_done(tmp_
     assert experiment("all", *words) == 2
     assert "cannot be told from the memory that this machine has" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "problems", "given", "threads"),
+    [
+        ("training-overlap", Scale.QUICK, None, None, 1),
+        ("training-overlap", Scale.PAPER, None, None, 3),
+        ("training-overlap", Scale.QUICK, ("cifar10_3c3d",), None, 3),
+        ("training-overlap", Scale.QUICK, None, 2, 2),
+        ("spectral-density", Scale.QUICK, None, None, 3),
+        ("linear-gram", Scale.QUICK, None, None, 3),
+    ],
+)
+def test_small_networks_have_one_thread(monkeypatch, name, scale, problems, given, threads):
+    """Several threads wait for each other, and longer than they work."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    request = Request(scale, Path("unused"), problems)
+    runs = Experiments(request, Path("unused"), given)
+    assert runs.threads(EXPERIMENTS[name]) == threads
 
 
 def test_what_cannot_be_trained_is_recorded_with_its_reason(tmp_path, capsys):
