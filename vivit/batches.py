@@ -50,6 +50,35 @@ all."""
 
 
 @dataclass(frozen=True)
+class Carried:
+    """The samples of a batch that carry curvature, by themselves.
+
+    Attributes:
+        linearization: The model on these samples alone.
+        factor: Their factors ``S``.
+        rows: Where these stand among those of all batches.
+        samples: All of them.
+    """
+
+    linearization: Linearization
+    factor: HessianFactor
+    rows: slice
+    samples: None = None
+
+    def multiply(self, u: Tensor) -> Tensor:
+        """The loss Hessian, as it is approximated, times ``u``, shape ``[N, *out]``."""
+        return self.spread(self.contract(u))
+
+    def contract(self, u: Tensor) -> Tensor:
+        """``S^T u``: from ``[N, *out]`` to ``[N, C]``."""
+        return self.factor.contract(u)
+
+    def spread(self, coefficients: Tensor) -> Tensor:
+        """``S coefficients``: from ``[N, C]`` to ``[N, *out]``."""
+        return self.factor.spread(coefficients)
+
+
+@dataclass(frozen=True)
 class BatchCurvature:
     """A batch with its autograd graph.
 
@@ -106,17 +135,28 @@ class BatchCurvature:
         scale = (self.weight * self.boost) ** 0.5
         return factor if scale == 1 else factor.scaled(scale)
 
-    def carrying(self) -> Carrying:
-        """The model, the factor, and which samples of the model it belongs to (None for all).
+    @property
+    def carried(self) -> BatchCurvature | Carried:
+        """What has columns: all of it, or a subset alone, whose passes cost less.
 
-        A subset gets a linearization of its own, whose backward passes cost less, if the model
-        can run on it.
+        A subset of a single batch is run by itself, if the model can run on it. That costs one
+        more forward pass of these samples, once.
         """
-        if self.samples is not None and self.alone:
-            some = self.linearization.of_samples(self.samples)
-            if some is not None:
-                return some, self.factor, None
-        return self.linearization, self.factor, self.samples
+        if self.samples is None or not self.alone:
+            return self
+        self.linearization.check_fresh()
+        return self if self._by_itself is None else self._by_itself
+
+    @cached_property
+    def _by_itself(self) -> Carried | None:
+        assert self.samples is not None
+        some = self.linearization.of_samples(self.samples)
+        return None if some is None else Carried(some, self.factor, self.rows)
+
+    def carrying(self) -> Carrying:
+        """The model, the factor, and which samples of the model it belongs to (None for all)."""
+        carried = self.carried
+        return carried.linearization, carried.factor, carried.samples
 
     def multiply(self, u: Tensor) -> Tensor:
         """The loss Hessian, as it is approximated, times ``u``, shape ``[N, *out]``."""

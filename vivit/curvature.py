@@ -13,7 +13,7 @@ from vivit.backprop.autograd import Linearization
 from vivit.backprop.checks import Findings, Versions, refuse_contexts, refuse_shards
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
-from vivit.batches import Batch, BatchCurvature, Carrying, as_batches, num_batches
+from vivit.batches import Batch, BatchCurvature, Carried, Carrying, as_batches, num_batches
 from vivit.errors import InputError, UnsupportedError
 from vivit.layers.sizes import BatchSizes
 from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
@@ -190,6 +190,10 @@ class Curvature:
     def curved(self) -> Iterator[BatchCurvature]:
         """The batches with samples that carry curvature, one at a time."""
         return (batch for batch in self.each() if batch.num_curvature_samples)
+
+    def pieces(self) -> Iterator[BatchCurvature | Carried]:
+        """Those samples with what has columns of them: see `BatchCurvature.carried`."""
+        return (batch.carried for batch in self.curved())
 
     def carrying(self) -> Iterator[Carrying]:
         """What carries curvature, batch by batch."""

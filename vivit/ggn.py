@@ -137,7 +137,7 @@ class GGN:
         parameters = {name: curvature.parameters[name] for name in matrices.groups[group]}
         samples, columns = curvature.num_curvature_samples, curvature.columns
         self._curvature, self._matrices, self._group = curvature, matrices, group
-        self._factor = Factor(curvature.curved, parameters, samples, columns, curvature.progress)
+        self._factor = Factor(curvature.pieces, parameters, samples, columns, curvature.progress)
         self._shapes = self._factor.shapes
 
     @property
@@ -367,7 +367,7 @@ class GGN:
         count = len(next(iter(v.values())))
         total = Sums(self._factor.parameters, count)
         with self._curvature.progress.stage("product", total=len(self._curvature.batches)):
-            for batch in self._curvature.curved():
+            for batch in self._curvature.pieces():
                 for k, one in enumerate(each_vector(v)):
                     total.add(k, batch.linearization.products.sandwich(batch.multiply, one, count))
         return total.tensors

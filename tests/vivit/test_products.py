@@ -504,6 +504,23 @@ def test_products_of_large_models(monkeypatch, case):
         assert torch.allclose(ggn @ v, products, rtol=1e-10, atol=1e-12 * products.abs().max())
 
 
+@pytest.mark.parametrize("subset", [None, [1, 3]])
+def test_only_samples_with_columns_are_run(monkeypatch, subset):
+    """Eigenvectors and products of a subset need no pass over all samples."""
+    seen, original = [], ways_to_products.Products.pullback
+
+    def spy(self, u, names):
+        seen.append(len(u))
+        return original(self, u, names)
+
+    monkeypatch.setattr(ways_to_products.Products, "pullback", spy)
+    ggn = vivit.GGN(network(torch.tanh), CE, (X, Y), subset=subset)
+    ggn.eigh(k=2, method=vivit.FullGram())
+    ggn @ torch.ones(ggn.shape[0]).double()
+    assert len(seen) >= 3
+    assert {*seen} == {len(X) if subset is None else len(subset)}
+
+
 def test_a_single_product_keeps_nothing(monkeypatch):
     """The graph of a differentiable pullback pays off from the second on."""
     made, original = [], Pushforward._differentiable_pullback

@@ -30,7 +30,7 @@ def matrix_by_products(curvature: Curvature, parameters: Mapping[str, Tensor]) -
     units = {name: p.new_zeros(p.shape) for name, p in parameters.items()}
     size = sum(p.numel() for p in parameters.values())
     matrix = curvature.like.new_zeros(size, size)
-    for batch in curvature.each():
+    for batch in curvature.pieces():
         row = 0
         for unit in units.values():
             for i in range(unit.numel()):
