@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from benchmarks.records.names import Choice
 from benchmarks.records.record import Quantity, Status
 from benchmarks.run.cells import Cell
 from benchmarks.run.journal import Answer
+from benchmarks.run.process import without_places
+from benchmarks.run.serve import reason_of, status_of
 
 
 class Scale(Choice):
@@ -175,6 +178,16 @@ class Job:
 class Computation(Experiment):
     """Something else than time and memory, which the experiment computes by itself."""
 
+    def check(self, request: Request) -> None:
+        """Find what is wrong before anything is computed.
+
+        Args:
+            request: What the user asks for.
+
+        Raises:
+            DataError: A problem cannot be trained, or its data is not there.
+        """
+
     @abstractmethod
     def jobs(self, request: Request) -> Sequence[Job]:
         """The work, in an order in which each piece finds what it needs.
@@ -184,9 +197,6 @@ class Computation(Experiment):
 
         Returns:
             The jobs; nothing has been computed yet.
-
-        Raises:
-            DataError: A problem cannot be trained, or its data is not there.
         """
 
     def cell(
@@ -204,6 +214,33 @@ class Computation(Experiment):
             The cell of a record of this experiment.
         """
         return Cell(self.name, problem, method, quantity, dict(parameters))
+
+
+def attempt(
+    cells: Sequence[Cell], compute: Callable[[], Mapping[Cell, Answer]]
+) -> dict[Cell, Answer]:
+    """Compute, and say what went wrong if it does not work.
+
+    Args:
+        cells: What should come out.
+        compute: Gives an answer for each of them.
+
+    Returns:
+        Its answers; if it fails, that it did and why, for each cell.
+    """
+    try:
+        answers = dict(compute())
+        if answers.keys() != {*cells}:
+            lacking = [cell.method for cell in cells if cell not in answers]
+            raise LookupError(f"there is no answer, or one too many; lacking: {lacking}")
+    except Exception as error:
+        answer = {
+            "status": status_of(error, simulated=False).value,
+            "reason": reason_of(error),
+            "details": {"stderr": without_places(traceback.format_exc())},
+        }
+        return dict.fromkeys(cells, answer)
+    return answers
 
 
 def ok(samples: Sequence[float], **details: Any) -> Answer:

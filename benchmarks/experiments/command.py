@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help=f"of records and checkpoints; default: {DEFAULT_FOLDER}/experiments/PROFILE",
+        help="of records and checkpoints, in a folder of it for each profile; default: "
+        f"{DEFAULT_FOLDER}/experiments",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would be done")
 
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         for experiment in EXPERIMENTS.values():
             print(f"{experiment.name:28} {experiment.description}")
         return 0
-    folder = options.output or DEFAULT_FOLDER / "experiments" / options.profile.value
+    folder = (options.output or DEFAULT_FOLDER / "experiments") / options.profile.value
     request, chosen = _request(options, folder), _chosen(options)
     settings = options.threads, options.budget, options.workers, options.peer_python
     runs = Experiments(request, folder, *settings)

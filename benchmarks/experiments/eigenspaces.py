@@ -10,6 +10,7 @@ from curvlinops import HessianLinearOperator
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
+from benchmarks.methods.conventions import num_samples
 from benchmarks.problems.problem import Instance
 from benchmarks.training.data import in_batches
 from vivit import GGN, EigenPairs, MonteCarlo
@@ -58,6 +59,7 @@ class Network:
             parameters,
             self._batches,
             check_deterministic=False,
+            batch_size_fn=num_samples,  # inputs may be no tensor
         ).to_scipy()
         values, vectors = eigsh(operator, k=self.outputs, which="LM", tol=RESIDUAL)
         return values.tolist(), torch.as_tensor(vectors).to(parameters[0])
@@ -105,6 +107,19 @@ class Network:
         return options
 
 
+def leading(ggn: GGN, count: int) -> EigenPairs:
+    """Leading pairs, as many as there are columns where these are fewer.
+
+    Args:
+        ggn: The curvature.
+        count: How many there should be.
+
+    Returns:
+        The pairs that are not trivial.
+    """
+    return ggn.eigh(k=min(count, ggn.num_columns, ggn.shape[0]))
+
+
 def flat(pairs: EigenPairs) -> Tensor:
     """Eigenvectors as columns, shape ``[D, K]``."""
     return torch.cat([x.flatten(start_dim=1) for x in pairs.vectors.values()], dim=1).T
@@ -142,14 +157,15 @@ def errors(pairs: EigenPairs, full: GGN) -> list[float]:
     return found[exact > 0].tolist()
 
 
-def signal_to_noise(samples: Tensor) -> list[float]:
+def signal_to_noise(samples: Tensor) -> list[float | None]:
     """Squared mean over variance.
 
     Args:
         samples: One for each sample and direction, shape ``[N, K]``.
 
     Returns:
-        For each direction; none where the variance vanishes.
+        For each direction; None where the variance vanishes.
     """
-    variance = samples.var(dim=0, correction=1)
-    return (samples.mean(dim=0).square() / variance)[variance > 0].tolist()
+    mean = samples.double().mean(dim=0)
+    variance = samples.double().var(dim=0, correction=1)
+    return [float(m * m / v) if v > 0 else None for m, v in zip(mean, variance, strict=True)]

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
-from benchmarks.experiments.base import Computation, Job, Request, Scale
-from benchmarks.experiments.trainings import Watched, recipe_of
+from benchmarks.experiments.base import Job, Request, Scale
+from benchmarks.experiments.trainings import TrainingExperiment, Watched
 from benchmarks.records.label import Label
-from benchmarks.training.recipe import Optimizer
 
 RATES = tuple(float(f"{rate:.6g}") for rate in np.logspace(-5, 2, 36))
 
-PROBLEMS = {
-    Scale.SMOKE: ("digits_mlp",),
-    Scale.QUICK: ("digits_cnn",),
-    Scale.PAPER: ("cifar10_resnet32",),
-}
 TRIED = {Scale.SMOKE: RATES[15:17], Scale.QUICK: RATES, Scale.PAPER: RATES}
 
 
-class LearningRateGrid(Computation):
+class LearningRateGrid(TrainingExperiment):
     """A training for each learning rate of both optimizers."""
 
     name = "learning-rate-grid"
@@ -34,17 +29,21 @@ class LearningRateGrid(Computation):
         "A CNN on real handwritten digits instead of ResNet-32 on CIFAR-10; batches of 32, 60 "
         "epochs; all 36 learning rates."
     )
-    is_small = True
+    problems = MappingProxyType(
+        {
+            Scale.SMOKE: ("digits_mlp",),
+            Scale.QUICK: ("digits_cnn",),
+            Scale.PAPER: ("cifar10_resnet32",),
+        }
+    )
 
     def jobs(self, request: Request) -> list[Job]:
         """The trainings."""
-        recipes = [
-            replace(recipe_of(request, problem, optimizer), learning_rate=rate)
-            for problem in request.problems or PROBLEMS[request.scale]
-            for optimizer in Optimizer
+        return [
+            Watched(self, replace(recipe, learning_rate=rate), request).job
+            for recipe in self.recipes(request)
             for rate in TRIED[request.scale]
         ]
-        return [Watched(self, recipe, request).job for recipe in recipes]
 
 
 EXPERIMENT = LearningRateGrid()

@@ -209,7 +209,7 @@ def summarized(runs: Sequence[Run]) -> Answer:
         lower_quartile=low,
         median_loss=median,
         upper_quartile=high,
-        relative_dampings=dampings.median(0).values.tolist(),
+        dampings_by_step=dampings.median(0).values.tolist(),
     )
 
 

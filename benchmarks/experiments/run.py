@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,17 +17,17 @@ from benchmarks.experiments.base import (
     Measurement,
     Request,
     Scale,
+    attempt,
 )
 from benchmarks.grid.comparison import Comparison, Selection
 from benchmarks.problems.own import OwnProblem, find_problem
 from benchmarks.records.environment import command_line, environment, machine
-from benchmarks.records.record import Record, RecordStore
+from benchmarks.records.record import Record, RecordStore, Status
 from benchmarks.run.cells import Cell, num_cells
-from benchmarks.run.journal import Answer, Conditions, Journal
-from benchmarks.run.process import PEER_PYTHON, without_places
+from benchmarks.run.journal import Conditions, Journal
+from benchmarks.run.process import PEER_PYTHON
 from benchmarks.run.progress import progress_bar
 from benchmarks.run.runner import MEMORY_FRACTION, Progress, Runner
-from benchmarks.run.serve import reason_of, status_of
 from benchmarks.selection import check
 
 
@@ -38,7 +37,7 @@ class Experiments:
 
     Attributes:
         request: What the user asks for.
-        folder: Of the files.
+        folder: Of the files, apart for each scale.
         num_threads: Of torch; None for what suits each experiment.
         budget: Bytes, of searches for critical batch sizes; None for those of the experiments.
         workers: Processes side by side, for memory and searches.
@@ -68,7 +67,7 @@ class Experiments:
         jobs = self._jobs(experiment)
         return [job.title.removeprefix(f"{experiment.name}: ") for job in jobs]
 
-    def check(self, experiments: Iterable[Experiment]) -> None:
+    def check(self, experiments: Sequence[Experiment]) -> None:
         """Find what is wrong before anything is done.
 
         Args:
@@ -84,6 +83,9 @@ class Experiments:
             if isinstance(found, OwnProblem):
                 found.check(self.request.device, self.request.seed)
         measured = [e for e in experiments if isinstance(e, Measurement)]
+        for experiment in experiments:
+            if isinstance(experiment, Computation):
+                experiment.check(self.request)
         check([c for e in measured for c in self.comparisons(e)], self._memory)
 
     @property
@@ -193,8 +195,8 @@ class Experiments:
         journal = Journal(store, self._environment, Conditions(), lambda finished: None)
         for job in jobs:
             progress(job.title, 0)
-            if not all(journal.find(cell) for cell in job.cells):
-                journal.add(answers_of(job))
+            if not all(_is_done(journal, cell) for cell in job.cells):
+                journal.add(attempt(job.cells, job.run))
             progress("", 1)
         return journal.made
 
@@ -210,21 +212,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def answers_of(job: Job) -> Mapping[Cell, Answer]:
-    """Do a job.
-
-    Args:
-        job: What to do.
-
-    Returns:
-        An answer for each of its cells; if it fails, that it did and why.
-    """
-    try:
-        return job.run()
-    except Exception as error:
-        answer = {
-            "status": status_of(error, simulated=False).value,
-            "reason": reason_of(error),
-            "details": {"stderr": without_places(traceback.format_exc())},
-        }
-        return dict.fromkeys(job.cells, answer)
+def _is_done(journal: Journal, cell: Cell) -> bool:
+    """Whether there is a result; what went wrong, memory that ran out too, may go well today."""
+    known = journal.find(cell)
+    return known is not None and known.status is Status.OK

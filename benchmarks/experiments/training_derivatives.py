@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 
-from torch import Tensor
-
-from benchmarks.experiments.base import Computation, Job, Request, Scale, ok
-from benchmarks.experiments.eigenspaces import Network
-from benchmarks.experiments.trainings import Watched, recipe_of
+from benchmarks.experiments.base import Job, Request, Scale, ok
+from benchmarks.experiments.eigenspaces import Network, signal_to_noise
+from benchmarks.experiments.trainings import TrainingExperiment, Watched
 from benchmarks.records.label import Label
 from benchmarks.records.record import Quantity
 from benchmarks.run.cells import Cell
@@ -22,14 +21,8 @@ PUBLISHED_EPOCHS = (0, 5, 68)
 SIZE = 128
 """Of the mini-batch."""
 
-PROBLEMS = {
-    Scale.SMOKE: ("digits_mlp",),
-    Scale.QUICK: ("digits_mlp", "digits_cnn"),
-    Scale.PAPER: ("cifar10_3c3d",),
-}
 
-
-class TrainingDerivatives(Computation):
+class TrainingDerivatives(TrainingExperiment):
     """First and second derivatives of each sample along all eigenvectors of a mini-batch."""
 
     name = "training-derivatives"
@@ -40,13 +33,20 @@ class TrainingDerivatives(Computation):
         "An MLP and a CNN on real handwritten digits instead of 3c3d on CIFAR-10, after 0, 3 and "
         "41 of 60 epochs."
     )
-    is_small = True
+    problems = MappingProxyType(
+        {
+            Scale.SMOKE: ("digits_mlp",),
+            Scale.QUICK: ("digits_mlp", "digits_cnn"),
+            Scale.PAPER: ("cifar10_3c3d",),
+        }
+    )
+    optimizers = (Optimizer.SGD,)
+    least_samples = SIZE
 
     def jobs(self, request: Request) -> list[Job]:
         """A training for each problem, then its three moments."""
         found: list[Job] = []
-        for problem in request.problems or PROBLEMS[request.scale]:
-            recipe = recipe_of(request, problem, Optimizer.SGD)
+        for recipe in self.recipes(request):
             epochs = tuple(
                 dict.fromkeys(_of_published(e, recipe.epochs) for e in PUBLISHED_EPOCHS)
             )
@@ -78,16 +78,10 @@ def _answers(watched: Watched, epoch: float, cell: Cell) -> Mapping[Cell, Answer
             num_samples=len(found.gammas),
             slopes=found.gammas.mean(dim=0).tolist(),
             squared_gradient=gradient,
-            slope_signal_to_noise=ratios(found.gammas),
-            curvature_signal_to_noise=ratios(found.lambdas),
+            slope_signal_to_noise=signal_to_noise(found.gammas),
+            curvature_signal_to_noise=signal_to_noise(found.lambdas),
         )
     }
-
-
-def ratios(samples: Tensor) -> list[float | None]:
-    """Squared mean over variance of each direction, shape ``[N, K]``; None without variance."""
-    mean, variance = samples.double().mean(dim=0), samples.double().var(dim=0, correction=1)
-    return [float(m * m / v) if v > 0 else None for m, v in zip(mean, variance, strict=True)]
 
 
 EXPERIMENT = TrainingDerivatives()

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from benchmarks.experiments.base import Computation, Job, Request, Scale, ok
+from benchmarks.problems.datasets import DataError
 from benchmarks.problems.own import SEPARATOR
 from benchmarks.records.record import Quantity
 from benchmarks.run.cells import Cell
@@ -76,6 +77,47 @@ def recipe_of(request: Request, problem: str, optimizer: Optimizer) -> Recipe:
         request.samples if SEPARATOR in problem else None,
         request.data_root,
     )
+
+
+class TrainingExperiment(Computation):
+    """What is computed of networks while they are trained.
+
+    Attributes:
+        problems: What is trained in each scale.
+        optimizers: With which optimizers.
+        least_samples: Of a training set.
+    """
+
+    problems: Mapping[Scale, tuple[str, ...]]
+    optimizers: tuple[Optimizer, ...] = tuple(Optimizer)
+    least_samples: int = 1
+    is_small = True
+
+    def recipes(self, request: Request) -> list[Recipe]:
+        """The trainings.
+
+        Args:
+            request: What the user asks for.
+
+        Returns:
+            One for each problem and optimizer.
+        """
+        return [
+            recipe_of(request, problem, optimizer)
+            for problem in request.problems or self.problems[request.scale]
+            for optimizer in self.optimizers
+        ]
+
+    def check(self, request: Request) -> None:
+        """Read the data of each problem once."""
+        for recipe in {recipe.problem: recipe for recipe in self.recipes(request)}.values():
+            count = Sets.of(recipe).train.num_samples
+            if count < self.least_samples:
+                raise DataError(
+                    f"{self.name} needs a training set of at least {self.least_samples} samples, "
+                    f"that of {recipe.name} has {count}: choose more by --samples, of which a "
+                    "sixth are set apart to test."
+                )
 
 
 def moments(epochs: int, count: int) -> list[float]:

@@ -127,7 +127,9 @@ def check(outcome: Outcome, task: Task, reference: Reference, tolerance: float) 
 
 
 def mean_error(outcome: Outcome, reference: Reference) -> float:
-    """Of leading eigenvalues, each relative to itself: one minus the published accuracy.
+    """Of leading eigenvalues, each relative to the true one.
+
+    The published accuracy is one minus the same, relative to what was found.
 
     Args:
         outcome: Leading pairs, ascending within each block.

@@ -42,8 +42,15 @@ def flat_vectors(vectors: Iterable[Tensor]) -> Tensor:
     return torch.cat([v.flatten(start_dim=1) for v in vectors], dim=1)
 
 
-def _num_samples(inputs: Any) -> int:
-    """The length of all tensors among the inputs that have one."""
+def num_samples(inputs: Any) -> int:
+    """The length of all tensors among the inputs that have one.
+
+    Args:
+        inputs: A tensor, or dictionaries, lists and tuples of such, nested.
+
+    Returns:
+        ``N``.
+    """
     return next(len(x) for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.ndim)
 
 
@@ -64,5 +71,5 @@ def matrix_free_ggn(instance: Instance, names: Iterable[str] | None = None) -> G
         [parameters[name] for name in (parameters if names is None else names)],
         instance.batches,
         check_deterministic=False,
-        batch_size_fn=_num_samples,  # inputs may be no tensor
+        batch_size_fn=num_samples,  # inputs may be no tensor
     )

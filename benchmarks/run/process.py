@@ -274,13 +274,14 @@ class AbsentWorker(WorkerProcess):
 
 
 def without_places(text: str) -> str:
-    """What was said, as records may tell it: without the places of files on this machine.
+    """What was said, as records may tell it.
 
     Args:
         text: Such as a traceback.
 
     Returns:
-        The same with paths relative to the repository, the interpreter or the home folder.
+        The same with paths relative to the repository, the interpreter or the home folder, if they
+        are within.
     """
     for place in (ROOT, sys.prefix, Path.home()):
         text = text.replace(f"{place}/", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.problems.datasets import DataError, images
 from benchmarks.problems.deepobs import cifar10_3c3d, cifar100_allcnnc, fmnist_2c2d
@@ -49,6 +51,16 @@ class Sets:
 
     train: Instance
     test: Instance
+
+    @property
+    def digest(self) -> str:
+        """Of all inputs and targets."""
+        found = hashlib.sha256()
+        for part in (self.train, self.test):
+            for leaf in tree_leaves((part.inputs, part.targets)):
+                if isinstance(leaf, Tensor):
+                    found.update(leaf.detach().cpu().contiguous().numpy().data)
+        return found.hexdigest()[:8]
 
     @classmethod
     def of(cls, recipe: Recipe) -> Sets:

@@ -1,7 +1,9 @@
 """A training whose state is on disk after each epoch, so that a killed one goes on from there.
 
-What comes out is the same, bit by bit, however often it was killed: parameters, optimizer and
-random states are restored, and the order of the data depends on seed and epoch alone.
+On a CPU, what comes out is the same, bit by bit, however often it was killed: parameters and the
+states of optimizer and random generators are restored, and the order of the data depends on seed
+and epoch alone. On a GPU, torch's operations round differently each time, so a training that
+begins anew keeps nothing of what was there.
 """
 
 from __future__ import annotations
@@ -85,12 +87,25 @@ class Training:
         self.recipe, self.sets = recipe, Sets.of(recipe)
         self.kept = frozenset(kept(self.steps_per_epoch))
         self._initial = {name: x.clone() for name, x in self.model.state_dict().items()}
-        self.folder, self._tell = folder / f"{recipe.name}-{recipe.digest}", tell
+        self.folder, self._tell = (
+            folder / f"{recipe.name}-{recipe.digest}-{self.sets.digest}",
+            tell,
+        )
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
-        return -(-self.sets.train.num_samples // self.recipe.batch_size)
+        return len(self._batches(torch.arange(self.sets.train.num_samples)))
+
+    def _batches(self, order: Tensor) -> list[Tensor]:
+        """Of an epoch; a single sample that is left goes with those before.
+
+        Running statistics of a batch of one have no variance, which torch refuses.
+        """
+        batches = [*order.split(self.recipe.batch_size)]
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
 
     def run(self) -> Curve:
         """Train, or go on with what an earlier run has left.
@@ -145,6 +160,7 @@ class Training:
         file = self.folder / "state.pt"
         saved = _load(file, recipe.device) if file.exists() else None
         if saved is None or not self._has_all(saved["epoch"]):
+            self._forget()
             self.model.load_state_dict(self._initial)
             torch.manual_seed(recipe.seed)
             self._keep(0)
@@ -155,6 +171,12 @@ class Training:
         _restore_random(saved["random"], recipe.device)
         state.epoch, state.curve = saved["epoch"], Curve(**saved["curve"])
         return state
+
+    def _forget(self) -> None:
+        """Remove the parameters of another training, where this one may differ from it."""
+        if self.recipe.device != "cpu":
+            for file in self.folder.glob("step-*.pt"):
+                file.unlink()
 
     def _has_all(self, epoch: int) -> bool:
         """Whether the parameters of all steps up to this epoch are there."""
@@ -180,7 +202,7 @@ class Training:
             train.num_samples, generator=torch.Generator().manual_seed(seed)
         ).to(recipe.device)
         self.model.train()
-        for chosen in order.split(recipe.batch_size):
+        for chosen in self._batches(order):
             batch = train.samples(chosen)
             state.optimizer.zero_grad()
             batch.loss_func(self.model(batch.inputs), batch.targets).backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -106,9 +107,10 @@ def load(paths: Sequence[Path]) -> tuple[Measurements, Measurements]:
 
 
 def one_run_each(sources: Sequence[Source]) -> list[Source]:
-    """Of each experiment the run with the most records, of equal ones the latest.
+    """Of each experiment the run with the most results, of equal ones the latest.
 
-    A run is what one code on one machine left in one file: figures of several would be mixed.
+    A run is what one code on one machine and device, with one seed, left in one file: figures of
+    several would be mixed. On each problem it has one kind of data.
 
     Args:
         sources: Files with records of experiments.
@@ -116,17 +118,40 @@ def one_run_each(sources: Sequence[Source]) -> list[Source]:
     Returns:
         The same files with the records of these runs, and their references.
     """
-    runs: dict[str, dict[tuple[Path, str], list[Record]]] = {}
+    runs: dict[str, dict[Run, list[Record]]] = {}
     for source in sources:
         for record in source.records:
-            run = (source.path, environments.fingerprint(record))
-            runs.setdefault(record.suite, {}).setdefault(run, []).append(record)
+            runs.setdefault(record.suite, {}).setdefault(_run(source, record), []).append(record)
     of_references = runs.pop(REFERENCE, {})
     kept: dict[Path, list[Record]] = {source.path: [] for source in sources}
     for suite in runs.values():
-        path, code = max(suite, key=lambda run: (len(suite[run]), suite[run][-1].time))
-        kept[path] += [*suite[path, code], *of_references.pop((path, code), [])]
+        run = max(suite, key=lambda run: (_results(suite[run]), suite[run][-1].time))
+        kept[run[0]] += [*_of_one_kind(suite[run]), *of_references.pop(run, [])]
     return [Source(path, records) for path, records in kept.items()]
+
+
+Run = tuple[Path, str, str]
+
+
+def _run(source: Source, record: Record) -> Run:
+    """What tells a run from others: file, code and machine, device and seed."""
+    parameters = record.parameters
+    setting = [parameters.get(name) for name in ("device", "seed")]
+    return source.path, environments.fingerprint(record), json.dumps(setting)
+
+
+def _results(records: Iterable[Record]) -> int:
+    """Number of cells that have one."""
+    return len({record.key for record in records if record.status is Status.OK})
+
+
+def _of_one_kind(records: Sequence[Record]) -> list[Record]:
+    """Those of the most frequent data, threads and content of each problem."""
+    kinds: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        kind = json.dumps([record.parameters.get(name) for name in ("data", "threads", "source")])
+        kinds.setdefault(record.problem, {}).setdefault(kind, []).append(record)
+    return [x for kind in kinds.values() for x in max(kind.values(), key=_results)]
 
 
 def find_files(paths: Sequence[Path], required: bool = True) -> list[Path]:

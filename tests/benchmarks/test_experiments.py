@@ -12,7 +12,7 @@ from oracle import jacobian, loss_hessian
 
 from benchmarks.cli import main
 from benchmarks.experiments import EXPERIMENTS
-from benchmarks.experiments.base import Job, Measurement, Request, Scale, ok
+from benchmarks.experiments.base import Measurement, Request, Scale, attempt, ok
 from benchmarks.experiments.eigenspaces import Network, errors, flat, overlap, signal_to_noise
 from benchmarks.experiments.noisy_quadratic import (
     CURVATURE_VARIANCE,
@@ -23,7 +23,7 @@ from benchmarks.experiments.noisy_quadratic import (
     gradient_descent,
     newton,
 )
-from benchmarks.experiments.run import Experiments, answers_of
+from benchmarks.experiments.run import Experiments
 from benchmarks.experiments.trainings import moments
 from benchmarks.problems import PROBLEMS
 from benchmarks.records.record import Quantity, RecordStore, Status
@@ -42,7 +42,33 @@ def make(batch_size, device, dtype, seed):
     y = (X[:, 0] > 0).long() + (X[:, 1] > 0).long()
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
     return model.to(device, dtype), nn.CrossEntropyLoss(), X.to(device, dtype), y.to(device)
+
+
+class Named(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x["x"])
+
+
+def nested(batch_size, device, dtype, seed):
+    model, loss, X, y = make(batch_size, device, dtype, seed)
+    return Named(model), loss, {"x": X}, y
+
+
+def values(batch_size, device, dtype, seed):
+    model, _, X, _ = make(batch_size, device, dtype, seed)
+    return model, nn.MSELoss(), X, X[:, :3].contiguous()
 """
+
+
+@pytest.fixture
+def own(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +76,7 @@ def smoke(tmp_path_factory):
     """Folder of all experiments, done once in the smallest scale."""
     folder = tmp_path_factory.mktemp("smoke")
     assert experiment("all", "--profile", "smoke", "--output", str(folder)) == 0
-    return folder
+    return folder / "smoke"
 
 
 def experiment(*words):
@@ -73,7 +99,7 @@ def test_every_experiment_runs(smoke, name):
 
 def test_what_is_done_is_not_done_again(smoke, capsys):
     before = {file: file.read_bytes() for file in smoke.glob("*.jsonl")}
-    assert experiment("all", "--profile", "smoke", "--output", str(smoke)) == 0
+    assert experiment("all", "--profile", "smoke", "--output", str(smoke.parent)) == 0
     assert {file: file.read_bytes() for file in smoke.glob("*.jsonl")} == before
     assert f"Report:  python -m reports --input {smoke}" in capsys.readouterr().out
 
@@ -145,15 +171,30 @@ def test_small_networks_have_one_thread(monkeypatch, name, scale, problems, give
     assert runs.threads(EXPERIMENTS[name]) == threads
 
 
-def test_what_cannot_be_trained_is_recorded_with_its_reason(tmp_path, capsys):
-    """Without its data set, that is; the others go on."""
-    words = ("--profile", "smoke", "--problem", "cifar10_3c3d", "--output", str(tmp_path))
-    assert experiment("learning-rate-grid", *words) == 1
-    records = records_of(tmp_path, "learning-rate-grid")
-    assert len(records) == 4
-    assert all("needs the data set CIFAR10" in record.reason for record in records)
-    assert all("DataError" in record.details["stderr"] for record in records)
-    assert "error" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("learning-rate-grid", ["--problem", "cifar10_3c3d"], "needs the data set CIFAR10: name"),
+        ("training-overlap", ["--profile", "paper"], "needs the data set FashionMNIST: name"),
+        ("training-derivatives", ["--problem", "mlp_linear"], "Unknown problem to be trained"),
+        ("all", ["--profile", "paper"], "needs the data set"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_anything_is_done(
+    tmp_path, capsys, name, words, message
+):
+    words = [*words, "--budget", "1GiB", "--output", str(tmp_path)]
+    assert experiment(name, *words) == 2
+    assert message in capsys.readouterr().err
+    assert not [*tmp_path.rglob("*.jsonl")]
+
+
+@pytest.mark.parametrize("name", ["training-overlap", "training-derivatives"])
+def test_too_few_samples_for_a_mini_batch(tmp_path, capsys, own, name):
+    words = ("--profile", "smoke", "--problem", f"{own}:make", "--samples", "60")
+    assert experiment(name, *words, "--output", str(tmp_path)) == 2
+    message = f"{name} needs a training set of at least 128 samples, that of own.py:make has 50"
+    assert message in capsys.readouterr().err
 
 
 def test_a_failing_job_says_why():
@@ -161,41 +202,74 @@ def test_a_failing_job_says_why():
         raise MemoryError("too large")
 
     cells = tuple(Cell("a", "b", name, Quantity.OVERLAP, {}) for name in "xy")
-    answers = answers_of(Job("fails", cells, run))
+    answers = attempt(cells, run)
     assert [*answers] == [*cells]
     assert {answer["status"] for answer in answers.values()} == {"oom"}
     assert {answer["reason"] for answer in answers.values()} == {"MemoryError: too large"}
-    assert answers_of(Job("works", cells, lambda: {cells[0]: ok([1.0])})) == {cells[0]: ok([1.0])}
+    both = {cell: ok([1.0]) for cell in cells}
+    assert attempt(cells, lambda: both) == both
+    some = attempt(cells, lambda: {cells[0]: ok([1.0])})
+    assert {answer["reason"] for answer in some.values()} == {
+        "LookupError: there is no answer, or one too many; lacking: ['y']"
+    }
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["spectral-density", "training-overlap", "training-derivatives", "runtime-eigenpairs"],
+    ("name", "function"),
+    [
+        ("spectral-density", "make"),
+        ("training-overlap", "make"),
+        ("training-overlap", "nested"),
+        ("training-overlap", "values"),
+        ("training-derivatives", "make"),
+        ("learning-rate-grid", "values"),
+        ("runtime-eigenpairs", "make"),
+    ],
 )
-def test_problems_of_the_users_own(tmp_path, name):
+def test_problems_of_the_users_own(tmp_path, own, name, function):
     """The same figures by one option; that it is another network makes it another record."""
-    file = tmp_path / "own.py"
-    file.write_text(OWN)
-    words = ("--profile", "smoke", "--problem", f"{file}:make", "--samples", "60")
+    words = ("--profile", "smoke", "--problem", f"{own}:{function}", "--samples", "200")
     assert experiment(name, *words, "--output", str(tmp_path)) == 0
-    records = [record for record in records_of(tmp_path, name) if record.suite == name]
-    assert {record.problem for record in records} == {"own.py:make"}
+    found = records_of(tmp_path / "smoke", name)
+    records = [record for record in found if record.suite == name]
+    assert all(record.status is Status.OK for record in records)
+    assert {record.problem for record in records} == {f"own.py:{function}"}
     assert {record.parameters["data"] for record in records} == {"own"}
     assert len({record.parameters["source"] for record in records}) == 1
 
 
+def test_a_hessian_that_fails_leaves_the_rest(tmp_path, monkeypatch):
+    def refuse(network):
+        raise RuntimeError("no second derivative")
+
+    monkeypatch.setattr(Network, "hessian_pairs", refuse)
+    words = ("--profile", "smoke", "--output", str(tmp_path))
+    assert experiment("training-overlap", *words) == 1
+    records = records_of(tmp_path / "smoke", "training-overlap")
+    failed = {r.method for r in records if r.status is Status.ERROR}
+    assert failed == {"hessian"}
+    assert {r.method for r in records if r.status is Status.OK} == {
+        *("sgd", "adam", "mini_batch", "subset", "monte_carlo", "both", "slope", "curvature")
+    }
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_quick_is_a_part_of_what_was_published(name):
-    """Of the same suite, at the published batch sizes or as the experiment says."""
+    """The same tasks and methods, at no larger batch sizes."""
     found = EXPERIMENTS[name]
     assert found.published
     assert found.scaled.endswith(".")
     assert found.description.endswith("?")
     if isinstance(found, Measurement):
-        sizes = {scale: len(found.points(scale)) for scale in Scale}
-        assert sizes[Scale.SMOKE] == 1
-        assert sizes[Scale.QUICK] <= sizes[Scale.PAPER]
-        assert {point.suite for scale in Scale for point in found.points(scale)} == {name}
+        published = {(p.problem, p.task): p for p in found.points(Scale.PAPER)}
+        of_paper = {problem for problem, _ in published}
+        assert len(found.points(Scale.SMOKE)) == 1
+        for point in found.points(Scale.QUICK):
+            assert point.suite == name
+            if point.problem in of_paper:
+                whole = published[point.problem, point.task]
+                assert {*point.methods} <= {*whole.methods}
+                assert (point.batch_size or 0) <= (whole.batch_size or 0)
     else:
         counts = {s: len(found.jobs(Request(s, Path("unused")))) for s in Scale}
         assert counts[Scale.SMOKE] <= counts[Scale.QUICK]
@@ -307,7 +381,7 @@ def test_approximations_of_a_mini_batch(network):
 def test_signal_to_noise():
     """By hand; what does not vary has no ratio."""
     samples = torch.tensor([[1.0, 2.0, 5.0], [3.0, 2.0, -5.0]])
-    assert signal_to_noise(samples) == [2.0**2 / 2.0, 0.0]
+    assert signal_to_noise(samples) == [2.0**2 / 2.0, None, 0.0]
 
 
 def test_derivatives_of_a_training_add_up(smoke):

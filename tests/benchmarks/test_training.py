@@ -200,6 +200,21 @@ def test_order_of_the_data_does_not_depend_on_the_optimizer(tmp_path, monkeypatc
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
+def test_a_single_sample_that_is_left_goes_with_those_before(tmp_path, own):
+    """BatchNorm refuses a batch of one."""
+    training = Training(own(samples=73, batch_size=10), tmp_path)
+    assert training.sets.train.num_samples == 61
+    assert training.steps_per_epoch == 6
+    assert len(training.run().train_loss) == 5
+
+
+def test_other_data_is_another_training(tmp_path, own):
+    training = Training(own(), tmp_path)
+    other = replace(training.sets.train, targets=1 - training.sets.train.targets)
+    assert training.sets.digest in training.folder.name
+    assert replace(training.sets, train=other).digest != training.sets.digest
+
+
 def test_what_diverges_ends_and_says_when(tmp_path, own):
     training = Training(own("values", rate=1e6), tmp_path, kept)
     curve = training.run()

@@ -40,7 +40,7 @@ NOISY = {
     "suite": "noisy-quadratic",
     "method": "bootstrap",
     "quantity": "distance",
-    "details": {**{name: [2.0, 1.0] for name in LOSSES}, "relative_dampings": [[1.0, 0.1]]},
+    "details": {**{name: [2.0, 1.0] for name in LOSSES}, "dampings_by_step": [[1.0, 0.1]]},
 }
 RECORDS = {
     "headline": [{}],

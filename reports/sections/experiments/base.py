@@ -6,9 +6,10 @@ import pandas as pd
 
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records.record import Quantity, Status
+from benchmarks.records.tasks import Grouping
 from reports.sections.base import Section, Term, Words
 from reports.sources.sources import Sources
-from reports.words import labels
+from reports.words import labels, units
 
 
 class ExperimentSection(Section):
@@ -81,3 +82,13 @@ def problem_titles(frame: pd.DataFrame) -> dict[str, str]:
     """
     pairs = zip(frame["problem"], frame["data"], strict=True)
     return {problem: labels.problem_label(problem, data) for problem, data in dict.fromkeys(pairs)}
+
+
+def blocks_of(grouping: str) -> str:
+    """The blocks of a GGN, for a table."""
+    return "network" if grouping == Grouping.NETWORK.value else f"per {grouping}"
+
+
+def seconds_of(value: float | None) -> str:
+    """A time that may be missing, for a table."""
+    return units.NOTHING if value is None or pd.isna(value) else units.seconds(float(value))

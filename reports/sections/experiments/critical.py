@@ -7,7 +7,7 @@ import pandas as pd
 from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity
 from reports.sections.base import Words
-from reports.sections.experiments.base import PAPER, ExperimentSection, problem_titles
+from reports.sections.experiments.base import PAPER, ExperimentSection, blocks_of, problem_titles
 from reports.sources.published import DEVICES, LARGEST_SEARCHED, published
 from reports.sources.sources import Sources
 from reports.tables.table import Table
@@ -55,7 +55,7 @@ class CriticalSection(ExperimentSection):
                 "Problem": [titles[problem] for problem in ours["problem"]],
                 "Loss Hessian": [_hessian(row) for _, row in ours.iterrows()],
                 "Samples": [_samples(row) for _, row in ours.iterrows()],
-                "Blocks": ["network" if g == "network" else f"per {g}" for g in ours["grouping"]],
+                "Blocks": [blocks_of(grouping) for grouping in ours["grouping"]],
                 "Budget": [units.size(float(budget)) for budget in ours["budget"]],
                 "vivit here": [_size(value) for value in ours["value"]],
                 "original here": [_size(value) for value in original],

@@ -10,7 +10,7 @@ from benchmarks.records.record import Quantity
 from reports.figures import over_k
 from reports.figures.over_k import COLORS, Line
 from reports.figures.plot import Plot
-from reports.sections.experiments.base import PAPER, ExperimentSection, problem_titles
+from reports.sections.experiments.base import PAPER, ExperimentSection, problem_titles, seconds_of
 from reports.sources.published import run_times, tolerance_study
 from reports.sources.sources import Sources
 from reports.tables.table import Table
@@ -54,7 +54,7 @@ class GramPowerSection(ExperimentSection):
                 "Problem": [titles[problem] for problem in keys["problem"]],
                 "Batch": [units.integer(n) for n in keys["batch_size"]],
                 "k": [units.integer(k) for k in keys["k"]],
-                **{title: [_seconds(t) for t in times[name]] for name, title in TITLES.items()},
+                **{title: [seconds_of(t) for t in times[name]] for name, title in TITLES.items()},
                 "Ratio": [units.factor(ratio) for ratio in ratios],
             }
         )
@@ -98,10 +98,6 @@ def _published() -> list[Line]:
         ks = [int(k) for k in ordered["k"]]
         lines.append(Line(label, ks, [*ordered["min_s"]], COLORS[label], is_published=True))
     return lines
-
-
-def _seconds(value: float) -> str:
-    return units.NOTHING if pd.isna(value) else units.seconds(float(value))
 
 
 SECTION = GramPowerSection("gram-power")

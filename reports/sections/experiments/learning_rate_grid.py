@@ -21,7 +21,8 @@ from reports.words import units
 
 CAPTION = (
     "The learning rate with the best test accuracy at any epoch; of equal ones the smallest. The "
-    "published rates are for ResNet-32 on CIFAR-10."
+    "published rates are for ResNet-32 on CIFAR-10. Problems whose targets are no classes have no "
+    "accuracy, and are left out."
 )
 HOW_TO_READ = (
     "Each symbol is a training; higher is better. The best of each optimizer is filled. Crosses "
@@ -41,7 +42,7 @@ class LearningRateSection(ExperimentSection):
         rows, published = _tabulated(self.of(sources, Quantity.TEST_ACCURACY)), learning_rates()
         if not len(rows):
             return []
-        best = rows.sort_values(["best", "rate"], ascending=[False, True])
+        best = rows[~rows["diverged"]].sort_values(["best", "rate"], ascending=[False, True])
         best = best.groupby(["problem", "optimizer"], sort=True).head(1)
         best = best.sort_values(["problem", "optimizer"], ascending=[True, False])
         theirs = published.set_index("optimizer")

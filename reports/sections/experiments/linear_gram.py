@@ -55,10 +55,6 @@ class LinearGramSection(ExperimentSection):
         return Table(name, title, CAPTION, shown, raw, (*shown.columns[1:],))
 
 
-def _size(bytes_: float | None) -> str:
-    return units.NOTHING if bytes_ is None else units.size(float(bytes_))
-
-
 def _beyond(seconds: float) -> str:
     return units.seconds(seconds) if seconds > 0 else units.NOTHING
 

@@ -173,12 +173,12 @@ def draw_distances(axis: Axes, rows: dict[str, pd.Series]) -> None:
 def draw_dampings(axis: Axes, rows: dict[str, pd.Series]) -> None:
     """Over the directions, in the order of their curvature: of bootstrap damping step by step."""
     lines = [
-        (title_of(method), rows[method]["details"]["relative_dampings"][0], COLORS[method], "--")
+        (title_of(method), rows[method]["details"]["dampings_by_step"][0], COLORS[method], "--")
         for method in COLORS
         if method in rows and method != BOOTSTRAP
     ]
     if BOOTSTRAP in rows:
-        dampings = rows[BOOTSTRAP]["details"]["relative_dampings"]
+        dampings = rows[BOOTSTRAP]["details"]["dampings_by_step"]
         steps = [step for step in SHOWN_STEPS if step <= len(dampings)]
         for step, color in zip(steps, sns.color_palette("Blues_d", len(steps)), strict=True):
             lines.append((f"bootstrap, step {step}", dampings[step - 1], color, "-"))

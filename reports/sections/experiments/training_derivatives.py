@@ -21,6 +21,7 @@ from reports.tables.table import Table
 from reports.words import labels, units
 
 BINS = 20
+LEAST_MOMENTS = 2
 VANISHED = 0.1
 """Share of its first value below which the signal of the curvature counts as vanished."""
 
@@ -152,7 +153,7 @@ class TrainingDerivativesSection(ExperimentSection):
             return []
         shown = pd.DataFrame(rows).fillna(units.NOTHING)
         kinds = {
-            (i, "Holds"): "better" if row["Holds"] == "yes" else "worse"
+            (i, "Holds"): {"yes": "better", "no": "worse"}.get(row["Holds"], "plain")
             for i, row in enumerate(rows)
         }
         return [
@@ -193,6 +194,9 @@ def _number(value: float) -> str:
 
 
 def _verdict(moments: Sequence[Moment], holds: Callable[[Sequence[Moment]], bool]) -> str:
+    """Of at least two moments, for a claim is about what changes or stays."""
+    if len(moments) < LEAST_MOMENTS:
+        return "not known yet"
     return "yes" if holds(moments) else "no"
 
 

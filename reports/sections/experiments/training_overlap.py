@@ -88,10 +88,8 @@ VIEWS = (
         "errors",
         "error of the curvature along eigenvectors",
         "Relative error of the eigenvalues of a mini-batch and of its approximations, as "
-        "curvatures of all data along the same vectors. Lower is better."
-        + BAND.replace("the mini-batches that were drawn", "mini-batches and directions").replace(
-            "span all of them", "span the quartiles"
-        ),
+        "curvatures of all data along the same vectors. Lower is better. Lines are medians over "
+        "mini-batches and directions (the paper shows means), bands span the quartiles.",
         "relative error (log scale)",
         Quantity.CURVATURE_ERROR,
         {f"batch of {LARGEST}": ("mini_batch", None, COLORBLIND[0]), **OF_APPROXIMATIONS},
@@ -128,15 +126,14 @@ class TrainingOverlapSection(ExperimentSection):
     def answers(self, sources: Sources) -> list[Words]:
         """How close the Hessian and mini-batches come in the end."""
         rows = _last(_tabulated(self.of(sources, Quantity.OVERLAP)))
+        last = " and ".join(dict.fromkeys(f"{epoch:g}" for epoch in sorted(rows["epoch"])))
         points = []
-        for title, method, size in (
-            (
-                "Does the GGN share its leading eigenspace with the Hessian in the end?",
-                "hessian",
-                None,
-            ),
-            (f"Does a mini-batch of {LARGEST} know that of all data?", "mini_batch", LARGEST),
-        ):
+        asked = (
+            ("Does the GGN share its leading eigenspace with the Hessian", *HESSIAN),
+            (f"Does a mini-batch of {LARGEST} know that of all data", "mini_batch", LARGEST),
+        )
+        for question, method, size in asked:
+            title = f"{question} after {last} epochs?"
             values = _chosen(rows, method, size)["value"]
             if len(values):
                 bounds = dict.fromkeys(f"{x:.2f}" for x in (values.min(), values.max()))
@@ -178,6 +175,7 @@ class TrainingOverlapSection(ExperimentSection):
                     self._plot(view.name, view.title, view.caption, rows, partial(_view, view))
                 )
         curves = _tabulated(self.of(sources, Quantity.TEST_ACCURACY))
+        curves = curves[[bool(d.get("is_accuracy")) for d in curves["details"]]]
         if len(curves):
             plots.append(self._plot("curves", "training curves", CURVES, curves, _curve))
         return plots

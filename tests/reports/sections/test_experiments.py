@@ -211,9 +211,9 @@ def test_overlaps_of_the_last_checkpoint(make, sources):
     assert row["Monte-Carlo"] == "—"
     (answer,) = training_overlap.SECTION.answers(found)
     assert answer.points == (
-        "Does the GGN share its leading eigenspace with the Hessian in the end? The overlap is "
-        "0.90.",
-        "Does a mini-batch of 128 know that of all data? The overlap is 0.80.",
+        "Does the GGN share its leading eigenspace with the Hessian after 9 epochs? The overlap "
+        "is 0.90.",
+        "Does a mini-batch of 128 know that of all data after 9 epochs? The overlap is 0.80.",
     )
 
 
@@ -259,7 +259,7 @@ def test_claims_are_checked(make, sources, late, verdicts):
 @pytest.mark.parametrize(("distance", "verdict"), [(1.0, "Yes"), (9.0, "No")])
 def test_whether_bootstrap_damping_is_best(make, sources, distance, verdict):
     def optimizer(method, samples):
-        details = {name: [5.0, 1.0] for name in LOSSES} | {"relative_dampings": [[1.0]]}
+        details = {name: [5.0, 1.0] for name in LOSSES} | {"dampings_by_step": [[1.0]]}
         return make(method, "distance", samples=samples, suite="noisy-quadratic", details=details)
 
     found = sources(
@@ -294,6 +294,44 @@ def test_the_largest_run_of_an_experiment_is_shown(make, tmp_path):
         "runtime-eigenpairs",
     ]
     assert found.experiments.left_out == 1
+
+
+def test_a_single_moment_proves_nothing(make, sources):
+    details = {
+        "outputs": 1,
+        "slopes": [0.9],
+        "slope_signal_to_noise": [0.2],
+        "curvature_signal_to_noise": [10.0],
+        "squared_gradient": 0.81,
+    }
+    suite = {"quantity": "derivatives", "suite": "training-derivatives", "epoch": 0.0}
+    found = sources(make(samples=[2.0], details=details, **suite))
+    table = rows(training_derivatives.SECTION, found)
+    assert {row["Holds"] for row in table} == {"not known yet"}
+
+
+def test_what_has_no_classes_has_no_curve(make, sources):
+    losses = {"suite": "training-overlap", "quantity": "test_accuracy", "optimizer": "sgd"}
+    found = sources(make("sgd", samples=[0.5, 0.1], details={"is_accuracy": False}, **losses))
+    assert training_overlap.SECTION.figures(found) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", 1), ("device", "cuda"), ("data", "synthetic"), ("threads", 8)]
+)
+def test_settings_of_one_file_are_not_mixed(make, tmp_path, name, value):
+    """Of each experiment the setting with the most results; what failed is none."""
+    epochs = {"suite": "training-derivatives", "quantity": "derivatives", "method": "gram"}
+    RecordStore(tmp_path / "records.jsonl").append(
+        [
+            *(make(**epochs, epoch=float(n)) for n in range(3)),
+            *(make(**epochs, epoch=float(n), **{name: value}) for n in range(2)),
+            *(make(**epochs, epoch=float(n), **{name: value}, status="error") for n in (7, 8, 9)),
+        ]
+    )
+    found = Sources.find([tmp_path])
+    assert sorted(p["epoch"] for p in found.of_experiments.frame["parameters"]) == [0, 1, 2]
+    assert found.experiments.left_out == 5
 
 
 def test_a_page_of_experiments_alone(make, tmp_path, capsys):
