@@ -9,7 +9,7 @@ import pytest
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records.record import RecordStore
 from reports.pages import EXPERIMENTS_PAGE
-from reports.sections import experiments
+from reports.sections import published
 from reports.sources.sources import Sources
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +26,7 @@ def found() -> Sources:
 
 
 def section_of(name):
-    return next(s for s in experiments() if s.name == name)
+    return next(s for s in published() if s.name == name)
 
 
 def marked_table(name) -> str:

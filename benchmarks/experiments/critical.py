@@ -27,8 +27,9 @@ class CriticalBatchSize(Measurement):
     computed: Computed
     k: int | None = None
     scaled = (
-        "Two of five networks, on 512 MiB instead of 11 GiB of a card or 31 GiB of a machine, the "
-        "whole network as one block; vivit-for-pytorch 1.0.0 for the exact matrix only."
+        "Two of five networks, on 512 MiB instead of 11 GiB of a card or 31 GiB of a machine, at "
+        "most 300 s instead of 1800 for a size, the whole network as one block; vivit-for-pytorch "
+        "1.0.0 for the exact matrix only."
     )
 
     def points(self, scale: Scale) -> Sequence[Point]:

@@ -79,7 +79,7 @@ def comparison() -> tuple[Section, ...]:
     return (headline, *sections(["glossary"]), *topics, *sections(["environments"]))
 
 
-def experiments() -> tuple[Section, ...]:
+def published() -> tuple[Section, ...]:
     """The sections of the page of published experiments, in their order."""
     topics = sections(ABOUT_EXPERIMENTS)
     headline = Headline(topics, "What do the published experiments say when they are repeated?")

@@ -93,8 +93,9 @@ class FactorStore(LayerStore):
                 mixed = Factors(a, s.transpose(1, 2)[None], factors.bias, factors.classes)
                 piece = s.sum(dim=2, keepdim=True) if mixed.bias else form_columns(mixed)[0]
                 pieces.append((piece.mT if self._transposed else piece).flatten(1))
-            combined.append(torch.cat(pieces))
-        return torch.cat(combined, dim=1)
+                del piece  # of a large layer, it is as large as what comes out
+            combined.append(_joined(pieces, dim=0))
+        return _joined(combined, dim=1)
 
     @property
     def num_columns(self) -> int:
@@ -185,3 +186,8 @@ def evaluate(
         direct(gram, left, right, workspace=workspace)
     else:
         pairwise(gram, left, right, workspace=workspace)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    """Parts one after the other; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
