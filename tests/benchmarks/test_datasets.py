@@ -2,6 +2,7 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ import torch
 
 from benchmarks.problems import PROBLEMS
 from benchmarks.problems.datasets import DataError, images
+from benchmarks.training.data import Sets
+from benchmarks.training.loop import Training
+from benchmarks.training.recipe import Optimizer, Recipe
 
 
 class FakeCifar:
@@ -69,3 +73,19 @@ def test_without_torchvision(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(DataError, match=r"CIFAR10 needs a torchvision that fits.*--data-root"):
         images("CIFAR10", tmp_path, count=2)
+
+
+@pytest.mark.parametrize("name", ["cifar10_3c3d", "fmnist_2c2d", "cifar10_resnet32"])
+def test_trainings_read_both_sets(torchvision, tmp_path, name):
+    """And nothing of the problem but its untrained network, from the seed."""
+    recipe = Recipe(name, Optimizer.SGD, 0.1, 8, 1, data_root=tmp_path)
+    sets = Sets.of(recipe)
+    assert recipe.parameters["data"] == "real"
+    assert sets.train.num_samples == sets.test.num_samples == 20
+    assert not torch.equal(sets.train.inputs, sets.test.inputs)
+    assert sets.train.num_parameters == PROBLEMS[name].num_parameters
+    again, other = (Sets.of(replace(recipe, seed=seed)) for seed in (0, 1))
+    first, second, third = (next(x.train.model.parameters()) for x in (sets, again, other))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+    assert Training(recipe, tmp_path).run().diverged is None
