@@ -30,8 +30,10 @@ REFUSED = {"Gram matrix", "spectral density", "preconditioned gradient"}
 class Fake:
     """The original's interface, on BackPACK's extensions and our own library."""
 
-    def __init__(self, subsampling=None, mc_samples=0, **options):
-        self.subsampling, self.mc_samples = subsampling, mc_samples
+    def __init__(self, **options):
+        of_ggn = "_ggn" if isinstance(self, FakeNewton) else ""
+        self.subsampling = options.pop(f"subsampling{of_ggn}", None)
+        self.mc_samples = options.pop(f"mc_samples{of_ggn}", 0)
         assert options in ({}, {"warn_small_eigvals": 0.0})
 
     def get_extension(self):
