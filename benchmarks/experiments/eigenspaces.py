@@ -48,7 +48,7 @@ class Network:
 
     def full(self) -> GGN:
         """Of all data."""
-        return GGN(self.train.model, self.train.loss_func, self._batches)
+        return GGN(self.train.model, self.train.loss_func, in_batches(self.train))
 
     def hessian_pairs(self) -> tuple[list[float], Tensor]:
         """Leading pairs of the Hessian of all data, by absolute value, and as columns."""
@@ -57,16 +57,12 @@ class Network:
             self.train.model,
             self.train.loss_func,
             parameters,
-            self._batches,
+            in_batches(self.train),
             check_deterministic=False,
             batch_size_fn=num_samples,  # inputs may be no tensor
         ).to_scipy()
         values, vectors = eigsh(operator, k=self.outputs, which="LM", tol=RESIDUAL)
         return values.tolist(), torch.as_tensor(vectors).to(parameters[0])
-
-    @property
-    def _batches(self) -> list[tuple[Any, Tensor]]:
-        return [(batch.inputs, batch.targets) for batch in in_batches(self.train)]
 
     def drawn(self, seed: int) -> Tensor:
         """Indices of the samples in a random order, of which mini-batches are the first."""

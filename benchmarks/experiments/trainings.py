@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -135,7 +135,7 @@ def moments(epochs: int, count: int) -> list[float]:
     return list(dict.fromkeys(round(float(epoch), 4) for epoch in found))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Watched:
     """A training, and the moments at which it is looked at.
 
@@ -151,12 +151,20 @@ class Watched:
     request: Request
     epochs: tuple[float, ...] = ()
 
-    @cached_property
+    @property
     def training(self) -> Training:
-        """Made when it is needed, for it reads the data."""
-        return Training(self.recipe, self.request.checkpoints, self._step, self.request.tell)
+        """Its network and data are kept until those of another one are asked for."""
+        return _training(self)
 
-    def _step(self, steps_per_epoch: int) -> list[int]:
+    def steps(self, steps_per_epoch: int) -> list[int]:
+        """When it is looked at.
+
+        Args:
+            steps_per_epoch: Of the training.
+
+        Returns:
+            Steps, counted from 0, which is before the first.
+        """
         return [int(epoch * steps_per_epoch) for epoch in self.epochs]
 
     def at(self, epoch: float) -> Sets:
@@ -199,6 +207,13 @@ class Watched:
 
     def _train(self, cell: Cell) -> Mapping[Cell, Answer]:
         return {cell: answer_of(self.training.run())}
+
+
+@lru_cache(maxsize=1)
+def _training(watched: Watched) -> Training:
+    """Of one at a time, for each holds a whole data set, and a grid has dozens of them."""
+    request = watched.request
+    return Training(watched.recipe, request.checkpoints, watched.steps, request.tell)
 
 
 def answer_of(curve: Curve) -> Answer:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ TRAINED_ON = 5 / 6
 """Share of the samples of a user's own problem; the others are the test set."""
 
 EVALUATED = 512
-"""Samples that are evaluated at once."""
+"""Samples that are evaluated at once, at most."""
 
 
 @dataclass(frozen=True)
@@ -123,15 +124,13 @@ def _data(
     return images(dataset, root, train=True), images(dataset, root, train=False)
 
 
-def in_batches(instance: Instance, size: int = EVALUATED) -> list[Instance]:
-    """The samples in their order, in batches.
+def in_batches(instance: Instance) -> list[tuple[Any, Tensor]]:
+    """Inputs and targets in their order, few enough at once to be evaluated.
 
     Args:
         instance: A network with samples.
-        size: Of a batch; the last one may be smaller.
 
     Returns:
-        Instances that share the network.
+        Batches of equal sizes, but for the last.
     """
-    count = instance.num_samples
-    return [instance.samples(slice(n, n + size)) for n in range(0, count, size)]
+    return replace(instance, pieces=-(-instance.num_samples // EVALUATED)).batches

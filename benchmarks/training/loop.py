@@ -87,10 +87,8 @@ class Training:
         self.recipe, self.sets = recipe, Sets.of(recipe)
         self.kept = frozenset(kept(self.steps_per_epoch))
         self._initial = {name: x.clone() for name, x in self.model.state_dict().items()}
-        self.folder, self._tell = (
-            folder / f"{recipe.name}-{recipe.digest}-{self.sets.digest}",
-            tell,
-        )
+        self.folder = folder / f"{recipe.name}-{recipe.digest}-{self.sets.digest}"
+        self._tell = tell
 
     @property
     def steps_per_epoch(self) -> int:
@@ -250,12 +248,12 @@ def evaluate(instance: Instance) -> tuple[float, float | None]:
     """
     loss, right, count = 0.0, 0, instance.num_samples
     is_classified = True
-    for batch in in_batches(instance):
-        outputs = batch.model(batch.inputs)
-        loss += batch.num_samples / count * float(batch.loss_func(outputs, batch.targets))
-        is_classified &= _are_classes(outputs, batch.targets)
+    for inputs, targets in in_batches(instance):
+        outputs = instance.model(inputs)
+        loss += len(targets) / count * float(instance.loss_func(outputs, targets))
+        is_classified &= _are_classes(outputs, targets)
         if is_classified:
-            right += int((outputs.argmax(dim=1) == batch.targets).sum())
+            right += int((outputs.argmax(dim=1) == targets).sum())
     return loss, right / count if is_classified else None
 
 

@@ -1,35 +1,25 @@
 """The published experiments: all run, go on where they stopped, and compute what they say."""
 
+import gc
 import json
-from dataclasses import replace
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from oracle import ggn as dense_ggn
 from oracle import jacobian, loss_hessian
 
 from benchmarks.cli import main
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments.base import Measurement, Request, Scale, attempt, ok
-from benchmarks.experiments.eigenspaces import Network, errors, flat, overlap, signal_to_noise
-from benchmarks.experiments.noisy_quadratic import (
-    CURVATURE_VARIANCE,
-    LEARNING_RATE,
-    SAMPLES,
-    SLOPE_VARIANCE,
-    NoisyQuadratic,
-    gradient_descent,
-    newton,
-)
+from benchmarks.experiments.eigenspaces import Network
 from benchmarks.experiments.run import Experiments
-from benchmarks.experiments.trainings import moments
+from benchmarks.experiments.trainings import Watched, moments
 from benchmarks.problems import PROBLEMS
 from benchmarks.records.record import Quantity, RecordStore, Status
 from benchmarks.records.tasks import Approximation, Subset
 from benchmarks.run.cells import Cell
-from vivit import BootstrapDamping, DirectionalDerivatives
 
 OWN = """
 import torch
@@ -253,6 +243,18 @@ def test_a_hessian_that_fails_leaves_the_rest(tmp_path, monkeypatch):
     }
 
 
+def test_one_training_at_a_time_is_in_memory(tmp_path):
+    """Each holds a whole data set, and a grid of learning rates has dozens of them."""
+    request = Request(Scale.SMOKE, tmp_path)
+    experiment = EXPERIMENTS["training-overlap"]
+    first, second = (Watched(experiment, x, request) for x in experiment.recipes(request))
+    held = weakref.ref(first.training)
+    assert first.training is held()
+    assert second.training.recipe == second.recipe
+    gc.collect()
+    assert held() is None
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_quick_is_a_part_of_what_was_published(name):
     """The same tasks and methods, at no larger batch sizes."""
@@ -298,27 +300,6 @@ def test_moments_of_a_training_are_those_of_the_protocol():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.fixture
-def network():
-    instance = PROBLEMS["digits_mlp"].make(40, "cpu", torch.float32, 0)
-    small = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), torch.nn.Tanh())
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        small = torch.nn.Sequential(small, torch.nn.Linear(3, 4))
-    instance = replace(instance, model=small, targets=instance.targets % 4)
-    return Network(instance.double())
-
-
-def dense(network, chosen=slice(None)):
-    train = network.train.samples(chosen)
-    return oracle_of(train)
-
-
-def oracle_of(instance):
-    names = [name for name, _ in instance.model.named_parameters()]
-    return dense_ggn(instance.model, instance.loss_func, instance.inputs, instance.targets, names)
-
-
 def largest_eigenvalues(instance, count):
     """Of ``J^T H J``, from the small matrix ``H^(1/2) J J^T H^(1/2)``."""
     names = [name for name, _ in instance.model.named_parameters()]
@@ -329,59 +310,6 @@ def largest_eigenvalues(instance, count):
     )
     factor = (vectors * values.clamp(min=0).sqrt()).T @ j
     return torch.linalg.eigvalsh(factor @ factor.T)[-count:]
-
-
-def leading(matrix, count):
-    values, vectors = torch.linalg.eigh(matrix)
-    return values[-count:], vectors[:, -count:]
-
-
-def test_eigenspaces_against_dense_matrices(network):
-    """The full GGN, a mini-batch, their overlap, and the error of its curvatures."""
-    chosen = network.drawn(3)[:8]
-    assert network.outputs == 4
-    (all_values, all_vectors), (values, vectors) = (
-        leading(matrix, 4) for matrix in (dense(network), dense(network, chosen))
-    )
-    full, pairs = network.full(), network.ggn(chosen).eigh(k=4)
-    torch.testing.assert_close(full.eigh(k=4).values, all_values)
-    expected = float((all_vectors.T @ vectors).square().sum() / 4)
-    assert overlap(flat(full.eigh(k=4)), flat(pairs), 4) == pytest.approx(expected)
-    exact = torch.einsum("dk,de,ek->k", vectors, dense(network), vectors)
-    found = torch.tensor(errors(pairs, full)).double()
-    torch.testing.assert_close(found, (values - exact).abs() / exact, rtol=1e-5, atol=0)
-
-
-def test_the_hessian_against_a_dense_one(network):
-    train, parameters = network.train, dict(network.train.model.named_parameters())
-    names, sizes = [*parameters], [p.numel() for p in parameters.values()]
-
-    def loss(vector):
-        parts = zip(names, vector.split(sizes), strict=True)
-        given = {name: x.reshape(parameters[name].shape) for name, x in parts}
-        outputs = torch.func.functional_call(train.model, given, train.inputs)
-        return train.loss_func(outputs, train.targets)
-
-    start = torch.cat([p.detach().flatten() for p in parameters.values()])
-    values, vectors = torch.linalg.eigh(torch.func.hessian(loss)(start))
-    largest = values.abs().argsort()[-4:]
-    found, space = network.hessian_pairs()
-    np.testing.assert_allclose(sorted(found), sorted(values[largest].tolist()), rtol=1e-4)
-    assert overlap(space, vectors[:, largest], 4) == pytest.approx(1, abs=1e-4)
-
-
-def test_approximations_of_a_mini_batch(network):
-    """Options of the library: the first eighth, one Monte-Carlo sample per ten classes, both."""
-    assert network.options("subset", 128, 0) == {"subset": range(16)}
-    assert network.options("subset", 4, 0) == {"subset": range(1)}
-    assert network.options("monte_carlo", 128, 7)["approximation"].samples == 1
-    assert set(network.options("both", 128, 0)) == {"subset", "approximation"}
-
-
-def test_signal_to_noise():
-    """By hand; what does not vary has no ratio."""
-    samples = torch.tensor([[1.0, 2.0, 5.0], [3.0, 2.0, -5.0]])
-    assert signal_to_noise(samples) == [2.0**2 / 2.0, None, 0.0]
 
 
 def test_derivatives_of_a_training_add_up(smoke):
@@ -408,69 +336,6 @@ def test_spectra_are_those_of_the_approximations(smoke):
         values = largest_eigenvalues(instance.first(first).double(), 9 * first)
         found = torch.tensor(records["exact", subset.value].samples).double()
         torch.testing.assert_close(found, values, rtol=1e-3, atol=1e-5 * float(values.max()))
-
-
-def test_noise_is_as_the_protocol_says():
-    """Unbiased, of constant variance; curvatures stay positive."""
-    problem, x = NoisyQuadratic(), torch.linspace(-1, 1, 20).double()
-    generator = torch.Generator().manual_seed(0)
-    seen = [problem.derivatives(x, generator) for _ in range(400)]
-    slopes = torch.cat([derivatives.gammas for derivatives in seen])
-    curvatures = torch.cat([derivatives.lambdas for derivatives in seen])
-    count = len(slopes)
-    assert count == 400 * SAMPLES
-    for samples, mean, variance in (
-        (slopes, problem.curvature * x, SLOPE_VARIANCE),
-        (curvatures, problem.curvature, CURVATURE_VARIANCE),
-    ):
-        deviation = (variance / count) ** 0.5
-        assert ((samples.mean(0) - mean).abs() < 5 * deviation).all()
-    heavy = 3  # first curvatures, whose tails are: their variances are harder to see
-    for samples, variance in (
-        (slopes, SLOPE_VARIANCE),
-        (curvatures[:, heavy:], CURVATURE_VARIANCE),
-    ):
-        spread = samples.var(0)
-        torch.testing.assert_close(spread, torch.full_like(spread, variance), rtol=0.1, atol=0)
-    assert (curvatures > 0).all()
-
-
-def test_steps_without_noise(monkeypatch):
-    """A Newton step with damping d leaves d / (lambda + d) of each coordinate."""
-    problem = NoisyQuadratic(dimension=3, start=2.0, steps=2)
-
-    def exact(self, x, generator):
-        seen = (self.curvature * x, self.curvature)
-        return DirectionalDerivatives(*(values.repeat(4, 1) for values in seen))
-
-    monkeypatch.setattr(NoisyQuadratic, "derivatives", exact)
-    curvature = problem.curvature
-    run = problem.run(newton(2.0), seed=0)
-    end = 2.0 * (2.0 / (curvature + 2.0)) ** 2
-    assert run.distance == pytest.approx(float(end.norm()))
-    assert run.losses == pytest.approx(
-        [problem.loss(2.0 * (2.0 / (curvature + 2.0)) ** n) for n in range(3)]
-    )
-    assert run.dampings[0] == pytest.approx((2.0 / curvature).tolist())
-    descended = problem.run(gradient_descent, seed=0)
-    end = 2.0 * (1 - LEARNING_RATE * curvature) ** 2
-    assert descended.distance == pytest.approx(float(end.norm()))
-    smallest = problem.run(newton(BootstrapDamping()), seed=0).dampings[0]
-    assert smallest == pytest.approx((1e-3 / curvature).tolist())  # nothing to be damped
-
-
-def test_noise_is_the_same_for_all_optimizers_at_the_start():
-    problem = replace(NoisyQuadratic(), steps=1)
-    seen = []
-
-    def spy(derivatives):
-        seen.append(derivatives)
-        return gradient_descent(derivatives)
-
-    for _ in range(2):
-        problem.run(spy, seed=5)
-    assert torch.equal(seen[0].gammas, seen[1].gammas)
-    assert torch.equal(seen[0].lambdas, seen[1].lambdas)
 
 
 def test_records_are_plain(smoke):
