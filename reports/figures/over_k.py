@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -31,6 +32,23 @@ class Line:
     seconds: list[float]
     color: str
     is_published: bool = False
+
+    @classmethod
+    def of(cls, label: str, rows: pd.DataFrame, value: str, is_published: bool = False) -> Line:
+        """Read a line.
+
+        Args:
+            label: One of `COLORS`.
+            rows: Measurements for several `k`.
+            value: Name of their column of seconds.
+            is_published: Whether somebody else measured it.
+
+        Returns:
+            The line.
+        """
+        ordered = rows.sort_values("k")
+        ks = [int(k) for k in ordered["k"]]
+        return cls(label, ks, [*ordered[value]], COLORS[label], is_published)
 
 
 COLORS = {

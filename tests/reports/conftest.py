@@ -16,6 +16,16 @@ from reports.sources.records import Measurements, latest
 from reports.sources.sources import Sources
 
 MACHINE = {"cpu": "Test CPU", "cores": 2, "memory_bytes": 8 * 1024**3, "gpu": None, "os": "Linux"}
+PARAMETERS = {
+    "batch_size": 32,
+    "device": "cpu",
+    "dtype": "float32",
+    "k": None,
+    "seed": 0,
+    "threads": 2,
+    "repeats": 3,
+    "data": "real",
+}
 VOID = {"meta", "img"}
 """Tags that have no end."""
 
@@ -40,23 +50,13 @@ def make() -> MakeRecord:
         details=(),
         **parameters,
     ):
-        defaults = {
-            "batch_size": 32,
-            "device": "cpu",
-            "dtype": "float32",
-            "k": None,
-            "seed": 0,
-            "threads": 2,
-            "repeats": 3,
-            "data": "real",
-        }
         outcome = Status(status)
         return Record(
             suite=suite,
             problem=problem,
             method=method,
             quantity=Quantity(quantity),
-            parameters=defaults | parameters,
+            parameters=PARAMETERS | parameters,
             status=outcome,
             samples=list(samples) if outcome is Status.OK else [],
             unit=Quantity(quantity).unit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vivit.gram.forms import (
@@ -64,12 +64,7 @@ def make_plan(
         The plan, which has one sweep if more would not make it fit.
     """
     samples = sum(batch.samples for batch in batches)
-    total = samples * columns
-    forward_flops = sum(
-        2.0 * samples * x.positions * x.groups * x.inputs * x.outputs
-        for x in batches[0].layers
-        if not x.one_hot
-    )
+    total, forward_flops = samples * columns, _forward_flops(batches[0], samples)
     per_product = PASSES_PER_PRODUCT if has_products else math.inf
     launching = overhead * len(batches) * (len(batches[0].layers) + len(batches[0].dense))
 
@@ -90,12 +85,11 @@ def make_plan(
     }
     units = [*_units(batches, columns, swept, adding, element_size, workspace)]
     largest = max(batches, key=lambda batch: batch.samples)
-    formed = largest.samples * columns * max(m.side for m in matrices)
-    working = min(workspace, formed * element_size)
-    added = [
-        [replace(layer, evaluation=None, working_bytes=working) for layer in unit]
-        for unit in _units([largest], columns, summed, adding, element_size, workspace)
-    ]
+    added = _units_of_sums(
+        _units([largest], columns, summed, adding, element_size, workspace),
+        largest.samples * columns * max(m.side for m in matrices) * element_size,
+        workspace,
+    )
     layers = [layer for unit in (*units, *added) for layer in unit]
     layers += [
         LayerPlan((*sizes,), "nothing", None, 0.0, 0, 0, 0) for sizes in multiplied.values()
@@ -121,6 +115,26 @@ def make_plan(
         column_bytes=column_bytes if units or added else 0,
     )
     return plan if available is None else _within(available, plan, units)
+
+
+def _forward_flops(sizes: BatchSizes, samples: int) -> float:
+    """Of a forward pass of so many samples."""
+    return sum(
+        2.0 * samples * x.positions * x.groups * x.inputs * x.outputs
+        for x in sizes.layers
+        if not x.one_hot
+    )
+
+
+def _units_of_sums(
+    units: Iterable[Sequence[LayerPlan]], formed_bytes: int, workspace: int
+) -> list[list[LayerPlan]]:
+    """Of matrices that are added up: columns are formed, as many as there is room for."""
+    working = min(workspace, formed_bytes)
+    return [
+        [replace(layer, evaluation=None, working_bytes=working) for layer in unit]
+        for unit in units
+    ]
 
 
 def _names(groups: Mapping[str, Mapping[str, int]]) -> frozenset[str]:

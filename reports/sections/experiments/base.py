@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from benchmarks.experiments import EXPERIMENTS
@@ -52,6 +54,11 @@ class ExperimentSection(Section):
         """
         rows = self.needs(sources)
         return rows[rows["quantity"].isin([q.value for q in quantities])].reset_index(drop=True)
+
+    def in_short(self, points: Iterable[str]) -> list[Words]:
+        """Sentences as the section's answer; none if there are none."""
+        said = tuple(points)
+        return [Words(self.title, points=said)] if said else []
 
     def words(self, sources: Sources) -> list[Words]:
         """What was published, what is different, and the command."""

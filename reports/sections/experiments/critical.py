@@ -19,7 +19,6 @@ CAPTION = (
     "machines with other memory: CPU 31.3 GiB, GPU 11 GiB. To be read row by row: sub-sampling "
     "and Monte-Carlo let a batch be larger, here as there."
 )
-VARIANTS = ("approximation", "subset", "grouping")
 
 
 class CriticalSection(ExperimentSection):
@@ -40,7 +39,7 @@ class CriticalSection(ExperimentSection):
                     f"{row['Problem']}, {row['Budget']}: a batch of {row['vivit here']} "
                     f"samples{beside}."
                 )
-        return [Words(self.title, points=tuple(points))] if points else []
+        return self.in_short(points)
 
     def tables(self, sources: Sources) -> list[Table]:
         """Ours, the original's, and the published sizes."""

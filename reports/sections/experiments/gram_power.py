@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.records.record import Quantity
 from reports.figures import over_k
-from reports.figures.over_k import COLORS, Line
+from reports.figures.over_k import Line
 from reports.figures.plot import Plot
 from reports.sections.experiments.base import PAPER, ExperimentSection, problem_titles, seconds_of
 from reports.sources.published import run_times, tolerance_study
@@ -75,12 +75,10 @@ class GramPowerSection(ExperimentSection):
 
 
 def _here(rows: pd.DataFrame) -> list[Line]:
-    lines = []
-    for method, label in METHODS.items():
-        ordered = rows[rows["method"] == method].sort_values("k")
-        ks = [int(k) for k in ordered["k"]]
-        lines.append(Line(label, ks, [*ordered["value"]], COLORS[label]))
-    return lines
+    return [
+        Line.of(label, rows[rows["method"] == method], "value")
+        for method, label in METHODS.items()
+    ]
 
 
 def _published() -> list[Line]:
@@ -88,16 +86,15 @@ def _published() -> list[Line]:
     on_ggn = on_ggn[(on_ggn["problem"] == "cifar10_3c3d") & (on_ggn["device"] == "cuda")]
     on_ggn = on_ggn[on_ggn["grouping"] == "one_group"]
     on_gram = tolerance_study("gram_tol")
-    lines = []
-    for method, rows, name in (
+    found = (
         ("gram", on_ggn, "full_batch_exact"),
         ("gram_power_iteration", on_gram, "full_batch_exact_gram_power"),
         ("power_iteration", on_ggn, "full_batch_exact_power"),
-    ):
-        ordered, label = rows[rows["method"] == name].sort_values("k"), METHODS[method]
-        ks = [int(k) for k in ordered["k"]]
-        lines.append(Line(label, ks, [*ordered["min_s"]], COLORS[label], is_published=True))
-    return lines
+    )
+    return [
+        Line.of(METHODS[method], rows[rows["method"] == name], "min_s", True)
+        for method, rows, name in found
+    ]
 
 
 SECTION = GramPowerSection("gram-power")

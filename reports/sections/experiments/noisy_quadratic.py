@@ -74,11 +74,7 @@ class NoisyQuadraticSection(ExperimentSection):
             f"median distance {units.significant(ours)}, with the best of the others, "
             f"{title_of(best)}, {units.significant(theirs)}."
         )
-        return [Words(self.title, points=(sentence,))]
-
-    def words(self, sources: Sources) -> list[Words]:
-        """The answer stands before the terms."""
-        return [*self.answers(sources), *super().words(sources)]
+        return self.in_short([sentence])
 
     def tables(self, sources: Sources) -> list[Table]:
         """Losses and distances of all optimizers."""

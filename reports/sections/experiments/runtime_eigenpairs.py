@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.records.record import Quantity
 from reports.figures import over_k
-from reports.figures.over_k import COLORS, Line
+from reports.figures.over_k import Line
 from reports.figures.plot import Plot
 from reports.sections.base import Words
 from reports.sections.experiments.base import (
@@ -64,7 +64,7 @@ class RuntimeSection(ExperimentSection):
                     f"{row['Problem']}, k = {row['k']}: power iteration takes "
                     f"{row['Ratio here']} as long as vivit{beside}."
                 )
-        return [Words(self.title, points=tuple(points))] if points else []
+        return self.in_short(points)
 
     def tables(self, sources: Sources) -> list[Table]:
         """Exact pairs, here and published, against power iteration."""
@@ -73,10 +73,8 @@ class RuntimeSection(ExperimentSection):
         ours = exact[exact["method"] == OURS].reset_index(drop=True)
         if not len(ours):
             return []
-        titles, published = (
-            problem_titles(rows),
-            [_published_pair(row) for _, row in ours.iterrows()],
-        )
+        titles = problem_titles(rows)
+        published = [_published_pair(row) for _, row in ours.iterrows()]
         power = [_same(exact, row, POWER) for _, row in ours.iterrows()]
         ratios = [_ratio(p, t) for p, t in zip(power, ours["value"], strict=True)]
         theirs = [_ratio(p, t) for t, p in published]
@@ -110,13 +108,11 @@ class RuntimeSection(ExperimentSection):
 def _panels(rows: pd.DataFrame) -> dict[str, list[Line]]:
     titles = problem_titles(rows)
     found = {}
-    for (problem, grouping, size, device), group in rows.groupby(
-        ["problem", "grouping", "batch_size", "device"], sort=False
-    ):
+    panel = ["problem", "grouping", "batch_size", "device"]
+    for (problem, grouping, size, _), group in rows.groupby(panel, sort=False):
         blocks = "" if grouping == "network" else f", per {grouping}"
         title = f"{titles[problem]}\nbatch {size}{blocks}"
-        theirs = _published(str(problem), str(grouping), int(size), _kind(device))
-        found[title] = [*_here(group), *theirs]
+        found[title] = [*_here(group), *_published(group.iloc[0])]
     return found
 
 
@@ -128,9 +124,7 @@ def _here(rows: pd.DataFrame) -> list[Line]:
         label = variant if method == OURS else OTHERS.get(str(method))
         is_exact = variant == NAMES["full_batch_exact"]
         if label is not None and (method == OURS or is_exact):
-            ordered = group.sort_values("k")
-            ks = [int(k) for k in ordered["k"]]
-            lines.append(Line(label, ks, [*ordered["value"]], COLORS[label]))
+            lines.append(Line.of(label, group, "value"))
     return lines
 
 
@@ -139,24 +133,23 @@ def _kind(device: object) -> str:
     return str(device).partition(":")[0]
 
 
-def _published(problem: str, grouping: str, size: int, device: str) -> list[Line]:
+def _of_paper(row: pd.Series) -> pd.DataFrame:
+    """What the paper reports of the problem, blocks, batch size and kind of device of a row."""
     table = run_times()
-    same = (table["problem"] == problem) & (table["grouping"] == GROUPINGS.get(grouping))
-    rows = table[same & (table["device"] == device) & (table["batch_size"] == size)]
-    lines = []
-    for method, group in rows.groupby("method", sort=False):
-        label, ordered = NAMES[str(method)], group.sort_values("k")
-        ks = [int(k) for k in ordered["k"]]
-        lines.append(Line(label, ks, [*ordered["min_s"]], COLORS[label], is_published=True))
-    return lines
+    same = (table["problem"] == row["problem"]) & (table["device"] == _kind(row["device"]))
+    same &= table["grouping"] == GROUPINGS.get(row["grouping"])
+    return table[same & (table["batch_size"] == row["batch_size"])]
+
+
+def _published(row: pd.Series) -> list[Line]:
+    methods = _of_paper(row).groupby("method", sort=False)
+    return [Line.of(NAMES[str(name)], group, "min_s", True) for name, group in methods]
 
 
 def _published_pair(row: pd.Series) -> tuple[float | None, float | None]:
     """What the paper's device took with vivit, and with power iteration."""
-    table = run_times()
-    same = (table["problem"] == row["problem"]) & (table["device"] == _kind(row["device"]))
-    same &= (table["grouping"] == GROUPINGS.get(row["grouping"])) & (table["k"] == row["k"])
-    rows = table[same & (table["batch_size"] == row["batch_size"])].set_index("method")["min_s"]
+    table = _of_paper(row)
+    rows = table[table["k"] == row["k"]].set_index("method")["min_s"]
     return rows.get("full_batch_exact"), rows.get(PUBLISHED_POWER)
 
 

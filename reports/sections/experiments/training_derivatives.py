@@ -127,7 +127,7 @@ class TrainingDerivativesSection(ExperimentSection):
             for title, moments in trainings.items()
             for claim, (holds, _) in CLAIMS.items()
         ]
-        return [Words(self.title, points=tuple(points))] if points else []
+        return self.in_short(points)
 
     def tables(self, sources: Sources) -> list[Table]:
         """A row for each claim and problem."""

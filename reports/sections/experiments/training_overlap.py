@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
+from benchmarks.experiments.training_overlap import LARGEST
 from benchmarks.records.record import Quantity
 from benchmarks.training.recipe import Optimizer
 from reports.figures.plot import Plot
@@ -20,6 +21,7 @@ from reports.sections.base import Words
 from reports.sections.experiments.base import ExperimentSection, problem_titles
 from reports.sources.sources import Sources
 from reports.tables.table import Table
+from reports.words import units
 
 MINI_BATCHES = {2: COLORBLIND[9], 8: COLORBLIND[8], 32: COLORBLIND[1], 128: COLORBLIND[0]}
 APPROXIMATIONS = {
@@ -27,7 +29,6 @@ APPROXIMATIONS = {
     "monte_carlo": ("Monte-Carlo", COLORBLIND[2]),
     "both": ("both", COLORBLIND[3]),
 }
-LARGEST = 128
 HESSIAN: tuple[str, int | None] = ("hessian", None)
 
 Panel = Callable[[Axes, pd.DataFrame], list[Line2D]]
@@ -138,11 +139,7 @@ class TrainingOverlapSection(ExperimentSection):
             if len(values):
                 bounds = dict.fromkeys(f"{x:.2f}" for x in (values.min(), values.max()))
                 points.append(f"{title} The overlap is {' to '.join(bounds)}.")
-        return [Words(self.title, points=tuple(points))] if points else []
-
-    def words(self, sources: Sources) -> list[Words]:
-        """The answer stands before the terms."""
-        return [*self.answers(sources), *super().words(sources)]
+        return self.in_short(points)
 
     def tables(self, sources: Sources) -> list[Table]:
         """Overlaps at the end of each training."""
@@ -157,7 +154,8 @@ class TrainingOverlapSection(ExperimentSection):
             medians = {name: float(v.iloc[0]) for name, v in values.items() if len(v)}
             epoch = group["epoch"].iloc[0]
             what = {"Problem": titles[problem], "Optimizer": Optimizer(optimizer).label}
-            shown = {name: f"{medians[name]:.2f}" if name in medians else "—" for name in kinds}
+            texts = {name: f"{median:.2f}" for name, median in medians.items()}
+            shown = {name: texts.get(name, units.NOTHING) for name in kinds}
             lines.append({**what, "Epoch": f"{epoch:g}", **shown})
             raw.append({f"{name} [1]": medians.get(name) for name in kinds})
         table = pd.DataFrame(lines)
