@@ -15,8 +15,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from benchmarks.records.record import Quantity, Status
 from reports.figures.plot import Plot
 from reports.figures.scales import SCALES, Scale, hide_minor_ticks
-from reports.figures.style import Palette, palette_of, say_not_measured, styled
+from reports.figures.style import Palette, palette_of, say_not_measured
 from reports.words import labels, units
+from vivit.plots.style import styled
 
 OK = Status.OK.value
 WIDTH = 0.8

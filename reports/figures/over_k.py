@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.figures.scales import label_times
-from reports.figures.style import COLORBLIND, styled
+from vivit.plots.style import COLORBLIND, styled
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.6, 3.6
 

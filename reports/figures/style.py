@@ -1,21 +1,21 @@
-"""One style for all figures: colours, symbols, legends, panels without anything in them."""
+"""What figures of methods have in common: colours, symbols, legends, empty panels.
+
+The style itself is that of `vivit.plots`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from benchmarks.methods import METHODS
 from reports.words.labels import OURS, REFERENCE, YARDSTICK, sorted_methods
+from vivit.plots.style import COLORBLIND
 
-FONT_SCALE = 0.85
-COLORBLIND = tuple(sns.color_palette("colorblind").as_hex())
 COLORS = {
     OURS: COLORBLIND[0],
     "drop_in": "#1f3b73",
@@ -76,20 +76,6 @@ def palette_of(frame: pd.DataFrame) -> Palette:
         Colours and markers of their methods.
     """
     return Palette.of(frame["method"].unique())
-
-
-@contextmanager
-def styled(font_scale: float = FONT_SCALE) -> Iterator[None]:
-    """What is drawn within has the style of the report.
-
-    Args:
-        font_scale: Size of the text, relative to seaborn's.
-
-    Yields:
-        Nothing.
-    """
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=font_scale):
-        yield
 
 
 def legend_below(panel: Axes, handles: Sequence[Line2D], columns: int = 1) -> None:

@@ -14,13 +14,14 @@ from benchmarks.grid.targets import CRITICAL_TARGETS, CriticalTarget
 from benchmarks.records.record import Quantity, Status
 from reports.figures.plot import Plot
 from reports.figures.scales import SCALES, label_ticks
-from reports.figures.style import Palette, legend_below, palette_of, styled
+from reports.figures.style import Palette, legend_below, palette_of
 from reports.sections.base import Section
 from reports.sources.frame import TASK, groups
 from reports.sources.sources import Sources
 from reports.tables.table import Table, identity
 from reports.words import labels, units
 from reports.words.labels import OURS
+from vivit.plots.style import styled
 
 CAPTION = (
     "The largest batch with which a process gets by on the budget; all of its data counts, also "

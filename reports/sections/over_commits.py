@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from reports.figures.plot import Plot
-from reports.figures.style import styled
 from reports.sections.base import Section
 from reports.sources import asv
 from reports.sources.environments import SHORT_COMMIT
 from reports.sources.sources import Sources
 from reports.words import labels
 from reports.words.benchmarks import LARGER_IS_BETTER, amount, name_of
+from vivit.plots.style import styled
 
 COLORS = "colorblind"
 MARKERS = "osD^vPX*<>"

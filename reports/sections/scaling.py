@@ -18,12 +18,13 @@ from benchmarks.methods import METHODS
 from benchmarks.records.record import Quantity, Status
 from reports.figures.plot import Plot
 from reports.figures.scales import SCALES, label_ticks
-from reports.figures.style import Palette, legend_below, palette_of, say_not_measured, styled
+from reports.figures.style import Palette, legend_below, palette_of, say_not_measured
 from reports.sections.base import Section
 from reports.sources.frame import compared, groups
 from reports.sources.sources import Sources
 from reports.tables.table import Table
 from reports.words import labels
+from vivit.plots.style import styled
 
 QUANTITIES = (Quantity.TIME, Quantity.MEMORY)
 FITTED = 3

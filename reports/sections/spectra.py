@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.records.record import Quantity, Status
 from reports.figures.plot import Plot
-from reports.figures.style import styled
 from reports.sections.base import Section
 from reports.sources.frame import TASK
 from reports.sources.sources import Sources
 from reports.words import labels, units
+from vivit.plots.style import styled
 
 ROUND_OFF = 1e-13
 """Eigenvalues below this fraction of the largest are numerically zero in double precision."""

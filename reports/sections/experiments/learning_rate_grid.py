@@ -12,12 +12,12 @@ from matplotlib.lines import Line2D
 from benchmarks.records.record import Quantity
 from benchmarks.training.recipe import Optimizer
 from reports.figures.plot import Plot
-from reports.figures.style import COLORBLIND, styled
 from reports.sections.experiments.base import PAPER, ExperimentSection, problem_titles
 from reports.sources.published import learning_rates
 from reports.sources.sources import Sources
 from reports.tables.table import Table
 from reports.words import units
+from vivit.plots.style import COLORBLIND, styled
 
 CAPTION = (
     "The learning rate with the best test accuracy at any epoch; of equal ones the smallest. The "

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 from benchmarks.records.record import Quantity
 from reports.figures.plot import Plot
-from reports.figures.style import COLORBLIND, styled
 from reports.sections.base import Words
 from reports.sections.experiments.base import ExperimentSection
 from reports.sources.sources import Sources
 from reports.tables.table import Table
 from reports.words import units
+from vivit.plots.style import COLORBLIND, styled
 
 BOOTSTRAP, DESCENT = "bootstrap", "gradient_descent"
 COLORS = {

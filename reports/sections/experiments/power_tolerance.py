@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from benchmarks.records.record import Quantity
 from reports.figures.plot import Plot
 from reports.figures.scales import label_times
-from reports.figures.style import COLORBLIND, styled
 from reports.sections.experiments.base import PAPER, ExperimentSection, problem_titles
 from reports.sources.published import tolerance_study
 from reports.sources.sources import Sources
 from reports.words.labels import OURS
+from vivit.plots.style import COLORBLIND, styled
 
 HOW_TO_READ = (
     "Each symbol is a tolerance of power iteration; the star is vivit. Further left is more "

@@ -6,17 +6,17 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.records.record import Quantity
 from reports.figures.plot import Plot
-from reports.figures.style import COLORBLIND, styled
 from reports.sections.experiments.base import ExperimentSection, problem_titles
 from reports.sources.published import VARIANTS
 from reports.sources.sources import Sources
 from reports.tables.table import Table
 from reports.words import labels, units
+from vivit.plots import spectral_density, styled
+from vivit.plots.spectra import SMALLEST, edges_of
 
 TITLES = {
     "full_batch_exact": "exact, all samples",
@@ -24,11 +24,6 @@ TITLES = {
     "frac_batch_exact": "exact, first eighth",
     "frac_batch_mc": "Monte-Carlo, first eighth",
 }
-EDGES = 30
-SMALLEST = 1e-4
-"""As in the paper: 30 edges from 1e-4 to the largest eigenvalue, logarithmic; what is smaller, the
-zeros among it, is counted in the first bin."""
-
 HOW_TO_READ = (
     "Each panel is a histogram of all D eigenvalues, both axes logarithmic; each counts 1/D. "
     f"The first bar has all that are below {SMALLEST:g}, most of them exactly zero: the GGN "
@@ -89,31 +84,16 @@ def draw(rows: pd.DataFrame) -> Figure:
     """
     spectra = {_variant(row): np.array(row["samples"]) for _, row in rows.iterrows()}
     size = int(rows["details"].iloc[0]["num_parameters"])
-    largest = max(spectrum.max() for spectrum in spectra.values())
-    edges = np.geomspace(SMALLEST, max(largest, 10 * SMALLEST), EDGES)
+    edges = edges_of(*spectra.values())
     with styled():
         figure = Figure(figsize=(9.5, 6.0), layout="constrained")
         axes = figure.subplots(2, 2, sharex=True, sharey=True).flatten()
         for axis, (variant, title) in zip(axes, TITLES.items(), strict=True):
             if variant in spectra:
-                _panel(axis, spectra[variant], size, edges)
+                spectral_density(spectra[variant], size, axis, edges=edges)
             axis.set_title(title, fontsize="medium")
-        for axis in axes[2:]:
-            axis.set_xlabel("eigenvalue (log scale)")
-        for axis in axes[::2]:
-            axis.set_ylabel("share of D (log scale)")
+            axis.label_outer()
     return figure
-
-
-def _panel(axis: Axes, spectrum: np.ndarray, size: int, edges: np.ndarray) -> None:
-    padded = np.concatenate([np.zeros(max(size - len(spectrum), 0)), spectrum])
-    clipped = padded.clip(edges[0], edges[-1])
-    axis.hist(
-        clipped, edges.tolist(), weights=np.full(len(clipped), 1 / size), color=COLORBLIND[0]
-    )
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_ylim(1 / (size + 1), 1.5)
 
 
 SECTION = SpectralDensitySection("spectral-density")

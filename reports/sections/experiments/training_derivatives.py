@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 
 from benchmarks.records.record import Quantity
 from reports.figures.plot import Plot
-from reports.figures.style import COLORBLIND, styled
 from reports.sections.base import Words
 from reports.sections.experiments.base import ExperimentSection, problem_titles
 from reports.sources.sources import Sources
 from reports.tables.table import Table
 from reports.words import labels, units
+from vivit.plots import gradient_curvature, signal_to_noise, styled
+from vivit.plots.style import COLORBLIND
 
 BINS = 20
 LEAST_MOMENTS = 2
@@ -216,22 +217,17 @@ def draw(moments: Sequence[Moment]) -> Figure:
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(3, len(moments), squeeze=False, sharex=True, sharey="row")
         for column, moment in zip(axes.T, moments, strict=True):
-            _slopes(column[0], moment)
+            along, leading = moment.curvatures, moment.leading
+            gradient_curvature(moment.slopes, along, column[0], leading=leading)
             _shares(column[1], moment, edges)
-            _noise(column[2], moment)
+            ratios = moment.of_slopes, moment.of_curvatures
+            signal_to_noise(along, *ratios, column[2], leading=leading)
             column[0].set_title(f"after {moment.epoch:g} epochs", fontsize="medium")
-            column[2].set_xlabel("curvature (log scale)")
-        axes[0, 0].set_ylabel("size of the slope (log scale)")
         axes[1, 0].set_ylabel("share of the squared gradient")
-        axes[2, 0].set_ylabel("signal-to-noise ratio (log scale)")
+        for axis in axes.flatten():
+            axis.label_outer()
         axes[2, 0].legend(frameon=False, fontsize="small", loc="lower right")
     return figure
-
-
-def _slopes(axis: Axes, moment: Moment) -> None:
-    _scatter(axis, moment, np.abs(moment.slopes), COLORBLIND[0], "slope")
-    axis.set_xscale("log")
-    axis.set_yscale("log")
 
 
 def _shares(axis: Axes, moment: Moment, edges: np.ndarray) -> None:
@@ -240,30 +236,6 @@ def _shares(axis: Axes, moment: Moment, edges: np.ndarray) -> None:
     axis.hist(clipped, edges.tolist(), weights=shares, color=COLORBLIND[0])
     axis.set_ylim(0, 1)
     axis.set_title(f"{100 * moment.in_the_top:.0f}% in the top {moment.leading}", fontsize="small")
-
-
-def _noise(axis: Axes, moment: Moment) -> None:
-    _scatter(axis, moment, moment.of_slopes, COLORBLIND[3], "slope")
-    _scatter(axis, moment, moment.of_curvatures, COLORBLIND[0], "curvature")
-    axis.axhline(1.0, color="0.3", linestyle="--", linewidth=1)
-    axis.set_yscale("log")
-
-
-def _scatter(axis: Axes, moment: Moment, values: np.ndarray, color: str, label: str) -> None:
-    """Leading directions filled."""
-    fine = (values > 0) & (moment.curvatures > 0)
-    leading = np.arange(len(values)) >= len(values) - moment.leading
-    for chosen, face, alpha in ((fine & ~leading, "none", 0.35), (fine & leading, color, 1.0)):
-        axis.scatter(
-            moment.curvatures[chosen],
-            values[chosen],
-            s=14,
-            facecolors=face,
-            edgecolors=color,
-            alpha=alpha,
-            linewidths=0.8,
-            label=label if face == color else None,
-        )
 
 
 SECTION = TrainingDerivativesSection("training-derivatives")

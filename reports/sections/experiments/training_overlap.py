@@ -16,12 +16,12 @@ from benchmarks.experiments.training_overlap import LARGEST
 from benchmarks.records.record import Quantity
 from benchmarks.training.recipe import Optimizer
 from reports.figures.plot import Plot
-from reports.figures.style import COLORBLIND, styled
 from reports.sections.base import Words
 from reports.sections.experiments.base import ExperimentSection, problem_titles
 from reports.sources.sources import Sources
 from reports.tables.table import Table
 from reports.words import units
+from vivit.plots.style import COLORBLIND, styled
 
 MINI_BATCHES = {2: COLORBLIND[9], 8: COLORBLIND[8], 32: COLORBLIND[1], 128: COLORBLIND[0]}
 APPROXIMATIONS = {
