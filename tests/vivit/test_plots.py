@@ -97,6 +97,12 @@ def test_a_density_counts_all_eigenvalues(outline):
         assert [p.get_height() for p in axis.patches] == pytest.approx([0.8, 0.1, 0.1])
 
 
+def test_a_single_eigenvalue_can_be_seen():
+    axis = plots.spectral_density([1.0], 1000, axis_of_a_figure())
+    bottom, top = np.log(axis.get_ylim())
+    assert (np.log(1 / 1000) - bottom) / (top - bottom) > 0.1
+
+
 def test_bins_end_at_the_largest_eigenvalue():
     axis = plots.spectral_density(VALUES, 10, axis_of_a_figure())
     assert len(axis.patches) == 29

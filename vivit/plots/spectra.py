@@ -95,7 +95,7 @@ def spectral_density(
     )
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_ylim(1 / (size + 1), 1.5)
+    axis.set_ylim(0.4 / size, 1.5)  # the bar of a single eigenvalue can be seen
     axis.set_xlabel("eigenvalue (log scale)")
     axis.set_ylabel("share of all (log scale)")
     return axis
