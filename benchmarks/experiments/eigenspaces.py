@@ -52,17 +52,20 @@ class Network:
 
     def hessian_pairs(self) -> tuple[list[float], Tensor]:
         """Leading pairs of the Hessian of all data, by absolute value, and as columns."""
-        parameters = [p for p in self.train.model.parameters() if p.requires_grad]
-        operator = HessianLinearOperator(
-            self.train.model,
-            self.train.loss_func,
-            parameters,
-            in_batches(self.train),
-            check_deterministic=False,
-            batch_size_fn=num_samples,  # inputs may be no tensor
-        ).to_scipy()
+        operator = hessian(self.train).to_scipy()
         values, vectors = eigsh(operator, k=self.outputs, which="LM", tol=RESIDUAL)
-        return values.tolist(), torch.as_tensor(vectors).to(parameters[0])
+        return values.tolist(), torch.as_tensor(vectors).to(self.train.like)
+
+    def batch(self, chosen: Tensor) -> Instance:
+        """A mini-batch.
+
+        Args:
+            chosen: Indices of its samples.
+
+        Returns:
+            The network with these samples.
+        """
+        return self.train.samples(chosen)
 
     def drawn(self, seed: int) -> Tensor:
         """Indices of the samples in a random order, of which mini-batches are the first."""
@@ -80,7 +83,7 @@ class Network:
         Returns:
             Its curvature.
         """
-        batch = self.train.samples(chosen)
+        batch = self.batch(chosen)
         return GGN(batch.model, batch.loss_func, (batch.inputs, batch.targets), **options)
 
     def options(self, name: str, size: int, seed: int) -> dict[str, Any]:
@@ -101,6 +104,25 @@ class Network:
         if name in ("subset", "both"):
             options["subset"] = range(max(size // SHARE, 1))
         return options
+
+
+def hessian(instance: Instance) -> HessianLinearOperator:
+    """The Hessian of the loss of all samples, by curvlinops.
+
+    Args:
+        instance: A network with its samples.
+
+    Returns:
+        The operator, on all parameters that are trained.
+    """
+    return HessianLinearOperator(
+        instance.model,
+        instance.loss_func,
+        [p for p in instance.model.parameters() if p.requires_grad],
+        in_batches(instance),
+        check_deterministic=False,
+        batch_size_fn=num_samples,  # inputs may be no tensor
+    )
 
 
 def leading(ggn: GGN, count: int) -> EigenPairs:

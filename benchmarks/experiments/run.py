@@ -61,11 +61,12 @@ class Experiments:
         Returns:
             A line for each comparison or job.
         """
-        if isinstance(experiment, Measurement):
-            found = self.comparisons(experiment)
-            return [f"{c.title}: {', '.join(c.methods)}" for c in found]
+        found = self.comparisons(experiment)
         jobs = self._jobs(experiment)
-        return [job.title.removeprefix(f"{experiment.name}: ") for job in jobs]
+        return [
+            *(f"{c.title}: {', '.join(c.methods)}" for c in found),
+            *(job.title.removeprefix(f"{experiment.name}: ") for job in jobs),
+        ]
 
     def check(self, experiments: Sequence[Experiment]) -> None:
         """Find what is wrong before anything is done.
@@ -82,11 +83,10 @@ class Experiments:
             found = find_problem(problem)
             if isinstance(found, OwnProblem):
                 found.check(self.request.device, self.request.seed)
-        measured = [e for e in experiments if isinstance(e, Measurement)]
         for experiment in experiments:
             if isinstance(experiment, Computation):
                 experiment.check(self.request)
-        check([c for e in measured for c in self.comparisons(e)], self._memory)
+        check([c for e in experiments for c in self.comparisons(e)], self._memory)
 
     @property
     def _memory(self) -> int:
@@ -112,17 +112,15 @@ class Experiments:
                     bar.set_description_str(f"{place} {what}".strip())
                 bar.update(finished)
 
+            comparisons = self.comparisons(experiment)
+            jobs = self._jobs(experiment, lambda what: progress(f"{experiment.name}: {what}", 0))
+            bar.reset(num_cells(comparisons) + len(jobs))
+            made: list[Record] = []
             if isinstance(experiment, Measurement):
-                comparisons = self.comparisons(experiment)
-                bar.reset(num_cells(comparisons))
-                made = self._measure(experiment, comparisons, store, progress)
-            else:
-                jobs = self._jobs(
-                    experiment, lambda what: progress(f"{experiment.name}: {what}", 0)
-                )
-                bar.reset(len(jobs))
+                made += self._measure(experiment, comparisons, store, progress)
+            if isinstance(experiment, Computation):
                 with _threads(self.threads(experiment)):
-                    made = self._compute(jobs, store, progress)
+                    made += self._compute(jobs, store, progress)
             bar.set_description_str(f"{place} {experiment.name}: done".strip())
         return made
 
@@ -140,15 +138,18 @@ class Experiments:
         published = self.request.scale is Scale.PAPER or self.request.problems is not None
         return 1 if experiment.is_small and not published else torch.get_num_threads()
 
-    def comparisons(self, experiment: Measurement) -> list[Comparison]:
+    def comparisons(self, experiment: Experiment) -> list[Comparison]:
         """What the harness measures for an experiment.
 
         Args:
             experiment: Has the grid.
 
         Returns:
-            The grid, on the problems that were named in place of its own.
+            The grid, on the problems that were named in place of its own; none if it measures
+            nothing.
         """
+        if not isinstance(experiment, Measurement):
+            return []
         request = self.request
         settings = {
             "device": request.device,
@@ -163,7 +164,8 @@ class Experiments:
     def _jobs(
         self, experiment: Experiment, tell: Callable[[str], None] = lambda what: None
     ) -> list[Job]:
-        assert isinstance(experiment, Computation)
+        if not isinstance(experiment, Computation):
+            return []
         request = replace(self.request, threads=self.threads(experiment), tell=tell)
         return [*experiment.jobs(request)]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -214,6 +216,74 @@ def _training(watched: Watched) -> Training:
     """Of one at a time, for each holds a whole data set, and a grid has dozens of them."""
     request = watched.request
     return Training(watched.recipe, request.checkpoints, watched.steps, request.tell)
+
+
+PUBLISHED_EPOCHS = (0, 5, 68)
+"""Of 100: before the training, early and late, as published for derivatives of 3c3d."""
+
+
+class MomentsOfTrainings(TrainingExperiment):
+    """What is computed at some moments of a training, of the digits in `quick`.
+
+    Attributes:
+        moments: In epochs of 100.
+    """
+
+    problems = MappingProxyType(
+        {
+            Scale.SMOKE: ("digits_mlp",),
+            Scale.QUICK: ("digits_mlp", "digits_cnn"),
+            Scale.PAPER: ("cifar10_3c3d",),
+        }
+    )
+    optimizers = (Optimizer.SGD,)
+    moments: tuple[int, ...] = PUBLISHED_EPOCHS
+
+    def jobs(self, request: Request) -> list[Job]:
+        """A training for each problem, then its moments."""
+        found: list[Job] = []
+        for recipe in self.recipes(request):
+            epochs = tuple(dict.fromkeys(_as_far(e, recipe.epochs) for e in self.moments))
+            watched = Watched(self, recipe, request, epochs)
+            found += [watched.job, *(self._job(watched, epoch) for epoch in epochs)]
+        return found
+
+    def _job(self, watched: Watched, epoch: float) -> Job:
+        cells = tuple(self.cells(watched, epoch))
+        title = f"{self.name}: {watched.recipe.title}, epoch {epoch:g}"
+        return Job(title, cells, partial(self.answers, watched, epoch, cells))
+
+    @abstractmethod
+    def cells(self, watched: Watched, epoch: float) -> Sequence[Cell]:
+        """What is computed at a moment.
+
+        Args:
+            watched: The training.
+            epoch: The moment.
+
+        Returns:
+            The cells of its records.
+        """
+
+    @abstractmethod
+    def answers(
+        self, watched: Watched, epoch: float, cells: Sequence[Cell]
+    ) -> Mapping[Cell, Answer]:
+        """Compute it.
+
+        Args:
+            watched: The training.
+            epoch: The moment.
+            cells: As above.
+
+        Returns:
+            An answer for each.
+        """
+
+
+def _as_far(epoch: int, epochs: int) -> float:
+    """The moment of a training that is as far as an epoch of 100."""
+    return float(round(epoch * epochs / 100))
 
 
 def answer_of(curve: Curve) -> Answer:

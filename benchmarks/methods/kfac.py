@@ -60,22 +60,35 @@ class Kfac(Method):
         return Check(error, self.tolerance, "the same step in float64")
 
     def _step(self, instance: Instance) -> Outcome:
-        parameters = _known(instance.model)
-        operator = KFACLinearOperator(
-            instance.model,
-            instance.loss_func,
-            parameters,
-            [(instance.inputs, instance.targets)],
-            check_deterministic=False,
-            batch_size_fn=lambda _: instance.num_samples,  # inputs may be no tensor
-            fisher_type=FisherType.TYPE2,
-            kfac_approx=self._kind,
-        )
-        inverse = KFACInverseLinearOperator(operator, DAMPING, use_heuristic_damping=True)
-        loss = instance.loss_func(instance.model(instance.inputs), instance.targets)
-        gradient = torch.autograd.grad(loss, parameters)
-        step = torch.cat([s.flatten() for s in inverse @ [*gradient]])
-        return Outcome(-step, details={"preconditioned_parameters": len(step)})
+        step = kfac_step(instance, self._kind)
+        return Outcome(step, details={"preconditioned_parameters": len(step)})
+
+
+def kfac_step(instance: Instance, kind: str) -> Tensor:
+    """Minus the gradient times the damped inverse of its Kronecker-factored curvature.
+
+    Args:
+        instance: The problem.
+        kind: Of `KFACType`.
+
+    Returns:
+        Of the parameters that it knows, in their order, shape ``[D']``.
+    """
+    parameters = [*known_parameters(instance.model).values()]
+    operator = KFACLinearOperator(
+        instance.model,
+        instance.loss_func,
+        parameters,
+        [(instance.inputs, instance.targets)],
+        check_deterministic=False,
+        batch_size_fn=lambda _: instance.num_samples,  # inputs may be no tensor
+        fisher_type=FisherType.TYPE2,
+        kfac_approx=kind,
+    )
+    inverse = KFACInverseLinearOperator(operator, DAMPING, use_heuristic_damping=True)
+    loss = instance.loss_func(instance.model(instance.inputs), instance.targets)
+    gradient = torch.autograd.grad(loss, parameters)
+    return -torch.cat([s.flatten() for s in inverse @ [*gradient]])
 
 
 def kfac_methods() -> list[Kfac]:
@@ -83,11 +96,19 @@ def kfac_methods() -> list[Kfac]:
     return [Kfac(KFACType.EXPAND), Kfac(KFACType.REDUCE)]
 
 
-def _known(model: nn.Module) -> list[Tensor]:
-    return [
-        p
-        for module in model.modules()
+def known_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters of linear layers and convolutions, by name.
+
+    Args:
+        model: The network.
+
+    Returns:
+        Those that are trained, in the order of the network's modules.
+    """
+    return {
+        f"{name}.{own}" if name else own: p
+        for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
-        for p in module.parameters(recurse=False)
+        for own, p in module.named_parameters(recurse=False)
         if p.requires_grad
-    ]
+    }

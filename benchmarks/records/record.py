@@ -54,6 +54,12 @@ class Quantity(Choice):
     """Squared mean of directional derivatives over their variance between samples."""
     DISTANCE = "distance"
     """From the minimum, in the end."""
+    LOSS = "loss"
+    """Somewhere near the parameters of a network."""
+    CURVATURE = "curvature"
+    """Along directions, on several mini-batches."""
+    ANGLE = "angle"
+    """Between two steps."""
 
     @property
     def unit(self) -> str:
@@ -67,6 +73,9 @@ class Quantity(Choice):
             Quantity.PROBE: "bytes",
             Quantity.CRITICAL: "samples",
             Quantity.DISTANCE: "parameter",
+            Quantity.LOSS: "loss",
+            Quantity.CURVATURE: "loss / parameter^2",
+            Quantity.ANGLE: "degree",
         }
         return units.get(self, "1")
 

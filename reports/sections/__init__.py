@@ -49,6 +49,10 @@ ABOUT_EXPERIMENTS = (
     "experiments.training_derivatives",
     "experiments.learning_rate_grid",
     "experiments.noisy_quadratic",
+    "experiments.lanczos_spectrum",
+    "experiments.loss_landscape",
+    "experiments.gradient_curvature_variance",
+    "experiments.kfac_step",
 )
 """Sections about published experiments."""
 

@@ -97,6 +97,11 @@ QUANTITIES = {
     Quantity.DISTANCE.value: Entry(
         "Distance", "Distance", "from the minimum, after the last step"
     ),
+    Quantity.LOSS.value: Entry("Loss", "Loss", "along directions from the parameters"),
+    Quantity.CURVATURE.value: Entry(
+        "Curvature", "Curvature", "along directions, on several mini-batches"
+    ),
+    Quantity.ANGLE.value: Entry("Angle", "Angle", "to the exact damped step, in degrees"),
 }
 
 STATUSES = {

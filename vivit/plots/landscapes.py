@@ -69,7 +69,7 @@ def _draw_plane(
 ) -> None:
     """Lines of equal loss: colours for the loss, dashes for the model."""
     low, high = float(np.nanmin(losses)), float(np.nanmax(losses))
-    levels = np.linspace(low, high if high > low else low + 1, LEVELS)
+    levels = low + ((high - low) or 1.0) * np.linspace(0, 1, LEVELS) ** 3  # dense at the minimum
     axis.contourf(along, along, losses.T, levels=levels, cmap="viridis", extend="both")
     if model is not None:
         axis.contour(

@@ -91,6 +91,23 @@ def problem_titles(frame: pd.DataFrame) -> dict[str, str]:
     return {problem: labels.problem_label(problem, data) for problem, data in dict.fromkeys(pairs)}
 
 
+def moments_of(frame: pd.DataFrame) -> list[tuple[str, float, pd.DataFrame]]:
+    """Measurements of trainings, apart for each moment.
+
+    Args:
+        frame: Measurements; each has the epoch among its parameters.
+
+    Returns:
+        Problem for people, epoch and rows, in the order of the report and then of the epochs.
+    """
+    titles = problem_titles(frame)
+    epochs = pd.Series([p["epoch"] for p in frame["parameters"]], index=frame.index, dtype=float)
+    found = frame.groupby([frame["problem"], epochs], sort=False)
+    order = {problem: number for number, problem in enumerate(titles)}
+    ordered = sorted(found, key=lambda item: (order[item[0][0]], item[0][1]))
+    return [(titles[problem], float(epoch), rows) for (problem, epoch), rows in ordered]
+
+
 def blocks_of(grouping: str) -> str:
     """The blocks of a GGN, for a table."""
     return "network" if grouping == Grouping.NETWORK.value else f"per {grouping}"

@@ -1,0 +1,229 @@
+"""Sections of experiments beyond the paper, by hand."""
+
+import numpy as np
+import pytest
+
+from benchmarks.records.tasks import Computed
+from reports.sections.experiments import (
+    gradient_curvature_variance,
+    kfac_step,
+    lanczos_spectrum,
+    loss_landscape,
+)
+from reports.sections.experiments.lanczos_spectrum import told_apart
+from reports.sources.records import Measurements
+from reports.sources.sources import Sources
+
+
+@pytest.fixture
+def sources(tabulate):
+    """As the sections of the page are given them."""
+    return lambda *records: Sources(Measurements(tabulate(*records)))
+
+
+def rows(section, found):
+    (table,) = section.tables(found)
+    assert len(table.shown) == len(table.raw)
+    return table.shown.to_dict("records")
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        s.SECTION
+        for s in (lanczos_spectrum, loss_landscape, gradient_curvature_variance, kfac_step)
+    ],
+)
+def test_without_records_there_is_nothing(section, sources):
+    found = sources()
+    assert not len(section.needs(found))
+    assert not section.tables(found)
+    assert not section.figures(found)
+    assert not section.answers(found)
+
+
+@pytest.fixture
+def spectra(make):
+    """Mean of the exact spectrum: 4 / 1000."""
+
+    def spectrum(method, samples, epoch=41.0, **details):
+        suite = {"suite": "lanczos-spectrum", "quantity": "spectrum", "epoch": epoch}
+        return make(method, samples=samples, details=details, **suite)
+
+    return [
+        spectrum("gram", [1e-6, 1.0, 3.0]),
+        spectrum(
+            "lanczos_ggn",
+            [0.0, 1.0, 2.9999, 3.0],
+            weights=[0.9, 0.05, 0.02, 0.03],
+            distances=[0.004, 0.002, 0.008],
+        ),
+        spectrum("lanczos_hessian", [-0.5, 0.25, 3.5], weights=[0.1, 0.2, 0.7], distances=[0.012]),
+        spectrum("diagonal", [6, 2], edges=[1e-8, 1e-4, 0.5], largest=0.5, distances=[0.008]),
+    ]
+
+
+def test_spectra_in_numbers(spectra, sources):
+    found = sources(*spectra)
+    exact, lanczos, hessian, diagonal = rows(lanczos_spectrum.SECTION, found)
+    assert (exact["Told apart"], exact["Share"], exact["Largest"]) == ("2", "0.200%", "3.00")
+    assert exact["Distance"] == "—"
+    assert (lanczos["Told apart"], lanczos["Share"]) == ("2", "10.0%")
+    assert lanczos["Distance"] == "1.00 (0.500 to 2.00)"
+    assert (hessian["Told apart"], hessian["Share"], hessian["Distance"]) == ("2", "90.0%", "3.00")
+    assert (diagonal["Told apart"], diagonal["Share"], diagonal["Largest"]) == (
+        "—",
+        "25.0%",
+        "0.500",
+    )
+    (answer,) = lanczos_spectrum.SECTION.answers(found)
+    assert answer.points == (
+        "digits MLP, epoch 41: of 2 eigenvalues above 0.0001, Lanczos tells 2 apart; its "
+        "distance from the exact spectrum is 1.00.",
+    )
+
+
+def test_spectra_are_drawn_over_the_exact_one(spectra, sources):
+    """Stems for Ritz values, negative ones at their size; what failed is left out."""
+    (plot,) = lanczos_spectrum.SECTION.figures(sources(*spectra))
+    lanczos, hessian, diagonal = plot.draw().axes
+    assert [line.get_label() for line in lanczos.lines] == ["Ritz values"]
+    assert [line.get_label() for line in hessian.lines] == ["Ritz values", "negative (size)"]
+    assert hessian.lines[1].get_xdata().tolist() == [0.5]
+    assert hessian.lines[1].get_ydata().tolist() == [0.1]
+    (step,) = [p for p in diagonal.patches if p.get_label() == "diagonal"]
+    np.testing.assert_allclose(step.get_data().values.sum(), 1)
+    (plot,) = lanczos_spectrum.SECTION.figures(sources(*spectra[:2]))
+    assert [len(axis.lines) for axis in plot.draw().axes] == [1, 0, 0]
+    assert not lanczos_spectrum.SECTION.figures(sources(*spectra[1:]))
+
+
+@pytest.mark.parametrize(
+    ("values", "count"), [([], 0), ([1.0], 1), ([1.0, 1.0005, 2.0], 2), ([3.0, 1.0, 2.0], 3)]
+)
+def test_values_that_are_told_apart(values, count):
+    assert told_apart(np.array(values)) == count
+
+
+def line(make, epoch, index, losses, slope, curvature, accuracy=None):
+    details = {
+        "steps": [-1.0, 0.0, 1.0],
+        "slopes": [slope],
+        "curvatures": [curvature],
+        "train_accuracy": [accuracy] * 3,
+        "test_accuracy": [accuracy] * 3,
+    }
+    suite = {"suite": "loss-landscape", "quantity": "loss", "epoch": epoch, "index": index}
+    return make("direction", samples=losses, details=details, **suite)
+
+
+def test_landscapes_in_numbers(make, sources):
+    """The model at -1 and 1 is 2 - 1 + 1 = 2 and 4; the loss is 2 and 5."""
+    found = sources(
+        line(make, 5.0, 1, [2.0, 2.0, 5.0], 1.0, 2.0),
+        line(make, 0.0, 2, [1.0, 2.0, 1.0], 0.0, 2.0, accuracy=0.5),
+        line(make, 0.0, 1, [3.0, 2.0, 3.0], 0.0, 2.0, accuracy=0.5),
+    )
+    first, second, later = rows(loss_landscape.SECTION, found)
+    assert [(r["Epoch"], r["Eigenvector"]) for r in (first, second, later)] == [
+        ("0", "1"),
+        ("0", "2"),
+        ("5", "1"),
+    ]
+    assert (first["Curvature"], first["of the loss"], first["at 1"]) == ("2.00", "2.00", "0.0%")
+    assert (second["of the loss"], second["at 1"]) == ("-2.00", "200%")
+    assert (later["of the loss"], later["at 1"]) == ("3.00", "10%")
+    (plot,) = loss_landscape.SECTION.figures(found)
+    axes = plot.draw().axes
+    assert [len(axis.lines) for axis in axes] == [4, 2, 0, 2, 0, 0]
+
+
+def test_planes_are_drawn_beside_the_lines(make, sources):
+    details = {
+        "steps": [-1.0, 0.0, 1.0],
+        "slopes": [0.0, 0.0],
+        "curvatures": [2.0, 4.0],
+        "train_accuracy": [None] * 9,
+        "test_accuracy": [None] * 9,
+    }
+    losses = [4.0, 2.0, 4.0, 3.0, 1.0, 3.0, 4.0, 2.0, 4.0]
+    suite = {"suite": "loss-landscape", "quantity": "loss", "epoch": 0.0}
+    plane = make("plane", samples=losses, details=details, **suite)
+    found = sources(plane, line(make, 0.0, 1, [2.0, 1.0, 2.0], 0.0, 2.0))
+    seen = loss_landscape.Seen.of({"samples": losses, "details": details})
+    np.testing.assert_allclose(seen.model, seen.losses)
+    (plot,) = loss_landscape.SECTION.figures(found)
+    assert plot.draw().axes[2].get_xlabel() == "distance along the first direction"
+
+
+def test_predictions_beside_what_others_show(make, sources):
+    def batch(method, curvatures, slopes, variances, epoch=3.0):
+        details = {"slope_variances": slopes, "curvature_variances": variances}
+        suite = {"suite": "gradient-curvature-variance", "quantity": "curvature"}
+        return make(method, samples=curvatures, details=details, epoch=epoch, **suite)
+
+    found = sources(
+        batch("gram", [1.0, 2.0], [4.0, 6.0], [1.0, 1.0]),
+        batch("mini_batch", [1.0, 1.0], [2.0, 2.0], [0.0, 0.0]),
+        batch("gram", [1.0, 2.0], [4.0, 6.0], [1.0, 1.0], epoch=0.0),
+    )
+    (row,) = rows(gradient_curvature_variance.SECTION, found)
+    assert (row["Epoch"], row["Variance of the slope"], row["Curvature"]) == (
+        "3",
+        "2.50x",
+        "1.50x",
+    )
+    assert row["Variance of the curvature"] == "—"
+    (answer,) = gradient_curvature_variance.SECTION.answers(found)
+    assert "predicts 2.50x the variance of the slope" in answer.points[0]
+    (plot,) = gradient_curvature_variance.SECTION.figures(found)
+    deviations, means = plot.draw().axes
+    assert deviations.lines[0].get_ydata().tolist() == [2.0, np.sqrt(6.0)]
+    assert means.lines[0].get_xdata().tolist() == [1.0, 1.0]
+
+
+def steps(make, size):
+    problem = {"suite": "kfac-step", "problem": "cifar10_wrn16_4", "batch_size": size}
+    of_kfac = {"computed": Computed.PRECONDITIONED.value}
+    of_newton = {"computed": Computed.NEWTON_STEP.value}
+    times = [
+        ("kfac_expand", 2.0, of_kfac),
+        ("kfac_reduce", 1.5, of_kfac),
+        ("gradient", 0.5, of_kfac),
+        ("gram", 8.0, of_newton),
+        ("gradient", 1.0, of_newton),
+    ]
+    angles = {"gram": 30.0, "kfac_expand": 60.0, "kfac_reduce": 61.0, "gradient": 88.0}
+    return [
+        *(make(name, samples=[t], **problem, **task) for name, t, task in times),
+        *(make(name, "angle", samples=[a], **problem) for name, a in angles.items()),
+    ]
+
+
+def test_steps_in_gradients_that_were_measured_in_turns(make, sources):
+    found = sources(*steps(make, 2), *steps(make, 32))
+    table = rows(kfac_step.SECTION, found)
+    assert len(table) == 8
+    by_step = {row["Step"]: row for row in table[4:]}
+    assert by_step["K-FAC expand"]["Gradients"] == "4.00x"
+    assert by_step["damped Newton (vivit)"]["Gradients"] == "8.00x"
+    assert by_step["gradient"]["Time"] == "500 ms"
+    assert by_step["gradient"]["Memory"] == "—"
+    assert by_step["K-FAC reduce"]["Angle"] == "61.0°"
+    (answer,) = kfac_step.SECTION.answers(found)
+    assert answer.points[0].startswith("CIFAR-10 Wide ResNet 16-4")
+    assert "batch of 32: a step of K-FAC expand takes 2.00 s" in answer.points[0]
+    assert "K-FAC has an angle of 60 degrees, the gradient of 88" in answer.points[0]
+    (plot,) = kfac_step.SECTION.figures(found)
+    time, _, angle = plot.draw().axes
+    assert time.lines[0].get_ydata().tolist() == [4.0, 4.0]
+    assert angle.lines[2].get_label() == "Newton along 10"
+
+
+def test_what_was_not_measured_is_no_answer(make, sources):
+    found = sources(*steps(make, 2)[:1])
+    assert not kfac_step.SECTION.answers(found)
+    row = rows(kfac_step.SECTION, found)[0]
+    assert (row["Time"], row["Gradients"], row["Angle"]) == ("2.00 s", "—", "—")
+    (plot,) = kfac_step.SECTION.figures(found)
+    plot.draw()
