@@ -35,6 +35,27 @@ DERIVATIVES = TRAINED | {
         "squared_gradient": 0.05,
     },
 }
+LINE = {
+    "suite": "loss-landscape",
+    "method": "direction",
+    "quantity": "loss",
+    "epoch": 3.0,
+    "index": 1,
+    "samples": [2.0, 1.0, 2.0],
+    "details": {
+        "steps": [-1.0, 0.0, 1.0],
+        "slopes": [0.0],
+        "curvatures": [2.0],
+        "train_accuracy": [0.5, 1.0, 0.5],
+        "test_accuracy": [0.5, 1.0, 0.5],
+    },
+}
+BATCHES = {
+    "suite": "gradient-curvature-variance",
+    "quantity": "curvature",
+    "epoch": 3.0,
+    "details": {"slope_variances": [1.0], "curvature_variances": [1.0]},
+}
 LOSSES = ("mean_loss", "median_loss", "lower_quartile", "upper_quartile")
 NOISY = {
     "suite": "noisy-quadratic",
@@ -86,6 +107,10 @@ RECORDS = {
         | {"details": {"is_accuracy": True}}
     ],
     "noisy-quadratic": [NOISY],
+    "lanczos-spectrum": [{"suite": "lanczos-spectrum", "quantity": "spectrum", "epoch": 3.0}],
+    "loss-landscape": [LINE],
+    "gradient-curvature-variance": [BATCHES, BATCHES | {"method": "mini_batch"}],
+    "kfac-step": [{"suite": "kfac-step", "method": "kfac_expand", "computed": "newton_step"}],
 }
 """Parameters of records that make a section appear."""
 
