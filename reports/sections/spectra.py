@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -16,11 +17,13 @@ from reports.sections.base import Section
 from reports.sources.frame import TASK
 from reports.sources.sources import Sources
 from reports.words import labels, units
-from vivit.plots.style import styled
+from vivit import plots
+from vivit.plots import styled
 
 ROUND_OFF = 1e-13
 """Eigenvalues below this fraction of the largest are numerically zero in double precision."""
 BINS = 40
+STYLES = ("-", "--", ":", "-.")
 VARIANTS = ["approximation", "subset", "grouping"]
 """What makes a spectrum another one than that of the GGN as such."""
 
@@ -148,21 +151,9 @@ def _sorted(
     series: list[str],
     colors: dict[str, tuple[float, float, float]],
 ) -> None:
-    sns.lineplot(
-        data=values,
-        x="rank",
-        y="eigenvalue",
-        hue="series",
-        hue_order=series,
-        style="series",
-        style_order=series,
-        markers=False,
-        palette=colors,
-        estimator=None,
-        errorbar=None,
-        ax=axes,
-    )
-    axes.set(xscale="log", yscale="log", xlabel="rank (1 = largest)", ylabel="eigenvalue")
+    for name, style in zip(series, itertools.cycle(STYLES), strict=False):
+        own = values[values["series"] == name]["eigenvalue"]
+        plots.eigenvalues(own, axes, label=name, color=colors[name], style=style)
     axes.legend(title=None, loc="lower left")
 
 

@@ -17,15 +17,23 @@ SMALLEST = 1e-4
 
 
 def eigenvalues(
-    values: Any, axis: Axes | None = None, *, label: str | None = None, color: str = COLORBLIND[0]
+    values: Any,
+    axis: Axes | None = None,
+    *,
+    label: str | None = None,
+    color: Any = COLORBLIND[0],
+    style: Any = "-",
 ) -> Axes:
-    """Draw eigenvalues in descending order, the vertical axis logarithmic.
+    """Draw eigenvalues in descending order, both axes logarithmic.
+
+    A step after the first few separates the outliers from the bulk.
 
     Args:
         values: Shape ``[K]``, in any order. Those that are not positive are left out.
         axis: Where to draw; by default in a new figure.
         label: For a legend.
-        color: Of the symbols.
+        color: Of the line, as matplotlib takes it.
+        style: Of the line, as matplotlib takes it.
 
     Returns:
         The axis.
@@ -38,11 +46,12 @@ def eigenvalues(
     if not len(ordered):
         raise InputError("Eigenvalues are drawn on a logarithmic axis, and none is positive.")
     axis = axis_or_new(axis)
-    index = np.arange(1, len(ordered) + 1)
-    axis.plot(index, ordered, ".", color=color, label=label, markersize=5)
+    ranks = np.arange(1, len(ordered) + 1)
+    axis.plot(ranks, ordered, color=color, linestyle=style, label=label)
+    axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlabel("index, by size")
-    axis.set_ylabel("eigenvalue (log scale)")
+    axis.set_xlabel("rank (1 = largest)")
+    axis.set_ylabel("eigenvalue")
     return axis
 
 
