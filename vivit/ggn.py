@@ -25,9 +25,11 @@ from vivit.curvature import Curvature
 from vivit.errors import InputError
 from vivit.factor import Factor, Sums, each_vector, pullback
 from vivit.gram.blocks import BlockMatrices
+from vivit.gram.forms import SWEPT
 from vivit.gram.memory import Room, check_matrix_fits
 from vivit.gram.plan import Plan
 from vivit.gram.spectrum import EIGENVALUE_COPIES, OuterMatrix, Pairs
+from vivit.gram.traces import parameter_traces
 from vivit.operators import (
     FactorOperator,
     GramOperator,
@@ -300,6 +302,29 @@ class GGN:
         with self._curvature.progress.stage("gradient", total=len(self._curvature.batches)):
             total = pullback(batches, lambda batch: [batch.gradient], parameters, count=1)
         return {name: x[0] for name, x in total.items()}
+
+    def traces(self) -> dict[str, Tensor]:
+        """Traces of the diagonal blocks of the parameters; their sum is the trace of ``G``.
+
+        From norms of the columns of ``V``: no Gram matrix is formed, and none has to fit. Of few
+        parameters with many columns, from the diagonal of their matrix.
+
+        Returns:
+            A scalar for each parameter.
+
+        Raises:
+            InputError: One is NaN or infinite.
+        """
+        self._curvature.check_fresh()
+        parameters, costs = self._factor.parameters, self._matrices.costs
+        if self._matrices.form_of(self._group) not in SWEPT:
+            matrix = self._matrices.of_block(self._group, EIGENVALUE_COPIES)
+            if isinstance(matrix, OuterMatrix):
+                diagonal = unflatten(matrix.matrix.diagonal(), self._shapes)
+                return {name: x.sum() for name, x in diagonal.items()}
+        return parameter_traces(
+            self._curvature.carrying, parameters, self._workspace, costs.plan()
+        )
 
     def __matmul__(self, v: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor] | Tensor:
         """Multiply ``G v = sum_n J_n^T H_n J_n v`` without forming ``G``.

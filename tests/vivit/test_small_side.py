@@ -72,6 +72,8 @@ def test_quantities(case, options, form):
     assert [m.form for m in formed.plan().matrices] == [form]
     values = kept.eigvalsh()
     largest = values.max()
+    for trace, expected in zip(formed.traces().values(), kept.traces().values(), strict=True):
+        assert abs(trace - expected) <= 1e-9 * largest * len(values)
     if largest < 1e-25:  # all parameters are without influence, all numbers are rounding errors
         assert formed.eigvalsh().abs().max() < 1e-25
         return

@@ -11,6 +11,7 @@ from torch import Tensor
 from vivit.layers.affine import Factors, Workspace, direct, form_columns, hadamard, pairwise
 from vivit.layers.cost import Evaluation, cheapest_evaluation
 from vivit.layers.layer import AffineLayer
+from vivit.layers.norms import pays_by_pairs, square_norm
 from vivit.layers.outer import VectorFactors
 from vivit.layers.store import ALL, LayerStore, Store
 
@@ -96,6 +97,16 @@ class FactorStore(LayerStore):
                 del piece  # of a large layer, it is as large as what comes out
             combined.append(_joined(pieces, dim=0))
         return _joined(combined, dim=1)
+
+    def square_norm(self, parameter: str) -> Tensor:
+        """By pairs of positions, or from the columns of some samples at a time."""
+        by_pairs = pays_by_pairs(self._sizes.shape(self._cotangents.shape[1], {parameter}))
+        number = None if by_pairs else self._inputs_at_a_time(0)
+        norms = [
+            square_norm(factors, by_pairs, self._workspace)
+            for factors in self.factors({parameter}, number)
+        ]
+        return torch.stack(norms).sum()
 
     @property
     def num_columns(self) -> int:

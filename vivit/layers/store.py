@@ -54,6 +54,10 @@ class Store(ABC):
         columns = self.columns({parameter})
         return coefficients.T.to(columns.dtype) @ columns
 
+    def square_norm(self, parameter: str) -> Tensor:
+        """The sum of the squares of all columns of a parameter, a scalar in double precision."""
+        return torch.linalg.vector_norm(self.columns({parameter}), dtype=torch.float64).square()
+
     def settle(self) -> None:
         """Do without the graph from now on."""
         return
