@@ -13,6 +13,7 @@ from vivit.errors import (
 )
 from vivit.ggn import GGN, EigenPairs
 from vivit.gram.plan import Plan
+from vivit.monitor import Monitor
 from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo
 from vivit.quantities import diagnostics
@@ -50,6 +51,7 @@ __all__ = [
     "InputError",
     "InsufficientMemoryError",
     "Lanczos",
+    "Monitor",
     "MonteCarlo",
     "Plan",
     "StaleError",

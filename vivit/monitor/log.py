@@ -1,0 +1,82 @@
+"""The file of observations: one line each, appended as they are made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vivit.errors import InputError
+from vivit.monitor.observation import Observation
+
+
+def append(path: Path, observation: Observation) -> None:
+    """Append an observation, in one write; what a killed run left of a line is removed.
+
+    Args:
+        path: The file; it is created, and so is its folder.
+        observation: What to write.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    line = (observation.to_json() + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _mend_last_line(path)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)  # on Windows
+    handle = os.open(path, flags, 0o644)
+    try:
+        written = os.write(handle, line)
+    finally:
+        os.close(handle)
+    if written < len(line):  # the next call removes it
+        raise OSError(f"{path}: {written} of {len(line)} bytes could be written: is it full?")
+
+
+def read(path: Path | str) -> list[Observation]:
+    """The observations of a file, by step.
+
+    One replaces all before it that are of the same or a later step: a run that went on from a
+    checkpoint, or began anew, is as it was the last time. A line without an end is one that is
+    being written, or that a killed run left, and is left out.
+
+    Args:
+        path: The file.
+
+    Returns:
+        In ascending order of their steps.
+
+    Raises:
+        InputError: There is no such file, or a line is no observation; the message says which.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    kept: list[Observation] = []
+    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+        observation = _parsed(path, number, line)
+        while kept and kept[-1].step >= observation.step:
+            kept.pop()
+        kept.append(observation)
+    return kept
+
+
+def _parsed(path: Path | str, number: int, line: bytes) -> Observation:
+    try:
+        return Observation.from_json(line.decode())
+    except ValueError as error:
+        raise InputError(
+            f"{path}, line {number}: not an observation of a monitor: {error}."
+        ) from error
+
+
+def _mend_last_line(path: Path) -> None:
+    """Remove what follows the last end of a line."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() == b"\n":
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)

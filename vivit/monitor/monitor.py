@@ -1,0 +1,202 @@
+"""The monitor: called at each step of a training, it looks at the curvature now and then."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vivit.errors import InputError
+from vivit.ggn import EXACT
+from vivit.losses import check_loss
+from vivit.monitor.cost import Clock, Cost
+from vivit.monitor.curvature import Setting, Values, observe
+from vivit.monitor.log import append
+from vivit.monitor.numbers import number
+from vivit.monitor.observation import Observation
+from vivit.monitor.prediction import held_out
+from vivit.monitor.quantities import ALL, Quantity, chosen
+from vivit.monitor.quiet import evaluating
+from vivit.options import Approximation, Subset
+from vivit.parameters import Selector
+
+
+class Monitor:
+    """Looks at the curvature of a model while it trains, and writes down what it sees.
+
+    Call it in the training loop. Nothing of the training is changed: parameters, gradients,
+    buffers, random state and the mode of every module are as before. The model is looked at in
+    evaluation mode, as it predicts.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_func: Any,
+        held_out_batch: tuple[Any, Tensor],
+        every: int = 100,
+        quantities: Iterable[Quantity | str] = ALL,
+        path: Path | str = "run.jsonl",
+        budget: float | None = None,
+        k: int = 10,
+        params: Iterable[Selector] | None = None,
+        approximation: Approximation = EXACT,
+        subset: Subset | None = None,
+        *,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        """Set up the monitor; nothing is computed or written yet.
+
+        Args:
+            model: As `GGN` takes it, as is the loss.
+            loss_func: The loss.
+            held_out_batch: Inputs and targets ``(X, y)`` that the training does not use; the same
+                at each step, so that curves are not of the choice of samples.
+            every: Steps between observations.
+            quantities: What to compute, by name or as `Quantity`; loss and accuracy always are.
+            path: File to which a line is appended for each observation.
+            budget: Share of the time since the first call, such as 0.05, that observations may
+                take: those that would exceed it are skipped, but never the first.
+            k: Number of leading directions.
+            params: The parameters that count; by default all that require gradients.
+            approximation: ``MonteCarlo(...)``, where exact curvature costs too much. Its random
+                draws are the same at each step.
+            subset: Samples of the batch that carry the curvature.
+            clock: Tells the time in seconds.
+
+        Raises:
+            InputError: An argument has a wrong value.
+            UnsupportedError: The loss does not give a scalar.
+        """
+        self._setting = Setting(
+            model,
+            loss_func,
+            _checked_batch(held_out_batch),
+            chosen(quantities),
+            _positive("k", k),
+            None if params is None else _listed(params),
+            approximation,
+            subset,
+        )
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+        check_loss(loss_func)
+        if budget is not None and not 0 < budget <= 1:
+            raise InputError(f"budget must be a share of the time in (0, 1], got {budget}.")
+        self._every, self._budget, self._path = _positive("every", every), budget, Path(path)
+        self._cost = Cost(clock, {p.device for p in model.parameters() if p.is_cuda})
+        self._last_step: int | None = None
+        self._skipped = 0
+        self._warned: set[str] = set()
+
+    @property
+    def seconds(self) -> float:
+        """What all observations took."""
+        return self._cost.seconds
+
+    @property
+    def share(self) -> float:
+        """Of the time since the first call that observations took."""
+        return self._cost.share
+
+    def __call__(self, step: int, learning_rate: float | None = None) -> Observation | None:
+        """Observe, if it is time: at the first call, and then at the first of each `every` steps.
+
+        Args:
+            step: Of the training; counted on when it goes on from a checkpoint.
+            learning_rate: Of this step, to be shown beside the bound that the curvature sets.
+
+        Returns:
+            What was seen; None if nothing was looked at.
+
+        Raises:
+            InputError: The step is no whole number; or, as others, of the first observation, for
+                what cannot be observed at all. What fails later is a warning, once per kind, and
+                written down.
+        """
+        if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+            raise InputError(f"step must be a whole number of at least 0, got {step!r}.")
+        is_first = self._last_step is None
+        self._cost.start()
+        if self._last_step is not None and step // self._every == self._last_step // self._every:
+            return None
+        if not is_first and not self._cost.allows(self._budget):
+            self._last_step, self._skipped = step, self._skipped + 1
+            return None
+        observation = self._observed(step, learning_rate, is_first)
+        self._last_step, self._skipped = step, 0
+        return observation
+
+    def _observed(self, step: int, learning_rate: float | None, is_first: bool) -> Observation:
+        values: Values = {}
+        error = ""
+        with self._cost.counted():
+            try:
+                with evaluating(self._setting.model):
+                    self._look(values)
+            except Exception as failure:  # whatever it is, a training is worth more
+                if is_first:
+                    raise
+                error = f"{type(failure).__name__}: {failure}"
+                self._warn(type(failure).__name__, f"step {step}: {error}")
+        observation = Observation(
+            step=step,
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            elapsed=round(self._cost.elapsed, 6),
+            seconds=round(self._cost.last, 6),
+            share=round(self._cost.share, 6),
+            skipped=self._skipped,
+            learning_rate=None if learning_rate is None else number(learning_rate),
+            quantities=values,
+            error=error,
+        )
+        self._write(observation, is_first)
+        return observation
+
+    def _look(self, into: Values) -> None:
+        setting = self._setting
+        into |= held_out(setting.model, setting.loss_func, setting.batch)
+        observe(setting, into)
+
+    def _write(self, observation: Observation, is_first: bool) -> None:
+        try:
+            append(self._path, observation)
+        except OSError as failure:
+            if is_first:
+                raise
+            self._warn("writing", f"step {observation.step}: not written: {failure}")
+
+    def _warn(self, kind: str, message: str) -> None:
+        if kind in self._warned:
+            return
+        self._warned.add(kind)
+        warnings.warn(
+            f"The monitor could not observe all of {message}\nTraining goes on; what more fails "
+            "of this kind is only written down.",
+            stacklevel=4,
+        )
+
+
+def _positive(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    return value
+
+
+def _listed(params: Iterable[Selector]) -> list[Selector]:
+    """Kept for all observations; a single one is easily passed by mistake."""
+    return [params] if isinstance(params, (str, Tensor)) else list(params)
+
+
+def _checked_batch(batch: Any) -> tuple[Any, Tensor]:
+    if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], Tensor):
+        return batch[0], batch[1]
+    raise InputError(
+        "held_out_batch must be one batch (X, y), inputs and target tensor, got "
+        f"{type(batch).__name__}. Of a DataLoader, take next(iter(loader))."
+    )

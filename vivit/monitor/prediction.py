@@ -1,0 +1,42 @@
+"""Loss and accuracy on held-out data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vivit.backprop.forward import untouched
+from vivit.monitor.numbers import number
+
+
+@torch.no_grad()
+def held_out(model: nn.Module, loss_func: Any, batch: tuple[Any, Tensor]) -> dict[str, Any]:
+    """Loss and, where targets are classes, accuracy, in the mode in which the model is.
+
+    Args:
+        model: The model; its buffers stay as they are.
+        loss_func: Maps outputs and targets to a scalar.
+        batch: Inputs and targets.
+
+    Returns:
+        ``loss``, and ``accuracy`` if there is one.
+    """
+    x, y = batch
+    with untouched(model):
+        output = model(x)
+    found = {"loss": number(loss_func(output, y))}
+    if _are_classes(output, y):
+        counts = y != getattr(loss_func, "ignore_index", None)
+        right = (output.argmax(dim=1) == y)[counts]
+        found["accuracy"] = number(right.double().mean())
+    return found
+
+
+def _are_classes(output: Any, y: Tensor) -> bool:
+    """Whether targets are indices of classes, which outputs ``[N, C, *positions]`` are for."""
+    if not isinstance(output, Tensor) or output.ndim < 2 or output.shape[1] < 2:
+        return False
+    is_index = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
+    return is_index and y.shape == output.shape[:1] + output.shape[2:]
