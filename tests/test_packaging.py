@@ -38,7 +38,8 @@ threads, state = torch.get_num_threads(), torch.get_rng_state()
 import vivit
 assert torch.get_num_threads() == threads
 assert torch.equal(torch.get_rng_state(), state)
-assert not {"backpack", "curvlinops", "pandas", "matplotlib", "sklearn"} & set(sys.modules)
+assert not {"backpack", "curvlinops", "pandas", "sklearn"} & set(sys.modules)
+assert not {"matplotlib", "seaborn", "rich"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == ""

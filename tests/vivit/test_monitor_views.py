@@ -110,7 +110,7 @@ def test_charts_show_the_numbers():
     assert lines(loss) == {"loss": [0.5, 0.25, 0.2]}
     assert lines(loss.figure.axes[1]) == {"accuracy": [0.9] * 3}
     eigenvalues = lines(drawn("Leading eigenvalues", run))
-    assert [eigenvalues[x] for x in ("first", "last")] == [[4.0] * 3, [0.25] * 3]
+    assert [eigenvalues[x] for x in ("first direction", "last")] == [[4.0] * 3, [0.25] * 3]
     assert eigenvalues["2 / rate"] == [20.0] * 3
     steps = lines(drawn("Step sizes", run))
     assert [steps[x][0] for x in steps] == [0.5, 0.4, 0.1]

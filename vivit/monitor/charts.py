@@ -54,13 +54,18 @@ def by_direction(axis: Axes, curves: Curves, name: str, ylabel: str) -> None:
     colors = sns.color_palette("viridis", count)
     marker = "." if len(values) <= FEW else ""
     for k in range(count):
-        label = {0: "first", count - 1: "last"}.get(k) if count > 1 else None
+        label = {0: "first direction", count - 1: "last"}.get(k) if count > 1 else None
         color = colors[k]
         axis.plot(curves.steps, values[:, k], color=color, label=label, marker=marker, lw=1.2)
     log_if_positive(axis, values)
     axis.set_ylabel(ylabel)
     if count > 1:
-        axis.legend(title="direction", loc="best", ncols=2, fontsize="small")
+        legend_above(axis)
+
+
+def legend_above(axis: Axes) -> None:
+    """A legend that covers no curve."""
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small", frameon=False)
 
 
 def log_if_positive(axis: Axes, values: np.ndarray) -> None:
@@ -94,7 +99,7 @@ def _eigenvalues(axis: Axes, curves: Curves) -> None:
         bound = 2 / np.where(rates > 0, rates, np.nan)
         axis.plot(curves.steps, bound, color="black", ls="--", lw=1.2, label="2 / rate")
         log_if_positive(axis, np.concatenate([bound, curves.directions("eigenvalues").ravel()]))
-        axis.legend(title="direction", loc="best", ncols=2, fontsize="small")
+        legend_above(axis)
 
 
 def _trace(axis: Axes, curves: Curves) -> None:
@@ -163,7 +168,7 @@ def _step_size(axis: Axes, curves: Curves) -> None:
         axis.plot(curves.steps, rates, color="black", ls="--", lw=1.2, label="learning rate")
     log_if_positive(axis, np.concatenate([bound, best, rates]))
     axis.set_ylabel("step size")
-    axis.legend(loc="best", fontsize="small")
+    legend_above(axis)
 
 
 def _layer_traces(axis: Axes, curves: Curves) -> None:
