@@ -10,6 +10,7 @@ from benchmarks.experiments import (
     noisy_quadratic,
     power_tolerance,
     runtime_eigenpairs,
+    second_order_training,
     spectral_density,
     training_derivatives,
     training_overlap,
@@ -34,6 +35,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
             training_derivatives,
             learning_rate_grid,
             noisy_quadratic,
+            second_order_training,
         )
     ],
 )

@@ -206,7 +206,7 @@ class Watched:
         return Job(title, (cell,), partial(self._train, cell))
 
     def _train(self, cell: Cell) -> Mapping[Cell, Answer]:
-        return {cell: answer_of(self.training.run())}
+        return {cell: answer_of(self.training.run(), self.training.steps_per_epoch)}
 
 
 @lru_cache(maxsize=1)
@@ -216,11 +216,12 @@ def _training(watched: Watched) -> Training:
     return Training(watched.recipe, request.checkpoints, watched.steps, request.tell)
 
 
-def answer_of(curve: Curve) -> Answer:
+def answer_of(curve: Curve, steps_per_epoch: int) -> Answer:
     """A curve as a record has it.
 
     Args:
         curve: Of a training.
+        steps_per_epoch: Of the same.
 
     Returns:
         Test accuracies, or losses where targets are no classes; the other curves as details.
@@ -231,5 +232,7 @@ def answer_of(curve: Curve) -> Answer:
         train_loss=curve.train_loss,
         test_loss=curve.test_loss,
         train_accuracy=curve.train_accuracy,
+        seconds=curve.seconds,
+        steps_per_epoch=steps_per_epoch,
         diverged=curve.diverged,
     )

@@ -98,7 +98,7 @@ def test_the_list_names_all(capsys):
     assert experiment("list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [*EXPERIMENTS]
-    assert len(lines) == 12
+    assert len(lines) == 13
 
 
 @pytest.mark.parametrize("scale", [*Scale])
@@ -213,6 +213,8 @@ def test_a_failing_job_says_why():
         ("training-overlap", "values"),
         ("training-derivatives", "make"),
         ("learning-rate-grid", "values"),
+        ("second-order-training", "nested"),
+        ("second-order-training", "values"),
         ("runtime-eigenpairs", "make"),
     ],
 )

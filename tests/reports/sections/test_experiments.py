@@ -341,5 +341,5 @@ def test_a_page_of_experiments_alone(make, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(tmp_path / "html" / "experiments.html")
     text = (tmp_path / "html" / "experiments.html").read_text()
     assert "python -m benchmarks experiment linear-gram" in text
-    assert "1 of\n12 experiments, 2 records" in text
+    assert "1 of\n13 experiments, 2 records" in text
     assert not (tmp_path / "html" / "index.html").exists()
