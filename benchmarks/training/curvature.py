@@ -183,6 +183,8 @@ class LanczosNewton(Curvature):
         def multiply(v: Tensor) -> Tensor:
             product = ggn @ v
             assert isinstance(product, Tensor)
+            if not product.isfinite().all():
+                raise DivergedError("A product with the curvature is not finite.")
             return product
 
         solution = damped_solution(multiply, gradient, first, self.iterations, self.damping)
@@ -216,6 +218,8 @@ class CurvatureSteps:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)  # a GGN leaves the generator as it was
             found = self._direction(batch, seed)
+        if not all(x.isfinite().all() for x in found.values()):
+            raise DivergedError("A step is not finite.")
         with torch.no_grad():
             for name, x in found.items():
                 self._parameters[name].add_(x, alpha=self._rate)
