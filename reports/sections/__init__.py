@@ -49,6 +49,7 @@ ABOUT_EXPERIMENTS = (
     "experiments.training_derivatives",
     "experiments.learning_rate_grid",
     "experiments.noisy_quadratic",
+    "experiments.second_order_training",
 )
 """Sections about published experiments."""
 

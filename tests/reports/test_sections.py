@@ -42,6 +42,18 @@ NOISY = {
     "quantity": "distance",
     "details": {**{name: [2.0, 1.0] for name in LOSSES}, "dampings_by_step": [[1.0, 0.1]]},
 }
+SECOND_ORDER = TRAINED | {
+    "suite": "second-order-training",
+    "method": "sgd",
+    "quantity": "test_accuracy",
+    "details": {
+        "is_accuracy": True,
+        "train_loss": [2.0, 1.0],
+        "seconds": [0.0, 0.1],
+        "steps_per_epoch": 5,
+        "diverged": None,
+    },
+}
 RECORDS = {
     "headline": [{}],
     "glossary": [{}],
@@ -86,6 +98,7 @@ RECORDS = {
         | {"details": {"is_accuracy": True}}
     ],
     "noisy-quadratic": [NOISY],
+    "second-order-training": [SECOND_ORDER],
 }
 """Parameters of records that make a section appear."""
 
