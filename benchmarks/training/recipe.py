@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = ("benchmarks/problems", "benchmarks/training")
 """Folders whose code decides what a training gives."""
 
+LIBRARY = "vivit"
+"""That of steps with curvature, besides."""
+
 MOMENTUM = 0.9
 
 
@@ -120,7 +123,8 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Equal for trainings that give the same parameters; with other code, it is another."""
-        files = [file for part in CODE for file in (ROOT / part).rglob("*.py")]
+        parts = (*CODE, LIBRARY) if isinstance(self.optimizer, Curvature) else CODE
+        files = [file for part in parts for file in (ROOT / part).rglob("*.py")]
         code = fingerprint(files, ROOT)
         identity = json.dumps([self.name, self.parameters, code, torch.__version__])
         return hashlib.sha256(identity.encode()).hexdigest()[:16]

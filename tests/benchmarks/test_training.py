@@ -311,6 +311,22 @@ def test_a_recipe_with_other_code_or_settings_is_another(own):
     assert own().digest != before
 
 
+def test_a_training_with_curvature_is_another_with_another_library(monkeypatch, own):
+    folders = {}
+    for optimizer in (Optimizer.SGD, CURVATURES[0]):
+        read = set()
+        monkeypatch.setattr(
+            "benchmarks.training.recipe.fingerprint",
+            lambda files, root, read=read: read.update(f.relative_to(root) for f in files),
+        )
+        assert own(optimizer=optimizer).digest
+        folders[optimizer] = {file.parts[:2] for file in read}
+    without, curved = folders.values()
+    assert {("benchmarks", "training"), ("benchmarks", "problems")} == without
+    assert curved > without
+    assert ("vivit", "ggn.py") in curved
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
