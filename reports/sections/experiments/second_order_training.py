@@ -64,15 +64,14 @@ class SecondOrderTrainingSection(ExperimentSection):
     def answers(self, sources: Sources) -> list[Words]:
         """Whether curvature pays, per step and per second."""
         rows = _tabulated(self.of(sources, Quantity.TEST_ACCURACY))
-        titles = problem_titles(rows)
-        best = _best(rows)
+        titles, best = problem_titles(rows), _best(rows)
         points = []
         for problem, title in titles.items():
             of_problem = best[best["problem"] == problem].sort_values("loss")
             is_first = of_problem["method"].isin(FIRST_ORDER)
             without, curved = of_problem[is_first], of_problem[~is_first]
             if len(without) and len(curved):
-                points.append(_sentences(title, curved.iloc[0], without.iloc[0]))
+                points.append(_sentences(title, curved, without))
         return self.in_short(points)
 
     def tables(self, sources: Sources) -> list[Table]:
@@ -178,33 +177,49 @@ def _best(rows: pd.DataFrame) -> pd.DataFrame:
     return best.loc[order.sort_values(["problem", "method"]).index].reset_index(drop=True)
 
 
-def _sentences(title: str, curved: pd.Series, without: pd.Series) -> str:
+def _sentences(title: str, curved: pd.DataFrame, without: pd.DataFrame) -> str:
     """The best with curvature beside the best without.
 
     Args:
         title: Of the problem.
-        curved: A training with curvature.
-        without: One without.
+        curved: The best training of each optimizer with curvature, ascending by the final loss.
+        without: Of each one without.
 
     Returns:
-        Their final losses, and when both came to the larger of the two.
+        Their final losses, and how many steps and seconds it takes to the larger of the two.
     """
-    steps = (len(curved["details"]["train_loss"]) - 1) * curved["details"]["steps_per_epoch"]
-    ours, theirs = LABELS[curved["method"]], LABELS[without["method"]]
-    target = max(curved["loss"], without["loss"])
-    losses = [units.significant(loss) for loss in (curved["loss"], without["loss"], target)]
-    times = [seconds_of(_seconds_to(row, target)) for row in (curved, without)]
+    target = max(curved["loss"].iloc[0], without["loss"].iloc[0])
+    details = curved["details"].iloc[0]
+    count = (len(details["train_loss"]) - 1) * details["steps_per_epoch"]
+    (loss, name), (other_loss, other_name) = (
+        (units.significant(rows["loss"].iloc[0]), LABELS[rows["method"].iloc[0]])
+        for rows in (curved, without)
+    )
+    (steps, fastest), (other_steps, other_fastest) = (
+        _least(rows, target) for rows in (curved, without)
+    )
     return (
-        f"{title}, {steps} steps: the best training loss with curvature is {losses[0]} ({ours}), "
-        f"without {losses[1]} ({theirs}). To come to {losses[2]}, {ours} takes {times[0]}, "
-        f"{theirs} {times[1]}."
+        f"{title}, {count} steps: the lowest training loss with curvature is {loss} ({name}), "
+        f"without {other_loss} ({other_name}). A loss of {units.significant(target)} takes "
+        f"{steps} steps with curvature, {other_steps} without; and {fastest}, without "
+        f"{other_fastest}."
     )
 
 
-def _seconds_to(row: pd.Series, target: float) -> float:
-    """Until the end of the first epoch whose loss is no larger than another."""
-    pairs = zip(row["details"]["train_loss"], row["details"]["seconds"], strict=True)
-    return next(seconds for loss, seconds in pairs if loss <= target)
+def _least(rows: pd.DataFrame, target: float) -> tuple[int, str]:
+    """Steps, and seconds and who takes no more, until a loss is reached.
+
+    Looked at after each epoch.
+    """
+    steps, seconds = [], []
+    for _, row in rows.iterrows():
+        details = row["details"]
+        reached = [n for n, loss in enumerate(details["train_loss"]) if loss <= target]
+        if reached:
+            steps.append(reached[0] * details["steps_per_epoch"])
+            seconds.append((details["seconds"][reached[0]], LABELS[row["method"]]))
+    time, name = min(seconds)
+    return min(steps), f"{seconds_of(time)} ({name})"
 
 
 def draw(rows: pd.DataFrame, titles: dict[str, str]) -> Figure:
@@ -219,11 +234,13 @@ def draw(rows: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """
     with styled():
         figure = Figure(figsize=(9.5, 3.3 * len(titles) + 0.9), layout="constrained")
-        axes = figure.subplots(len(titles), 2, squeeze=False, sharey="row")
+        axes = figure.subplots(len(titles), 2, squeeze=False, sharex="col", sharey="row")
         for pair, (problem, title) in zip(axes, titles.items(), strict=True):
             _panels(pair[0], pair[1], rows[rows["problem"] == problem])
             pair[0].set_title(f"{title}, over steps", fontsize="medium")
             pair[1].set_title(f"{title}, over seconds", fontsize="medium")
+        axes[-1][0].set_xlabel("step")
+        axes[-1][1].set_xlabel("time of the steps (log scale)")
         handles = [
             Line2D([], [], color=color, marker=marker, markersize=4, label=LABELS[method])
             for method, color, marker in _drawn(rows)
@@ -247,11 +264,9 @@ def _panels(steps: Axes, seconds: Axes, rows: pd.DataFrame) -> None:
         steps.plot(counts, losses, **style)
         seconds.plot(clock[1:], losses[1:], **style)
     steps.set_yscale("log")
-    steps.set_xlabel("step")
     steps.set_ylabel("training loss (log scale)")
     seconds.set_xscale("log")
     seconds.xaxis.set_major_formatter(lambda value, _: units.tick_seconds(value))
-    seconds.set_xlabel("time of the steps (log scale)")
 
 
 SECTION = SecondOrderTrainingSection("second-order-training")
