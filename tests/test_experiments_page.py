@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.experiments import EXPERIMENTS
+from benchmarks.experiments.base import Request, Scale
 from benchmarks.records.record import RecordStore
 from reports.pages import EXPERIMENTS_PAGE
 from reports.sections import published
@@ -71,6 +72,16 @@ def test_records_are_of_one_clean_commit(name):
     environments = [record.environment for record in records]
     assert {e["dirty"] for e in environments} == {False}
     assert len({e["commit"] for e in environments}) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["learning-rate-grid", "training-derivatives", "training-overlap"]
+)
+def test_records_of_trainings_are_those_that_the_command_would_make(name):
+    """With the same keys, so that what is published counts as done."""
+    records = {record.key for record in RecordStore(RECORDS / f"{name}.jsonl").read()}
+    jobs = EXPERIMENTS[name].jobs(Request(Scale.QUICK, Path("unused")))
+    assert {cell.key for job in jobs for cell in job.cells} == records
 
 
 def write() -> None:

@@ -14,6 +14,7 @@ from benchmarks.experiments import (
     noisy_quadratic,
     power_tolerance,
     runtime_eigenpairs,
+    second_order_training,
     spectral_density,
     training_derivatives,
     training_overlap,
@@ -42,6 +43,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
             loss_landscape,
             gradient_curvature_variance,
             kfac_step,
+            second_order_training,
         )
     ],
 )

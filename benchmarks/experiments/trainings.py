@@ -208,7 +208,7 @@ class Watched:
         return Job(title, (cell,), partial(self._train, cell))
 
     def _train(self, cell: Cell) -> Mapping[Cell, Answer]:
-        return {cell: answer_of(self.training.run())}
+        return {cell: answer_of(self.training.run(), self.training.steps_per_epoch)}
 
 
 @lru_cache(maxsize=1)
@@ -286,11 +286,12 @@ def _as_far(epoch: int, epochs: int) -> float:
     return float(round(epoch * epochs / 100))
 
 
-def answer_of(curve: Curve) -> Answer:
+def answer_of(curve: Curve, steps_per_epoch: int) -> Answer:
     """A curve as a record has it.
 
     Args:
         curve: Of a training.
+        steps_per_epoch: Of the same.
 
     Returns:
         Test accuracies, or losses where targets are no classes; the other curves as details.
@@ -301,5 +302,7 @@ def answer_of(curve: Curve) -> Answer:
         train_loss=curve.train_loss,
         test_loss=curve.test_loss,
         train_accuracy=curve.train_accuracy,
+        seconds=curve.seconds,
+        steps_per_epoch=steps_per_epoch,
         diverged=curve.diverged,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from benchmarks.problems.problem import Instance
 from benchmarks.records.files import write
 from benchmarks.training.data import Sets, in_batches
 from benchmarks.training.recipe import Recipe
+from benchmarks.training.steps import DivergedError, Steps
 
 EPOCHS_APART = 1_000_003
 """Between the seeds of the order of the data: those of an epoch belong to no other training."""
@@ -39,14 +41,17 @@ class Curve:
         test_loss: Of the test set.
         train_accuracy: Share of the training set; empty where targets are no classes.
         test_accuracy: Share of the test set, likewise.
-        diverged: The epoch after which the loss was not finite, and the training ended; None if
-            that did not happen. Its losses are not listed.
+        seconds: That the steps up to here took, each when it was made; what is looked at and
+            written takes none of it. The only thing that is another one after a kill.
+        diverged: The epoch after which the loss was not finite, or in which there was no step,
+            and the training ended; None if that did not happen. Its losses are not listed.
     """
 
     train_loss: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
     train_accuracy: list[float] = field(default_factory=list)
     test_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list, compare=False)
     diverged: int | None = None
 
 
@@ -54,7 +59,7 @@ class Curve:
 class _State:
     """All that decides how a training goes on."""
 
-    optimizer: torch.optim.Optimizer
+    steps: Steps
     epoch: int = 0
     curve: Curve = field(default_factory=Curve)
 
@@ -154,7 +159,7 @@ class Training:
 
     def _restored(self) -> _State:
         recipe = self.recipe
-        state = _State(recipe.optimizer.of(self.model.parameters(), recipe.learning_rate))
+        state = _State(recipe.optimizer.of(self.model, recipe.learning_rate))
         file = self.folder / "state.pt"
         saved = _load(file, recipe.device) if file.exists() else None
         if saved is None or not self._has_all(saved["epoch"]):
@@ -162,10 +167,10 @@ class Training:
             self.model.load_state_dict(self._initial)
             torch.manual_seed(recipe.seed)
             self._keep(0)
-            self._look(state.curve, epoch=0)
+            self._look(state.curve, epoch=0, seconds=0.0)
             return state
         self.model.load_state_dict(saved["model"])
-        state.optimizer.load_state_dict(saved["optimizer"])
+        state.steps.load_state_dict(saved["optimizer"])
         _restore_random(saved["random"], recipe.device)
         state.epoch, state.curve = saved["epoch"], Curve(**saved["curve"])
         return state
@@ -187,7 +192,7 @@ class Training:
             {
                 "epoch": state.epoch,
                 "model": self.model.state_dict(),
-                "optimizer": state.optimizer.state_dict(),
+                "optimizer": state.steps.state_dict(),
                 "random": _random(self.recipe.device),
                 "curve": asdict(state.curve),
             },
@@ -200,22 +205,31 @@ class Training:
             train.num_samples, generator=torch.Generator().manual_seed(seed)
         ).to(recipe.device)
         self.model.train()
-        for chosen in self._batches(order):
-            batch = train.samples(chosen)
-            state.optimizer.zero_grad()
-            batch.loss_func(self.model(batch.inputs), batch.targets).backward()
-            state.optimizer.step()
-            step += 1
-            self._keep(step)
-        state.optimizer.zero_grad()
+        seconds = state.curve.seconds[-1]
+        try:
+            for chosen in self._batches(order):
+                begin = self._now()
+                state.steps.step(train.samples(chosen))
+                seconds += self._now() - begin
+                step += 1
+                self._keep(step)
+        except DivergedError:
+            state.curve.diverged = state.epoch + 1
+            return
         state.epoch += 1
-        self._look(state.curve, state.epoch)
+        self._look(state.curve, state.epoch, seconds)
+
+    def _now(self) -> float:
+        """Seconds from some moment on, when the device has done what it was given."""
+        if self.recipe.device != "cpu":
+            torch.cuda.synchronize(self.recipe.device)
+        return time.perf_counter()
 
     def _keep(self, step: int) -> None:
         if step in self.kept:
             _store(self._file(step), self.model.state_dict())
 
-    def _look(self, curve: Curve, epoch: int) -> None:
+    def _look(self, curve: Curve, epoch: int, seconds: float) -> None:
         self.model.eval()
         seen = [evaluate(instance) for instance in (self.sets.train, self.sets.test)]
         if not all(math.isfinite(loss) for loss, _ in seen):
@@ -224,6 +238,7 @@ class Training:
         (train_loss, train_accuracy), (test_loss, test_accuracy) = seen
         curve.train_loss.append(train_loss)
         curve.test_loss.append(test_loss)
+        curve.seconds.append(seconds)
         if train_accuracy is not None and test_accuracy is not None:
             curve.train_accuracy.append(train_accuracy)
             curve.test_accuracy.append(test_accuracy)

@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.problems.own import find_problem
 from benchmarks.records.names import Choice
 from benchmarks.records.sources import fingerprint
+from benchmarks.training.curvature import Curvature
+from benchmarks.training.steps import GradientSteps
 
 ROOT = Path(__file__).resolve().parents[2]
 
 CODE = ("benchmarks/problems", "benchmarks/training")
 """Folders whose code decides what a training gives."""
+
+LIBRARY = "vivit"
+"""That of steps with curvature, besides."""
 
 MOMENTUM = 0.9
 
@@ -34,19 +40,25 @@ class Optimizer(Choice):
         """Its name in reports."""
         return {Optimizer.SGD: "SGD (momentum 0.9)", Optimizer.ADAM: "Adam"}[self]
 
-    def of(self, parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
-        """The optimizer.
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides a step besides the learning rate: nothing that varies."""
+        return {}
+
+    def of(self, model: nn.Module, learning_rate: float) -> GradientSteps:
+        """What makes the steps.
 
         Args:
-            parameters: Of the model.
+            model: The network.
             learning_rate: Constant throughout.
 
         Returns:
-            The optimizer, before its first step.
+            The steps, before the first.
         """
         if self is Optimizer.ADAM:
-            return torch.optim.Adam(parameters, lr=learning_rate)
-        return torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM)
+            return GradientSteps(model, torch.optim.Adam(model.parameters(), lr=learning_rate))
+        sgd = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=MOMENTUM)
+        return GradientSteps(model, sgd)
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class Recipe:
 
     Attributes:
         problem: Name of the problem, or ``path/to/file.py:function``.
-        optimizer: What makes the steps.
+        optimizer: What makes the steps: one of torch's optimizers, or a step with curvature.
         learning_rate: Of the optimizer.
         batch_size: Of a step; the last one of an epoch may be smaller.
         epochs: Passes over the training set.
@@ -67,7 +79,7 @@ class Recipe:
     """
 
     problem: str
-    optimizer: Optimizer
+    optimizer: Optimizer | Curvature
     learning_rate: float
     batch_size: int
     epochs: int
@@ -90,6 +102,7 @@ class Recipe:
         return {
             "optimizer": self.optimizer.value,
             "learning_rate": self.learning_rate,
+            **self.optimizer.settings,
             "training_batch": self.batch_size,
             "epochs": self.epochs,
             "seed": self.seed,
@@ -103,12 +116,15 @@ class Recipe:
     @property
     def title(self) -> str:
         """In a few words, for the progress bar."""
-        return f"{self.name} {self.optimizer.value} {self.learning_rate:.3g}"
+        settings = [f"{name}={value}" for name, value in self.optimizer.settings.items()]
+        rate = f"{self.learning_rate:.3g}"
+        return " ".join([self.name, self.optimizer.value, rate, *settings])
 
     @property
     def digest(self) -> str:
         """Equal for trainings that give the same parameters; with other code, it is another."""
-        files = [file for part in CODE for file in (ROOT / part).rglob("*.py")]
+        parts = (*CODE, LIBRARY) if isinstance(self.optimizer, Curvature) else CODE
+        files = [file for part in parts for file in (ROOT / part).rglob("*.py")]
         code = fingerprint(files, ROOT)
         identity = json.dumps([self.name, self.parameters, code, torch.__version__])
         return hashlib.sha256(identity.encode()).hexdigest()[:16]

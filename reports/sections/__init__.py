@@ -53,6 +53,7 @@ ABOUT_EXPERIMENTS = (
     "experiments.loss_landscape",
     "experiments.gradient_curvature_variance",
     "experiments.kfac_step",
+    "experiments.second_order_training",
 )
 """Sections about published experiments."""
 

@@ -3,6 +3,7 @@
 import gc
 import json
 import weakref
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from benchmarks.problems import PROBLEMS
 from benchmarks.records.record import Quantity, RecordStore, Status
 from benchmarks.records.tasks import Approximation, Subset
 from benchmarks.run.cells import Cell
+from benchmarks.training.curvature import LanczosNewton, Start
 
 OWN = """
 import torch
@@ -98,7 +100,7 @@ def test_the_list_names_all(capsys):
     assert experiment("list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [*EXPERIMENTS]
-    assert len(lines) == 16
+    assert len(lines) == 17
 
 
 @pytest.mark.parametrize("scale", [*Scale])
@@ -213,6 +215,8 @@ def test_a_failing_job_says_why():
         ("training-overlap", "values"),
         ("training-derivatives", "make"),
         ("learning-rate-grid", "values"),
+        ("second-order-training", "nested"),
+        ("second-order-training", "values"),
         ("runtime-eigenpairs", "make"),
     ],
 )
@@ -290,6 +294,23 @@ def test_published_grids_are_complete():
     assert len(EXPERIMENTS["learning-rate-grid"].jobs(request)) == 2 * 36
     jobs = EXPERIMENTS["training-overlap"].jobs(request)
     assert sum("training-overlap: training" in job.title for job in jobs) == 4 * 2
+
+
+@pytest.mark.parametrize("scale", [*Scale])
+def test_optimizers_are_compared_in_the_same_trainings(scale):
+    """The same batches, epochs and seed; equally many settings, the published one among them."""
+    experiment = EXPERIMENTS["second-order-training"]
+    recipes = experiment.recipes(Request(scale, Path("unused"), seed=3))
+    assert len({recipe.digest for recipe in recipes}) == len(recipes)
+    assert {(x.batch_size, x.seed) for x in recipes} == {(128, 3)}
+    assert len({x.epochs for x in recipes}) == 1
+    counts = Counter((x.problem, x.optimizer.value) for x in recipes)
+    assert len({*counts.values()}) == 1
+    assert len(counts) == 5 * len(experiment.problems[scale])
+    rates = {
+        x.learning_rate for x in recipes if x.optimizer == LanczosNewton(10, 10, Start.RANDOM)
+    }
+    assert rates == {1.0}
 
 
 def test_moments_of_a_training_are_those_of_the_protocol():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ import torch
 
 from benchmarks.problems.datasets import DataError
 from benchmarks.run.process import ROOT
+from benchmarks.training.curvature import (
+    BootstrapNewton,
+    Directions,
+    LanczosNewton,
+    Newton,
+    Start,
+)
 from benchmarks.training.data import Sets
 from benchmarks.training.loop import Training
 from benchmarks.training.recipe import Optimizer, Recipe
@@ -30,12 +38,31 @@ def classes(batch_size, device, dtype, seed):
     return model.to(device, dtype), nn.CrossEntropyLoss(), X.to(device, dtype), y.to(device)
 
 
+def smooth(batch_size, device, dtype, seed):
+    # no BatchNorm, with which there is no curvature of single samples
+    _, loss, X, y = classes(batch_size, device, dtype, seed)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3))
+    return model.to(device, dtype), loss, X, y
+
+
 def values(batch_size, device, dtype, seed):
     model, _, X, _ = classes(batch_size, device, dtype, seed)
     return model, nn.MSELoss(), X, torch.stack([X[:, 0], X[:, 1], X[:, 2]], dim=1)
+
+
+def unbounded(batch_size, device, dtype, seed):
+    _, loss, X, y = values(batch_size, device, dtype, seed)
+    return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)), loss, X, y
 """
 
 PER_EPOCH = 6
+
+CURVATURES = [
+    Newton(1.0, Directions.ALL),
+    BootstrapNewton(Directions.LEADING),
+    LanczosNewton(1.0, 3, Start.RANDOM),
+    LanczosNewton(1.0, 3, Start.GRADIENT),
+]
 
 
 @pytest.fixture
@@ -56,7 +83,10 @@ def kept(steps_per_epoch):
 
 def everything(training):
     """Parameters, buffers, optimizer and curve, at the end and at the steps that are kept."""
-    return {file.name: torch.load(file, weights_only=True) for file in training.folder.iterdir()}
+    found = {file.name: torch.load(file, weights_only=True) for file in training.folder.iterdir()}
+    curve = found["state.pt"]["curve"]
+    assert len(curve.pop("seconds")) == len(curve["train_loss"])
+    return found
 
 
 def assert_same_bits(first, second):
@@ -79,12 +109,18 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("optimizer", [*Optimizer])
-@pytest.mark.parametrize("function", ["classes", "values"])
+@pytest.mark.parametrize(
+    ("function", "optimizer"),
+    [
+        *product(["classes", "values"], Optimizer),
+        *(("smooth", curvature) for curvature in CURVATURES),
+    ],
+    ids=str,
+)
 def test_killed_anywhere_it_goes_on_to_the_same_bits(
     tmp_path, monkeypatch, own, function, optimizer
 ):
-    """Dropout, running statistics, momentum and moments of Adam among them."""
+    """Dropout, running statistics, momentum and moments of Adam, random vectors among them."""
     recipe = own(function, optimizer)
     whole = Training(recipe, tmp_path / "whole", kept)
     whole.run()
@@ -180,8 +216,8 @@ def test_steps_that_are_kept_are_those_of_the_training(tmp_path, own):
 
 def test_order_of_the_data_does_not_depend_on_the_optimizer(tmp_path, monkeypatch, own):
     orders = []
-    for optimizer in Optimizer:
-        training, seen = Training(own(optimizer=optimizer), tmp_path), []
+    for optimizer in (*Optimizer, *CURVATURES):
+        training, seen = Training(own("smooth", optimizer), tmp_path), []
         samples = type(training.sets.train).samples
 
         def spy(instance, chosen, seen=seen, samples=samples):
@@ -193,7 +229,7 @@ def test_order_of_the_data_does_not_depend_on_the_optimizer(tmp_path, monkeypatc
         training.run()
         monkeypatch.undo()
         orders.append(seen)
-    assert orders[0] == orders[1]
+    assert all(order == orders[0] for order in orders)
     each = [orders[0][n : n + PER_EPOCH] for n in range(0, 4 * PER_EPOCH, PER_EPOCH)]
     epochs = [[sample for batch in batches for sample in batch] for batches in each]
     assert all(sorted(epoch) == [*range(60)] for epoch in epochs)
@@ -226,15 +262,69 @@ def test_what_diverges_ends_and_says_when(tmp_path, own):
         training.at(4 * PER_EPOCH)
 
 
+def test_a_step_that_cannot_be_made_ends_the_training(tmp_path, own):
+    """In the midst of an epoch, which a training that is told to go on does not begin again."""
+    recipe = own("unbounded", Newton(1e-6, Directions.ALL), rate=1e9)
+    training = Training(recipe, tmp_path, lambda steps: range(4 * steps))
+    curve = training.run()
+    assert curve.diverged == len(curve.train_loss) == len(curve.seconds)
+    assert not training.has(curve.diverged * PER_EPOCH)
+    again = Training(recipe, tmp_path, lambda steps: range(4 * steps))
+    again._run_epoch = pytest.fail
+    assert again.run() == curve
+
+
+def test_seconds_of_steps_are_added_up_over_kills(tmp_path, monkeypatch, own):
+    """With a clock that goes on by a second whenever it is read; of lost steps they are lost."""
+    times = iter(range(10_000))
+    monkeypatch.setattr(Training, "_now", lambda self: float(next(times)))
+    training = Training(own(), tmp_path)
+    keep, last = training._keep, 2 * PER_EPOCH + 3
+
+    def kill(step):
+        keep(step)
+        if step == last:
+            raise Killed
+
+    monkeypatch.setattr(training, "_keep", kill)
+    with pytest.raises(Killed):
+        training.run()
+    curve = Training(own(), tmp_path).run()
+    assert curve.seconds == [PER_EPOCH * epoch for epoch in range(5)]
+
+
+def test_seconds_are_those_of_the_steps(tmp_path, own):
+    seconds = Training(own(), tmp_path).run().seconds
+    assert seconds[0] == 0.0
+    assert all(before < after for before, after in pairwise(seconds))
+
+
 def test_a_recipe_with_other_code_or_settings_is_another(own):
     recipe = own()
     others = [own(rate=0.2), own(optimizer=Optimizer.ADAM), own("values"), own(epochs=5)]
+    others += [own(optimizer=curvature) for curvature in CURVATURES]
     others += [replace(recipe, seed=1), replace(recipe, threads=2), own(samples=80)]
     assert len({recipe.digest, *(other.digest for other in others)}) == 1 + len(others)
     assert own().digest == (before := recipe.digest)
     file = Path(recipe.problem.rpartition(":")[0])
     file.write_text(file.read_text() + "\n# changed\n")
     assert own().digest != before
+
+
+def test_a_training_with_curvature_is_another_with_another_library(monkeypatch, own):
+    folders = {}
+    for optimizer in (Optimizer.SGD, CURVATURES[0]):
+        read = set()
+        monkeypatch.setattr(
+            "benchmarks.training.recipe.fingerprint",
+            lambda files, root, read=read: read.update(f.relative_to(root) for f in files),
+        )
+        assert own(optimizer=optimizer).digest
+        folders[optimizer] = {file.parts[:2] for file in read}
+    without, curved = folders.values()
+    assert {("benchmarks", "training"), ("benchmarks", "problems")} == without
+    assert curved > without
+    assert ("vivit", "ggn.py") in curved
 
 
 @pytest.mark.parametrize(

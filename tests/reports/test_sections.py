@@ -63,6 +63,18 @@ NOISY = {
     "quantity": "distance",
     "details": {**{name: [2.0, 1.0] for name in LOSSES}, "dampings_by_step": [[1.0, 0.1]]},
 }
+SECOND_ORDER = TRAINED | {
+    "suite": "second-order-training",
+    "method": "sgd",
+    "quantity": "test_accuracy",
+    "details": {
+        "is_accuracy": True,
+        "train_loss": [2.0, 1.0],
+        "seconds": [0.0, 0.1],
+        "steps_per_epoch": 5,
+        "diverged": None,
+    },
+}
 RECORDS = {
     "headline": [{}],
     "glossary": [{}],
@@ -111,6 +123,7 @@ RECORDS = {
     "loss-landscape": [LINE],
     "gradient-curvature-variance": [BATCHES, BATCHES | {"method": "mini_batch"}],
     "kfac-step": [{"suite": "kfac-step", "method": "kfac_expand", "computed": "newton_step"}],
+    "second-order-training": [SECOND_ORDER],
 }
 """Parameters of records that make a section appear."""
 

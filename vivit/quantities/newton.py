@@ -64,6 +64,8 @@ class BootstrapDamping:
         Returns:
             Shape ``[K]``.
         """
+        if not len(values):  # no curvature at all
+            return values
         generator = torch.Generator().manual_seed(self.seed)
         gammas, lambdas = derivatives.gammas.double(), derivatives.lambdas.double()
         grid = self.grid.to(gammas)

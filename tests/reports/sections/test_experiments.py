@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records.record import RecordStore
 from benchmarks.records.tasks import Task
 from reports.cli import main
@@ -13,6 +14,7 @@ from reports.sections.experiments import (
     noisy_quadratic,
     power_tolerance,
     runtime_eigenpairs,
+    second_order_training,
     spectral_density,
     training_derivatives,
     training_overlap,
@@ -274,6 +276,100 @@ def test_whether_bootstrap_damping_is_best(make, sources, distance, verdict):
     assert names == ["bootstrap damping", "damping 1", "gradient descent"]
 
 
+@pytest.fixture
+def second_order(make):
+    """A training with 10 steps per epoch; an epoch takes some seconds, a loss that is None ends
+    it."""
+
+    def training(optimizer, rate, losses, pace=0.1, accuracy=0.5, **parameters):
+        finite = [loss for loss in losses if loss is not None]
+        return make(
+            optimizer,
+            "test_accuracy",
+            samples=[0.1] * (len(finite) - 1) + [accuracy],
+            suite="second-order-training",
+            optimizer=optimizer,
+            learning_rate=rate,
+            details={
+                "is_accuracy": accuracy <= 1,
+                "train_loss": finite,
+                "seconds": [pace * epoch for epoch in range(len(finite))],
+                "steps_per_epoch": 10,
+                "diverged": len(finite) if None in losses else None,
+            },
+            **parameters,
+        )
+
+    return training
+
+
+NEWTON = {"damping": 0.1, "directions": "all"}
+LANCZOS = {"damping": 10.0, "iterations": 5, "start": "random"}
+
+
+def test_the_best_settings_of_second_order_training(second_order, sources):
+    """The lowest loss in the end, not on the way; what diverged is none, however low it was."""
+    found = sources(
+        second_order("newton", 1.0, [2.0, 0.3, 0.2], 3.0, 0.8, **NEWTON),
+        second_order("newton", 0.5, [2.0, 0.1, 0.3], 4.0, **NEWTON),
+        second_order("newton", 0.5, [2.0, 0.01, None], 4.0, **NEWTON | {"damping": 0.01}),
+        second_order("lanczos_newton", 1.0, [2.0, None], **LANCZOS),
+        second_order("lanczos_newton", 1.0, [2.0, 1.1, 0.4], 1.0, **LANCZOS | {"damping": 1.0}),
+        second_order("sgd", 0.1, [2.0, 1.0, 0.4], 0.1, 0.9),
+        second_order("sgd", 1.0, [2.0, 3.0, 9.0]),
+    )
+    sgd, newton, lanczos = rows(second_order_training.SECTION, found)
+    assert list(sgd.values()) == [
+        *("digits MLP", "SGD (momentum 0.9)", "learning rate 0.1", "1 of 2"),
+        *("0.400", "90.0%", "200 ms", "10.0 ms"),
+    ]
+    assert list(newton.values()) == [
+        *("digits MLP", "Newton (constant damping)", "damping 0.1, all directions", "2 of 3"),
+        *("0.200", "80.0%", "6.00 s", "300 ms"),
+    ]
+    assert (lanczos["Learnt"], lanczos["Best setting"][:10]) == ("1 of 2", "damping 1,")
+    (answer,) = second_order_training.SECTION.answers(found)
+    assert answer.points == (
+        "digits MLP, 20 steps: the lowest training loss with curvature is 0.200 (Newton (constant "
+        "damping)), without 0.400 (SGD (momentum 0.9)). A loss of 0.400 takes 10 steps with "
+        "curvature, 20 without; and 2.00 s (Lanczos Gauss-Newton), without 200 ms (SGD (momentum "
+        "0.9)).",
+    )
+    (plot,) = second_order_training.SECTION.figures(found)
+    steps, seconds = plot.draw().axes
+    drawn = [(*line.get_xdata(),) for axis in (steps, seconds) for line in axis.lines]
+    assert drawn == [*[(0, 10, 20)] * 3, (0.1, 0.2), (3.0, 6.0), (1.0, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("rate", "parameters", "text"),
+    [
+        (1.0, {}, "learning rate 1"),
+        (0.5, NEWTON, "damping 0.1, all directions, learning rate 0.5"),
+        (0.3, {"directions": "leading"}, "leading directions, learning rate 0.3"),
+        (1.0, LANCZOS, "damping 10, 5 products from a random vector"),
+        (1.0, LANCZOS | {"start": "gradient"}, "damping 10, 5 products from the gradient"),
+    ],
+)
+def test_settings_in_words(rate, parameters, text):
+    found = second_order_training.setting_text({"learning_rate": rate} | parameters)
+    assert found == text
+
+
+def test_second_order_training_without_a_rival_or_classes(second_order, sources):
+    """Nothing to compare with: no answer; no classes: no accuracy."""
+    found = sources(second_order("newton", 1.0, [2.0, 0.5], accuracy=3.0, **NEWTON))
+    (row,) = rows(second_order_training.SECTION, found)
+    assert row["Test accuracy"] == "—"
+    assert second_order_training.SECTION.answers(found) == []
+
+
+def test_second_order_training_of_which_nothing_is_left(second_order, sources):
+    found = sources(second_order("sgd", 1.0, [2.0, None]), second_order("adam", 1.0, [None]))
+    section = second_order_training.SECTION
+    assert section.tables(found) == section.figures(found) == section.answers(found) == []
+
+
 def test_the_largest_run_of_an_experiment_is_shown(make, tmp_path):
     """Figures of several runs are not mixed; what compares methods is on its own page."""
     distance = {"suite": "noisy-quadratic", "quantity": "distance"}
@@ -341,5 +437,5 @@ def test_a_page_of_experiments_alone(make, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(tmp_path / "html" / "experiments.html")
     text = (tmp_path / "html" / "experiments.html").read_text()
     assert "python -m benchmarks experiment linear-gram" in text
-    assert "1 of\n12 experiments, 2 records" in text
+    assert f"1 of\n{len(EXPERIMENTS)} experiments, 2 records" in text
     assert not (tmp_path / "html" / "index.html").exists()
