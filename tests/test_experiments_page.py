@@ -63,7 +63,12 @@ def test_figures_are_those_of_the_report():
         for plot in section.figures(found())
     }
     assert {*linked} <= plots
-    assert {*linked} == {file.stem for file in FIGURES.glob("*.png")}
+
+
+def test_every_figure_is_on_a_page():
+    pages = [page.read_text() for page in PAGE.parent.glob("*.md")]
+    linked = {name for text in pages for name in re.findall(r"\]\(figures/(\S+)\.png\)", text)}
+    assert linked == {file.stem for file in FIGURES.glob("*.png")}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

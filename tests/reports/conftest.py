@@ -87,6 +87,12 @@ def tabulate():
 
 
 @pytest.fixture
+def sources(tabulate):
+    """Records -> what sections are given."""
+    return lambda *records: Sources(Measurements(tabulate(*records)))
+
+
+@pytest.fixture
 def suite_tables():
     """Frame -> tables of the sections that are about suites, as on the page."""
 

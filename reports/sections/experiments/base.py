@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records.record import Quantity, Status
 from benchmarks.records.tasks import Grouping
+from reports.figures.plot import Plot
 from reports.sections.base import Section, Term, Words
 from reports.sources.sources import Sources
+from reports.tables.table import Table
 from reports.words import labels, units
 
 
@@ -59,6 +63,39 @@ class ExperimentSection(Section):
         """Sentences as the section's answer; none if there are none."""
         said = tuple(points)
         return [Words(self.title, points=said)] if said else []
+
+    def table(
+        self,
+        caption: str,
+        shown: list[dict[str, str]],
+        raw: list[dict[str, Any]],
+        first_measured: int,
+    ) -> list[Table]:
+        """Rows as the section's table; none if there are none.
+
+        Args:
+            caption: How to read it.
+            shown: Texts by column.
+            raw: Numbers by column, for each row.
+            first_measured: Index of the first column that holds measurements.
+        """
+        if not shown:
+            return []
+        frame = pd.DataFrame(shown)
+        measured = (*frame.columns[first_measured:],)
+        return [Table(self.name, self.title, caption, frame, pd.DataFrame(raw), measured)]
+
+    def plot(self, of: str, caption: str, shows: str, draw: Callable[[], Figure]) -> Plot:
+        """A figure of the section.
+
+        Args:
+            of: What it is about, such as a problem.
+            caption: How to read it.
+            shows: What it shows, in words.
+            draw: Makes it.
+        """
+        title = f"{self.title}: {of}"
+        return Plot(labels.slug(f"{self.name} {of}"), title, caption, f"{title}. {shows}", draw)
 
     def words(self, sources: Sources) -> list[Words]:
         """What was published, what is different, and the command."""

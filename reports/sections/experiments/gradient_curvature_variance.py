@@ -16,7 +16,7 @@ from reports.sections.base import Words
 from reports.sections.experiments.base import ExperimentSection, moments_of
 from reports.sources.sources import Sources
 from reports.tables.table import Table
-from reports.words import labels, units
+from reports.words import units
 from vivit.plots import styled
 from vivit.plots.style import COLORBLIND
 
@@ -29,6 +29,7 @@ HOW_TO_READ = (
     "between mini-batches, of the slope and of the curvature. Bottom: mean curvature; above the "
     "line, the mini-batch sees more curvature along its own eigenvectors than others do."
 )
+SHOWS = "Predicted over measured, at each moment."
 CAPTION = (
     "Predicted by one mini-batch over measured on others, medians over its leading eigenvectors: "
     "1 would be a perfect prediction. A variance is that between mini-batches of the same size; "
@@ -90,23 +91,12 @@ class GradientCurvatureVarianceSection(ExperimentSection):
                     }
                 )
                 raw.append({"slope": slope, "variance": variance, "mean": mean})
-        if not shown:
-            return []
-        table = pd.DataFrame(shown)
-        return [
-            Table(self.name, self.title, CAPTION, table, pd.DataFrame(raw), (*table.columns[2:],))
-        ]
+        return self.table(CAPTION, shown, raw, 2)
 
     def figures(self, sources: Sources) -> list[Plot]:
         """A column of panels for each moment."""
         return [
-            Plot(
-                labels.slug(f"{self.name} {title}"),
-                f"{self.title}: {title}",
-                HOW_TO_READ,
-                f"{self.title}: {title}. Predicted over measured, at each moment.",
-                partial(draw, moments),
-            )
+            self.plot(title, HOW_TO_READ, SHOWS, partial(draw, moments))
             for title, moments in self._moments(sources).items()
         ]
 

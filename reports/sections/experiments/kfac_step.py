@@ -19,7 +19,7 @@ from reports.sections.base import Words
 from reports.sections.experiments.base import ExperimentSection, problem_titles
 from reports.sources.sources import Sources
 from reports.tables.table import Table
-from reports.words import labels, units
+from reports.words import units
 from vivit.plots import styled
 
 STEPS = {
@@ -38,6 +38,7 @@ HOW_TO_READ = (
     f"{LEADING} leading eigenvectors, for that along all is the exact step. At 90 degrees, a step "
     "has nothing in common with the exact one."
 )
+SHOWS = "Time, memory and angle over the batch size."
 CAPTION = (
     "Medians. The angle is that to the exact damped step (damping 1e-3, as K-FAC's), of the "
     f"weights of convolutions and linear layers; of Newton steps along {LEADING} eigenvectors."
@@ -90,23 +91,12 @@ class KfacStepSection(ExperimentSection):
                         }
                     )
                     raw.append({"seconds": time, "bytes": memory, "degrees": angle})
-        if not shown:
-            return []
-        table = pd.DataFrame(shown)
-        return [
-            Table(self.name, self.title, CAPTION, table, pd.DataFrame(raw), (*table.columns[3:],))
-        ]
+        return self.table(CAPTION, shown, raw, 3)
 
     def figures(self, sources: Sources) -> list[Plot]:
         """Three panels for each problem."""
         return [
-            Plot(
-                labels.slug(f"{self.name} {title}"),
-                f"{self.title}: {title}",
-                HOW_TO_READ,
-                f"{self.title}: {title}. Time, memory and angle over the batch size.",
-                partial(draw, rows),
-            )
+            self.plot(title, HOW_TO_READ, SHOWS, partial(draw, rows))
             for title, rows in self._problems(sources)
         ]
 

@@ -17,7 +17,7 @@ from reports.sections.base import Words
 from reports.sections.experiments.base import ExperimentSection, moments_of
 from reports.sources.sources import Sources
 from reports.tables.table import Table
-from reports.words import labels, units
+from reports.words import units
 from vivit.plots import spectral_density, styled
 from vivit.plots.spectra import SMALLEST, edges_of
 from vivit.plots.style import COLORBLIND
@@ -40,6 +40,7 @@ HOW_TO_READ = (
     "for; negative ones, which only the Hessian has, are drawn at their size. The diagonal is "
     "that of the GGN with one Monte-Carlo sample, as a histogram of its D entries."
 )
+SHOWS = f"Panels for {', '.join(TITLES.values())}."
 CAPTION = (
     "“Told apart”: eigenvalues above 1e-4, of Lanczos Ritz values that differ by more than a "
     "thousandth. “Share” is the share of all eigenvalues that lie above 1e-4. The distance is the "
@@ -142,12 +143,7 @@ class LanczosSpectrumSection(ExperimentSection):
                     row, numbers = _row(title, found, method)
                     shown.append(row)
                     raw.append(numbers)
-        if not shown:
-            return []
-        table = pd.DataFrame(shown)
-        return [
-            Table(self.name, self.title, CAPTION, table, pd.DataFrame(raw), (*table.columns[3:],))
-        ]
+        return self.table(CAPTION, shown, raw, 3)
 
     def figures(self, sources: Sources) -> list[Plot]:
         """A row of panels for each moment."""
@@ -155,13 +151,7 @@ class LanczosSpectrumSection(ExperimentSection):
         for title, found in self._networks(sources):
             networks.setdefault(title, []).append(found)
         return [
-            Plot(
-                labels.slug(f"{self.name} {title}"),
-                f"{self.title}: {title}",
-                HOW_TO_READ,
-                f"{self.title}: {title}. Panels for {', '.join(TITLES.values())}.",
-                partial(draw, found),
-            )
+            self.plot(title, HOW_TO_READ, SHOWS, partial(draw, found))
             for title, found in networks.items()
         ]
 

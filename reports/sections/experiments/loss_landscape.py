@@ -15,7 +15,7 @@ from reports.figures.plot import Plot
 from reports.sections.experiments.base import ExperimentSection, moments_of
 from reports.sources.sources import Sources
 from reports.tables.table import Table
-from reports.words import labels, units
+from reports.words import units
 from vivit.plots import landscape, styled
 from vivit.plots.style import COLORBLIND
 
@@ -26,6 +26,7 @@ HOW_TO_READ = (
     "and test (dotted). Right: the plane of the first two; colours are the training loss, dashed "
     "lines the quadratic at the same levels, the dot is where the network is."
 )
+SHOWS = "Losses and accuracies along eigenvectors, and a plane."
 CAPTION = (
     "“Curvature” is the eigenvalue, and “of the loss” the second difference of the training loss "
     "next to the network. “Error of the model” is the difference between quadratic and loss, "
@@ -134,23 +135,12 @@ class LossLandscapeSection(ExperimentSection):
                     )
                     raw.append({"curvature": curvature, "second difference": second})
                     raw[-1] |= {"near": near, "far": far}
-        if not shown:
-            return []
-        table = pd.DataFrame(shown)
-        return [
-            Table(self.name, self.title, CAPTION, table, pd.DataFrame(raw), (*table.columns[3:],))
-        ]
+        return self.table(CAPTION, shown, raw, 3)
 
     def figures(self, sources: Sources) -> list[Plot]:
         """A row of panels for each moment."""
         return [
-            Plot(
-                labels.slug(f"{self.name} {title}"),
-                f"{self.title}: {title}",
-                HOW_TO_READ,
-                f"{self.title}: {title}. Losses and accuracies along eigenvectors, and a plane.",
-                partial(draw, moments),
-            )
+            self.plot(title, HOW_TO_READ, SHOWS, partial(draw, moments))
             for title, moments in self._moments(sources).items()
         ]
 

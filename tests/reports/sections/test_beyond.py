@@ -11,14 +11,6 @@ from reports.sections.experiments import (
     loss_landscape,
 )
 from reports.sections.experiments.lanczos_spectrum import told_apart
-from reports.sources.records import Measurements
-from reports.sources.sources import Sources
-
-
-@pytest.fixture
-def sources(tabulate):
-    """As the sections of the page are given them."""
-    return lambda *records: Sources(Measurements(tabulate(*records)))
 
 
 def rows(section, found):

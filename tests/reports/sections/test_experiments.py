@@ -19,17 +19,10 @@ from reports.sections.experiments import (
     training_derivatives,
     training_overlap,
 )
-from reports.sources.records import Measurements
 from reports.sources.sources import Sources
 
 PAIRS = Task.leading(1).parameters
 LOSSES = ("mean_loss", "median_loss", "lower_quartile", "upper_quartile")
-
-
-@pytest.fixture
-def sources(tabulate):
-    """As the sections of the page are given them."""
-    return lambda *records: Sources(Measurements(tabulate(*records)))
 
 
 def rows(section, found):
