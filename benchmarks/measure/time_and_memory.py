@@ -27,6 +27,15 @@ def says_out_of_memory(message: str) -> bool:
     return any(text in message for text in OUT_OF_MEMORY)
 
 
+PRIMITIVE_FAILED = ("could not create a primitive", "could not execute a primitive")
+"""What torch says when oneDNN fails, for lack of memory or for another reason, which is lost."""
+
+
+def may_be_out_of_memory(message: str) -> bool:
+    """Whether an error message leaves open whether an allocation failed."""
+    return any(text in message for text in PRIMITIVE_FAILED)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception is about a failed allocation."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):

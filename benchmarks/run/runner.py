@@ -19,6 +19,7 @@ from benchmarks.records.record import Quantity, Record, RecordStore, Status
 from benchmarks.run.cells import cell_of, has_reference, num_cells, reference_cell
 from benchmarks.run.journal import Answer, Conditions, Journal, answer_of
 from benchmarks.run.pool import Pool
+from benchmarks.run.probe import probe
 from benchmarks.run.process import RETURNING, WorkerProcess
 
 MIN_SAMPLES = 3
@@ -121,8 +122,7 @@ class Runner:
 
     def _search(self, comparison: Comparison, limits: Limits, method: str) -> None:
         """The critical batch size; each probe is a record, which a later run need not repeat."""
-        probe = partial(self._probe, comparison, limits, method)
-        answer = critical_batch_size(probe, limits)
+        answer = critical_batch_size(partial(self._probe, comparison, limits, method), limits)
         self._journal.write(comparison, Quantity.CRITICAL, {method: answer})
 
     def _probe(
@@ -135,10 +135,10 @@ class Runner:
         if known is not None:
             return answer_of(known)
         self._tell(probed, method, Quantity.PROBE)
-        with self._pool.worker(probed, method, limits.budget, self._pool.at_the_side) as worker:
-            answer = worker.start(self.timeout)
-            if answer["status"] == Status.OK.value:
-                answer = worker.ask("probe", self.timeout)
+        side = self._pool.at_the_side
+        answer = probe(
+            lambda budget: self._pool.worker(probed, method, budget, side), limits, self.timeout
+        )
         self._journal.add({cell: answer})
         return answer
 

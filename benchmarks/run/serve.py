@@ -13,8 +13,6 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from functools import partial
 from typing import Any, TextIO
 
 import torch
@@ -30,11 +28,6 @@ PR_SET_PDEATHSIG = 1
 
 PARENT = "BENCHMARKS_PARENT"
 """Environment variable that tells a worker whose child it is."""
-
-PRIMITIVE_FAILED = ("could not create a primitive", "could not execute a primitive")
-"""What torch says when oneDNN fails, of memory or of anything else: the status of it is lost."""
-
-ONLY_WITH_LIMIT = "which it does not say without the limit of memory"
 
 COMMANDS = ("missing", "reference", "accuracy", "time", "memory", "footprint", "tensors", "probe")
 """Methods of `Worker` that a parent may call."""
@@ -66,11 +59,8 @@ def main() -> None:
         except Exception as error:
             traceback.print_exc()
             simulated = worker is not None and worker.is_simulated
-            status, reason = status_of(error, simulated), reason_of(error)
-            unclear = status is Status.ERROR and _may_be_the_limit(error)
-            if unclear and _succeeds_without_limit(partial(getattr(worker, name), **arguments)):
-                status, reason = Status.OUT_OF_MEMORY, f"{reason}, {ONLY_WITH_LIMIT}"
-            _answer(answers, {"status": status.value, "reason": reason})
+            status = status_of(error, simulated)
+            _answer(answers, {"status": status.value, "reason": reason_of(error)})
 
 
 def _answer(stream: TextIO, message: dict[str, Any]) -> None:
@@ -106,24 +96,6 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
-def _may_be_the_limit(error: Exception) -> bool:
-    """Whether this process has a limit of memory, and an error leaves open whether it was met."""
-    limited = resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
-    return limited and any(text in str(error) for text in PRIMITIVE_FAILED)
-
-
-def _succeeds_without_limit(run: Callable[[], object]) -> bool:
-    """Whether what failed runs through once this process, now of no other use, may have more."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
-    try:
-        run()
-    except Exception:
-        traceback.print_exc()
-        return False
-    return True
-
-
 def _limit_memory(limit: int, by: str) -> None:
     """Let allocations beyond a limit fail, rather than the system kill the process.
 
@@ -132,8 +104,7 @@ def _limit_memory(limit: int, by: str) -> None:
         by: Whose memory is meant: the process's, or that of a GPU, which is named.
     """
     if by == BudgetMode.PROCESS.value:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         return
     total = torch.cuda.get_device_properties(by).total_memory
     if limit > total:

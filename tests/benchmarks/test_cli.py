@@ -361,35 +361,6 @@ def test_prints_do_not_disturb_the_protocol(monkeypatch):
         assert worker.ask("time", 60) == {"status": "ok"}
 
 
-@pytest.mark.parametrize(
-    ("without_limit", "status", "says"),
-    [
-        ("return {}", "oom", ", which it does not say without the limit of memory"),
-        ("raise RuntimeError('a fault')", "error", "could not create a primitive"),
-    ],
-)
-def test_what_fails_without_saying_why_runs_without_the_limit(
-    monkeypatch, without_limit, status, says
-):
-    """OneDNN does not tell a lack of memory from a fault: what only fails under a limit is one."""
-    code = f"""
-import resource
-from benchmarks.run import serve
-def probe(self):
-    if resource.getrlimit(resource.RLIMIT_DATA)[0] == 2**32:
-        raise RuntimeError("could not create a primitive")
-    {without_limit}
-serve.Worker.probe = probe
-serve.main()
-"""
-    monkeypatch.setattr("benchmarks.run.process.WORKER", [sys.executable, "-c", code])
-    with WorkerProcess(COMPARISON, "gram", 2**32) as worker:
-        assert worker.start(60) == {"status": "ok"}
-        answer = worker.ask("probe", 60)
-    assert answer["status"] == status
-    assert answer["reason"].endswith(says)
-
-
 def test_answers_that_are_not_json_are_errors(monkeypatch):
     monkeypatch.setattr("benchmarks.run.process.WORKER", [sys.executable, "-c", "print('what?')"])
     with WorkerProcess(COMPARISON, "gram", None) as worker:

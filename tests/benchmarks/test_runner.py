@@ -10,7 +10,7 @@ import pytest
 from benchmarks.grid.comparison import Comparison
 from benchmarks.grid.profiles import PROFILES
 from benchmarks.grid.suites import SUITES
-from benchmarks.measure.critical import Limits
+from benchmarks.measure.critical import BudgetMode, Limits
 from benchmarks.records.record import Quantity, RecordStore, Status
 from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
 from benchmarks.run import pool
@@ -368,6 +368,38 @@ def test_critical_batch_size(make):
     assert log.count(("gram", "start")) == log.count(("gram", "closed")) == len(own)
     assert list(failures(runner.made)) == []
     assert num_cells([SEARCH]) == 2 == sum(finished for _, finished in told)
+
+
+UNCLEAR = {"status": "error", "reason": "RuntimeError: could not execute a primitive"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "without_budget", "critical", "says"),
+    [
+        (BudgetMode.PROCESS, {"samples": [1.0]}, [100.0], "not say without the budget"),
+        (BudgetMode.PROCESS, UNCLEAR, [], "could not execute a primitive"),
+        (BudgetMode.PROCESS, {"status": "oom", "reason": "all"}, [], "could not execute a"),
+        (BudgetMode.SIMULATED, {"samples": [1.0]}, [], "could not execute a primitive"),
+    ],
+)
+def test_what_fails_without_saying_why_is_tried_without_the_budget(
+    make, mode, without_budget, critical, says
+):
+    """OneDNN does not tell a lack of memory from a fault: what only fails with a budget is one."""
+
+    def unclear(size, limit):
+        if limit != SEARCH.limits.budget:
+            return without_budget
+        return bytes_100_per_sample(size, limit) if 100 * size <= limit else UNCLEAR
+
+    search = replace(SEARCH, methods=("gram",), limits=replace(SEARCH.limits, mode=mode))
+    runner, _, _ = make({("gram", "probe"): unclear})
+    runner.run([search])
+    (found,) = [r for r in runner.made if r.quantity is Quantity.CRITICAL]
+    assert found.samples == critical
+    reasons = [r.reason for r in runner.made if r.quantity is Quantity.PROBE and r.reason]
+    assert reasons
+    assert all(says in reason for reason in reasons)
 
 
 def test_a_search_goes_on_where_it_was_killed(make):
