@@ -46,6 +46,7 @@ LINE = {
         "steps": [-1.0, 0.0, 1.0],
         "slopes": [0.0],
         "curvatures": [2.0],
+        "test_loss": [2.0, 1.0, 2.0],
         "train_accuracy": [0.5, 1.0, 0.5],
         "test_accuracy": [0.5, 1.0, 0.5],
     },

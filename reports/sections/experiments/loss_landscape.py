@@ -22,9 +22,10 @@ from vivit.plots.style import COLORBLIND
 HOW_TO_READ = (
     "Along the leading eigenvectors of the GGN of all training data, to a distance of 1 on both "
     "sides. Left: the training loss (solid) and the quadratic that slope and curvature predict "
-    "(dashed), a colour for each eigenvector. Middle: accuracy along the first, training (solid) "
-    "and test (dotted). Right: the plane of the first two; colours are the training loss, dashed "
-    "lines the quadratic at the same levels, the dot is where the network is."
+    "(dashed), a colour for each eigenvector; of the first the test loss, too (dotted). Middle: "
+    "accuracy along the first, training (solid) and test (dotted). Right: the plane of the first "
+    "two; colours are the training loss, dashed lines the quadratic at the same levels, the dot "
+    "is where the network is."
 )
 SHOWS = "Losses and accuracies along eigenvectors, and a plane."
 CAPTION = (
@@ -42,6 +43,7 @@ class Seen:
     Attributes:
         steps: Where, the same along each direction.
         losses: Of the training set, an axis for each direction.
+        test_losses: Of the test set, the same.
         slopes: Of each direction.
         curvatures: Of each direction.
         accuracies: Of training and test set, in the order of `losses`; empty if there are none.
@@ -49,6 +51,7 @@ class Seen:
 
     steps: np.ndarray
     losses: np.ndarray
+    test_losses: np.ndarray
     slopes: np.ndarray
     curvatures: np.ndarray
     accuracies: tuple[np.ndarray, ...]
@@ -60,9 +63,11 @@ class Seen:
         steps, slopes = np.array(details["steps"]), np.array(details["slopes"])
         both = [details[f"{part}_accuracy"] for part in ("train", "test")]
         known = all(x is not None for accuracies in both for x in accuracies)
+        shape = [len(steps)] * len(slopes)
         return cls(
             steps,
-            np.array(row["samples"]).reshape([len(steps)] * len(slopes)),
+            np.array(row["samples"]).reshape(shape),
+            np.array(details["test_loss"]).reshape(shape),
             slopes,
             np.array(details["curvatures"]),
             tuple(np.array(x) for x in both) if known else (),
@@ -197,7 +202,9 @@ def _lines(axis: Axes, moment: Moment) -> None:
         curvature = units.significant(float(line.curvatures[0]))
         label = f"eigenvector {k} (curvature {curvature})"
         landscape(line.steps, line.losses, axis, model=line.model, label=label, color=color)
-    axis.set_ylabel("training loss")
+    first = moment.lines[0]
+    axis.plot(first.steps, first.test_losses, ":", color=COLORS[0], label="the first, test set")
+    axis.set_ylabel("loss")
     axis.set_xlabel("distance along the eigenvector")
     axis.legend(frameon=False, fontsize="small")
 

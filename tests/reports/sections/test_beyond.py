@@ -102,6 +102,7 @@ def line(make, epoch, index, losses, slope, curvature, accuracy=None):
         "steps": [-1.0, 0.0, 1.0],
         "slopes": [slope],
         "curvatures": [curvature],
+        "test_loss": [3.0, 3.0, 3.0],
         "train_accuracy": [accuracy] * 3,
         "test_accuracy": [accuracy] * 3,
     }
@@ -127,7 +128,7 @@ def test_landscapes_in_numbers(make, sources):
     assert (later["of the loss"], later["at 1"]) == ("3.00", "10%")
     (plot,) = loss_landscape.SECTION.figures(found)
     axes = plot.draw().axes
-    assert [len(axis.lines) for axis in axes] == [4, 2, 0, 2, 0, 0]
+    assert [len(axis.lines) for axis in axes] == [5, 2, 0, 3, 0, 0]
 
 
 def test_planes_are_drawn_beside_the_lines(make, sources):
@@ -135,6 +136,7 @@ def test_planes_are_drawn_beside_the_lines(make, sources):
         "steps": [-1.0, 0.0, 1.0],
         "slopes": [0.0, 0.0],
         "curvatures": [2.0, 4.0],
+        "test_loss": [1.0] * 9,
         "train_accuracy": [None] * 9,
         "test_accuracy": [None] * 9,
     }
