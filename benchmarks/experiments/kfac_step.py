@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from curvlinops import KFACType
 from torch import Tensor
 
 from benchmarks.experiments.base import Computation, Job, Measurement, Request, Scale, attempt, ok
 from benchmarks.grid.suites import Cell as Point
-from benchmarks.methods.kfac import DAMPING, kfac_step, known_parameters
+from benchmarks.methods import find_method
+from benchmarks.methods.kfac import DAMPING, known_parameters
 from benchmarks.problems.own import find_problem
 from benchmarks.problems.problem import Instance
 from benchmarks.records.label import Label
@@ -20,7 +20,6 @@ from benchmarks.records.record import Quantity
 from benchmarks.records.tasks import Computed, Task
 from benchmarks.run.cells import Cell
 from benchmarks.run.journal import Answer
-from vivit import GGN
 
 PROBLEMS = {
     Scale.SMOKE: "cnn_c5_w16",
@@ -30,16 +29,8 @@ PROBLEMS = {
 
 SIZES = {Scale.SMOKE: (4,), Scale.QUICK: (2, 4, 8, 16, 32), Scale.PAPER: (8, 16, 32, 64, 128)}
 
-LEADING = 10
-"""Directions of a short Newton step."""
-
-KFAC = {"kfac_expand": KFACType.EXPAND, "kfac_reduce": KFACType.REDUCE}
-
-MEASURED = {
-    Computed.PRECONDITIONED: (*KFAC, "gradient"),
-    Computed.NEWTON_STEP: ("gram", "gradient"),
-}
-"""A gradient in each of them is what both can be compared by."""
+METHODS = ("damped_newton", "damped_newton_leading", "kfac_expand", "kfac_reduce", "gradient")
+"""All give a step of the same parameters with the same damping; the first is the exact one."""
 
 
 class KfacStep(Measurement, Computation):
@@ -59,12 +50,11 @@ class KfacStep(Measurement, Computation):
     with_memory = True
 
     def points(self, scale: Scale) -> Sequence[Point]:
-        """Both kinds of steps at each batch size."""
-        most = 1 if scale is Scale.SMOKE else None
+        """A comparison at each batch size."""
+        most = 2 if scale is Scale.SMOKE else None
         return [
-            Point(self.name, PROBLEMS[scale], size, Task(computed), methods[:most])
+            Point(self.name, PROBLEMS[scale], size, Task(Computed.PRECONDITIONED), METHODS[:most])
             for size in SIZES[scale]
-            for computed, methods in MEASURED.items()
         ]
 
     def jobs(self, request: Request) -> list[Job]:
@@ -77,10 +67,11 @@ class KfacStep(Measurement, Computation):
 
     def _job(self, request: Request, problem: str, size: int) -> Job:
         found = find_problem(problem)
-        settings = {"batch_size": size, "damping": DAMPING, "leading": LEADING}
-        parameters = request.parameters(problem) | settings
-        methods = ("gram", *KFAC, "gradient")
-        cells = {m: self.cell(found.name, m, Quantity.ANGLE, parameters) for m in methods}
+        parameters = request.parameters(problem) | {"batch_size": size, "damping": DAMPING}
+        cells = {
+            method: self.cell(found.name, method, Quantity.ANGLE, parameters)
+            for method in METHODS[1:]
+        }
 
         def run() -> Mapping[Cell, Answer]:
             instance = found.make(
@@ -95,34 +86,42 @@ class KfacStep(Measurement, Computation):
 def angles(instance: Instance, cells: Mapping[str, Cell]) -> Mapping[Cell, Answer]:
     """Angles of steps to the exact damped step, on the parameters that K-FAC knows.
 
-    The exact step is the Newton step along all eigenvectors: the gradient has no part outside of
-    them, for that of a sample's loss lies in the range of its Hessian.
-
     Args:
         instance: The problem.
-        cells: By method.
+        cells: By method; the gradient stands for a step of gradient descent.
 
     Returns:
-        In degrees; K-FAC may fail by itself.
+        In degrees; a method may fail by itself.
     """
-    names = [*known_parameters(instance.model)]
-    batch = instance.inputs, instance.targets
-    ggn = GGN(instance.model, instance.loss_func, batch, params=names)
-    exact = ggn.flatten(ggn.newton_step(DAMPING))
-    short = ggn.flatten(ggn.newton_step(DAMPING, k=min(LEADING, ggn.num_columns)))
-    gradient = ggn.flatten(ggn.gradient())
-    found = {
-        cells["gram"]: ok([angle(short, exact)]),
-        cells["gradient"]: ok([angle(-gradient, exact)]),
-    }
-    for method, kind in KFAC.items():
-        cell = cells[method]
-        found |= attempt([cell], partial(_of_kfac, cell, instance, kind, exact))
+    exact = _step(instance, METHODS[0])
+    found: dict[Cell, Answer] = {}
+    for cell in cells.values():
+        found |= attempt([cell], partial(_angle_of, cell, instance, exact))
     return found
 
 
-def _of_kfac(cell: Cell, instance: Instance, kind: str, exact: Tensor) -> Mapping[Cell, Answer]:
-    return {cell: ok([angle(kfac_step(instance, kind), exact)])}
+def _angle_of(cell: Cell, instance: Instance, exact: Tensor) -> Mapping[Cell, Answer]:
+    if cell.method == "gradient":
+        return {cell: ok([angle(descent(instance), exact)])}
+    return {cell: ok([angle(_step(instance, cell.method), exact)])}
+
+
+def _step(instance: Instance, method: str) -> Tensor:
+    return find_method(method).prepare(instance, Task(Computed.PRECONDITIONED))().values
+
+
+def descent(instance: Instance) -> Tensor:
+    """Minus the gradient of the parameters that K-FAC knows.
+
+    Args:
+        instance: The problem.
+
+    Returns:
+        Shape ``[D']``.
+    """
+    loss = instance.loss_func(instance.model(instance.inputs), instance.targets)
+    gradient = torch.autograd.grad(loss, [*known_parameters(instance.model).values()])
+    return -torch.cat([g.flatten() for g in gradient])
 
 
 def angle(first: Tensor, second: Tensor) -> float:

@@ -4,6 +4,7 @@ from benchmarks.methods.backpropagation import Backpropagation
 from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.methods.block_lanczos import BlockLanczos
 from benchmarks.methods.computations import DropIn
+from benchmarks.methods.damped_newton import LEADING, DampedNewton
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
 from benchmarks.methods.gram_power_iteration import GramPowerIteration
@@ -34,6 +35,8 @@ METHODS: Registry[Method] = Registry(
         Lobpcg(),
         Quadrature(),
         *kfac_methods(),
+        DampedNewton(None),
+        DampedNewton(LEADING),
         Gradient(),
         Backpropagation(),
         MatrixProduct(),

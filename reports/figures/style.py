@@ -27,6 +27,8 @@ COLORS = {
     "quadrature": COLORBLIND[8],
     "kfac_expand": COLORBLIND[9],
     "kfac_reduce": "#2e7d6b",
+    "damped_newton": COLORBLIND[0],
+    "damped_newton_leading": COLORBLIND[4],
     "original": COLORBLIND[3],
     "original_lean": COLORBLIND[6],
     YARDSTICK: "#6b6b6b",

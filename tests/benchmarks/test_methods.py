@@ -39,6 +39,8 @@ DONE_BY = {
     "quadrature": {"spectral density"},
     "kfac_expand": {"preconditioned gradient"},
     "kfac_reduce": {"preconditioned gradient"},
+    "damped_newton": {"preconditioned gradient"},
+    "damped_newton_leading": {"preconditioned gradient"},
 }
 TOLERANCES = {
     "power_iteration": 2e-2,

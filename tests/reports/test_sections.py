@@ -123,7 +123,7 @@ RECORDS = {
     "lanczos-spectrum": [{"suite": "lanczos-spectrum", "quantity": "spectrum", "epoch": 3.0}],
     "loss-landscape": [LINE],
     "gradient-curvature-variance": [BATCHES, BATCHES | {"method": "mini_batch"}],
-    "kfac-step": [{"suite": "kfac-step", "method": "kfac_expand", "computed": "newton_step"}],
+    "kfac-step": [{"suite": "kfac-step", "method": "kfac_expand"}],
     "second-order-training": [SECOND_ORDER],
 }
 """Parameters of records that make a section appear."""

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from benchmarks.experiments.kfac_step import LEADING
+from benchmarks.experiments.kfac_step import METHODS
+from benchmarks.methods.damped_newton import LEADING
 from benchmarks.records.record import Quantity
 from reports.figures.plot import Plot
 from reports.figures.scales import hide_minor_ticks
@@ -19,29 +20,21 @@ from reports.sections.base import Words
 from reports.sections.experiments.base import ExperimentSection, problem_titles
 from reports.sources.sources import Sources
 from reports.tables.table import Table
-from reports.words import units
+from reports.words import labels, units
 from vivit.plots import styled
 
-STEPS = {
-    "kfac_expand": "K-FAC expand",
-    "kfac_reduce": "K-FAC reduce",
-    "gram": "damped Newton (vivit)",
-    "gradient": "gradient",
-}
-ANGLES = STEPS | {"gram": f"Newton along {LEADING}"}
-"""The angle of the whole Newton step, which the others are compared with, is zero."""
+EXACT, SHORT, EXPAND = METHODS[0], METHODS[1], "kfac_expand"
 
 HOW_TO_READ = (
-    "Over the batch size. Left: time of one step in units of the time of a gradient, which was "
-    "measured in turns with it. Middle: peak memory above what is there before. Right: angle to "
-    "the exact damped step of the parameters that K-FAC knows; of Newton steps that along the "
-    f"{LEADING} leading eigenvectors, for that along all is the exact step. At 90 degrees, a step "
-    "has nothing in common with the exact one."
+    "Over the batch size. Left: time of one step in units of the time of a gradient; all were "
+    "measured in turns. Middle: peak memory above what is there before. Right: angle to the exact "
+    "damped Newton step, whose own is zero. At 90 degrees, a step has nothing in common with it."
 )
 SHOWS = "Time, memory and angle over the batch size."
 CAPTION = (
-    "Medians. The angle is that to the exact damped step (damping 1e-3, as K-FAC's), of the "
-    f"weights of convolutions and linear layers; of Newton steps along {LEADING} eigenvectors."
+    "Medians. All are steps of the weights of convolutions and linear layers, which are what "
+    "K-FAC knows, with the same damping of 1e-3; of the gradient, time and memory are those of "
+    "all parameters. The angle is that to the exact step."
 )
 
 
@@ -54,17 +47,17 @@ class KfacStepSection(ExperimentSection):
         for title, rows in self._problems(sources):
             size = max(rows["batch_size"])
             at = rows[rows["batch_size"] == size]
-            cost = {method: _value(at, method, Quantity.TIME) for method in STEPS}
-            angle = {method: _value(at, method, Quantity.ANGLE) for method in STEPS}
-            if any(cost[m] is None or angle[m] is None for m in STEPS):
+            cost = {m: _value(at, m, Quantity.TIME) for m in (EXACT, SHORT, EXPAND)}
+            angle = {m: _value(at, m, Quantity.ANGLE) for m in (SHORT, EXPAND, "gradient")}
+            if None in (*cost.values(), *angle.values()):
                 continue
-            expand, newton = (units.seconds(cost[m] or 0.0) for m in ("kfac_expand", "gram"))
-            degrees = {m: f"{angle[m]:.0f}" for m in STEPS}
+            times = {m: units.seconds(value or 0.0) for m, value in cost.items()}
+            degrees = {m: f"{value:.0f}" for m, value in angle.items()}
             points.append(
-                f"{title}, batch of {size}: a step of K-FAC expand takes {expand}, the exact "
-                f"damped Newton step {newton}. To the exact step, K-FAC has an angle of "
-                f"{degrees['kfac_expand']} degrees, the gradient of {degrees['gradient']}, a "
-                f"Newton step along {LEADING} eigenvectors of {degrees['gram']}."
+                f"{title}, batch of {size}: the exact damped Newton step takes {times[EXACT]}, a "
+                f"step of K-FAC expand {times[EXPAND]}, {degrees[EXPAND]} degrees away from it; "
+                f"the gradient is {degrees['gradient']} degrees away, a Newton step along "
+                f"{LEADING} eigenvectors ({times[SHORT]}) {degrees[SHORT]}."
             )
         return self.in_short(points)
 
@@ -74,7 +67,7 @@ class KfacStepSection(ExperimentSection):
         for title, rows in self._problems(sources):
             for size in sorted({*rows["batch_size"]}):
                 at = rows[rows["batch_size"] == size]
-                for method in STEPS:
+                for method in METHODS:
                     time, memory, angle = (
                         _value(at, method, q)
                         for q in (Quantity.TIME, Quantity.MEMORY, Quantity.ANGLE)
@@ -83,7 +76,7 @@ class KfacStepSection(ExperimentSection):
                         {
                             "Problem": title,
                             "Batch": str(size),
-                            "Step": STEPS[method],
+                            "Step": labels.short_method_label(method),
                             "Time": _text(time, units.seconds),
                             "Gradients": _text(_in_gradients(at, method), units.factor),
                             "Memory": _text(memory, units.size),
@@ -111,20 +104,15 @@ def _text(value: float | None, text: Callable[[float], str]) -> str:
 
 
 def _value(rows: pd.DataFrame, method: str, quantity: Quantity) -> float | None:
-    """A median; of the gradient, which is measured with each kind of step, the smallest."""
+    """A median."""
     found = rows[(rows["method"] == method) & (rows["quantity"] == quantity.value)]
-    return None if found.empty else float(found["value"].min())
+    return None if found.empty else float(found["value"].iloc[0])
 
 
 def _in_gradients(rows: pd.DataFrame, method: str) -> float | None:
-    """Time of a step over that of the gradient that was measured in turns with it."""
-    times = rows[rows["quantity"] == Quantity.TIME.value]
-    own = times[times["method"] == method]
-    if own.empty:
-        return None
-    with_it = times[times["computed"] == own["computed"].iloc[0]]
-    gradient = with_it[with_it["method"] == "gradient"]
-    return None if gradient.empty else float(own["value"].iloc[0] / gradient["value"].iloc[0])
+    """Time of a step over that of a gradient."""
+    own, gradient = (_value(rows, m, Quantity.TIME) for m in (method, "gradient"))
+    return None if own is None or gradient is None else own / gradient
 
 
 def draw(rows: pd.DataFrame) -> Figure:
@@ -139,18 +127,21 @@ def draw(rows: pd.DataFrame) -> Figure:
     sizes = sorted({int(n) for n in rows["batch_size"]})
     lines = {size: rows[rows["batch_size"] == size] for size in sizes}
     with styled():
-        figure = Figure(figsize=(11.0, 4.2), layout="constrained")
+        figure = Figure(figsize=(11.0, 4.4), layout="constrained")
         time, memory, angle = figure.subplots(1, 3)
-        for method, label in STEPS.items():
-            values = [
+        for method in METHODS:
+            found = [
                 [_in_gradients(at, method) for at in lines.values()],
                 [_value(at, method, Quantity.MEMORY) for at in lines.values()],
                 [_value(at, method, Quantity.ANGLE) for at in lines.values()],
             ]
-            names = [label, label, ANGLES[method]]
-            for axis, found, name in zip((time, memory, angle), values, names, strict=True):
-                known = [float("nan") if value is None else value for value in found]
-                axis.plot(sizes, known, "o-", color=COLORS[method], label=name)
+            for axis, values in zip((time, memory, angle), found, strict=True):
+                known = [float("nan") if value is None else value for value in values]
+                label = labels.short_method_label(method)
+                axis.plot(sizes, known, "o-", color=COLORS[method], label=label)
+        figure.legend(
+            *time.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False
+        )
         _scales(time, memory, angle, sizes)
     return figure
 
@@ -168,7 +159,6 @@ def _scales(time: Axes, memory: Axes, angle: Axes, sizes: list[int]) -> None:
         axis.set_xticks(sizes, map(str, sizes))
         hide_minor_ticks(axis.xaxis)
         axis.set_xlabel("batch size (log scale)")
-        axis.legend(frameon=False, fontsize="small", loc="best")
 
 
 SECTION = KfacStepSection("kfac-step")

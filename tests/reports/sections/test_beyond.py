@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from benchmarks.records.tasks import Computed
 from reports.sections.experiments import (
     gradient_curvature_variance,
     kfac_step,
@@ -178,46 +177,52 @@ def test_predictions_beside_what_others_show(make, sources):
 
 def steps(make, size):
     problem = {"suite": "kfac-step", "problem": "cifar10_wrn16_4", "batch_size": size}
-    of_kfac = {"computed": Computed.PRECONDITIONED.value}
-    of_newton = {"computed": Computed.NEWTON_STEP.value}
-    times = [
-        ("kfac_expand", 2.0, of_kfac),
-        ("kfac_reduce", 1.5, of_kfac),
-        ("gradient", 0.5, of_kfac),
-        ("gram", 8.0, of_newton),
-        ("gradient", 1.0, of_newton),
-    ]
-    angles = {"gram": 30.0, "kfac_expand": 60.0, "kfac_reduce": 61.0, "gradient": 88.0}
+    times = {
+        "damped_newton": 8.0,
+        "damped_newton_leading": 9.0,
+        "kfac_expand": 2.0,
+        "kfac_reduce": 1.5,
+        "gradient": 0.5,
+    }
+    angles = {
+        "damped_newton_leading": 30.0,
+        "kfac_expand": 60.0,
+        "kfac_reduce": 61.0,
+        "gradient": 88.0,
+    }
     return [
-        *(make(name, samples=[t], **problem, **task) for name, t, task in times),
+        *(make(name, samples=[t], **problem) for name, t in times.items()),
         *(make(name, "angle", samples=[a], **problem) for name, a in angles.items()),
     ]
 
 
-def test_steps_in_gradients_that_were_measured_in_turns(make, sources):
+def test_steps_of_kfac_beside_the_exact_one(make, sources):
     found = sources(*steps(make, 2), *steps(make, 32))
     table = rows(kfac_step.SECTION, found)
-    assert len(table) == 8
-    by_step = {row["Step"]: row for row in table[4:]}
+    assert len(table) == 10
+    by_step = {row["Step"]: row for row in table[5:]}
     assert by_step["K-FAC expand"]["Gradients"] == "4.00x"
-    assert by_step["damped Newton (vivit)"]["Gradients"] == "8.00x"
+    assert by_step["damped Newton"]["Gradients"] == "16.0x"
+    assert by_step["damped Newton"]["Angle"] == "—"
     assert by_step["gradient"]["Time"] == "500 ms"
     assert by_step["gradient"]["Memory"] == "—"
     assert by_step["K-FAC reduce"]["Angle"] == "61.0°"
     (answer,) = kfac_step.SECTION.answers(found)
-    assert answer.points[0].startswith("CIFAR-10 Wide ResNet 16-4")
-    assert "batch of 32: a step of K-FAC expand takes 2.00 s" in answer.points[0]
-    assert "K-FAC has an angle of 60 degrees, the gradient of 88" in answer.points[0]
+    assert answer.points == (
+        "CIFAR-10 Wide ResNet 16-4, batch of 32: the exact damped Newton step takes 8.00 s, a "
+        "step of K-FAC expand 2.00 s, 60 degrees away from it; the gradient is 88 degrees away, "
+        "a Newton step along 10 eigenvectors (9.00 s) 30.",
+    )
     (plot,) = kfac_step.SECTION.figures(found)
     time, _, angle = plot.draw().axes
-    assert time.lines[0].get_ydata().tolist() == [4.0, 4.0]
-    assert angle.lines[2].get_label() == "Newton along 10"
+    assert time.lines[2].get_ydata().tolist() == [4.0, 4.0]
+    assert angle.lines[1].get_label() == "Newton along 10"
 
 
 def test_what_was_not_measured_is_no_answer(make, sources):
     found = sources(*steps(make, 2)[:1])
     assert not kfac_step.SECTION.answers(found)
     row = rows(kfac_step.SECTION, found)[0]
-    assert (row["Time"], row["Gradients"], row["Angle"]) == ("2.00 s", "—", "—")
+    assert (row["Time"], row["Gradients"], row["Angle"]) == ("8.00 s", "—", "—")
     (plot,) = kfac_step.SECTION.figures(found)
     plot.draw()
