@@ -21,7 +21,7 @@ SIZE = 128
 """Of all mini-batches."""
 
 BATCHES = MappingProxyType({Scale.SMOKE: 3, Scale.QUICK: 50, Scale.PAPER: 50})
-"""That are drawn, each without repetition, besides the one that predicts."""
+"""Each drawn without repetition from the samples that the one that predicts has not."""
 
 
 class GradientCurvatureVariance(MomentsOfTrainings):
@@ -38,7 +38,7 @@ class GradientCurvatureVariance(MomentsOfTrainings):
         "An MLP and a CNN on real handwritten digits, where the profile paper has 3c3d on "
         "CIFAR-10; 50 mini-batches of 128 samples each."
     )
-    least_samples = SIZE
+    least_samples = 3 * SIZE
 
     def cells(self, watched: Watched, epoch: float) -> list[Cell]:
         """What one mini-batch predicts, and what several show."""
@@ -55,13 +55,17 @@ class GradientCurvatureVariance(MomentsOfTrainings):
         """Along the leading eigenvectors of the one that predicts, as many as classes."""
         network, seed = Network(watched.at(epoch).train), watched.recipe.seed
         count = BATCHES[watched.request.scale]
-        one = network.ggn(network.drawn(seed)[:SIZE])
+        order = network.drawn(seed)
+        one, others = network.ggn(order[:SIZE]), order[SIZE:]
         vectors = flat(one.eigh(k=network.outputs))
         derivatives = one.directional_derivatives(k=network.outputs)
         slopes, curvatures = along(one, vectors)
-        share = SIZE / network.train.num_samples
-        seeds = range(seed + 1, seed + 1 + count)
-        seen = [along(network.ggn(network.drawn(other)[:SIZE]), vectors) for other in seeds]
+        share = SIZE / len(others)
+        generator = torch.Generator().manual_seed(seed)
+        seen = []
+        for _ in range(count):
+            chosen = torch.randperm(len(others), generator=generator)[:SIZE]
+            seen.append(along(network.ggn(others[chosen.to(others.device)]), vectors))
         predicted, measured = cells
         return {
             predicted: ok(
@@ -93,12 +97,12 @@ def along(ggn: GGN, vectors: Tensor) -> tuple[Tensor, Tensor]:
 def variance_of_means(samples: Tensor, share: float) -> Tensor:
     """The variance of the mean over a mini-batch, as the samples of one predict it.
 
-    A mini-batch is drawn without repetition, so the variance shrinks by the share of all samples
-    that it has; in full, it has none.
+    A mini-batch is drawn without repetition, so the variance shrinks by the share of the samples
+    that it has; of all of them, there is none.
 
     Args:
         samples: Of one mini-batch, for each sample and direction, shape ``[N, K]``.
-        share: Of all samples that a mini-batch has.
+        share: Of the samples that mini-batches are drawn from, that one has.
 
     Returns:
         Shape ``[K]``.

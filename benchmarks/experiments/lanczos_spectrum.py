@@ -36,9 +36,10 @@ EXACT, LANCZOS, OF_HESSIAN, DIAGONAL = "gram", "lanczos_ggn", "lanczos_hessian",
 COLUMNS_AT_ONCE = 16
 """Of V, while its diagonal is added up."""
 
-BINS, SMALLEST = 80, 1e-8
-"""Of the recorded histogram of the diagonal, whose entries are too many for a record: equal steps
-of the logarithm; the first bin has all that is smaller."""
+BINS, SMALLEST = 29, 1e-4
+"""Of the recorded histogram of the diagonal, whose entries are too many for a record: as spectral
+densities are drawn, in equal steps of the logarithm up to the largest exact eigenvalue. What is
+smaller or larger is in the first or last bin."""
 
 
 class LanczosSpectrum(MomentsOfTrainings):
@@ -181,13 +182,13 @@ def diagonal(ggn: GGN) -> Tensor:
 def _histogram(entries: Tensor, exact: Spectrum) -> Answer:
     """The entries as a distribution, with as much of it as a record can hold."""
     found = Spectrum.of(entries, len(entries))
-    largest = max(float(found.values.max()), 10 * SMALLEST)
-    edges = np.geomspace(SMALLEST, largest, BINS + 1)
+    edges = np.geomspace(SMALLEST, max(exact.values.max(), 10 * SMALLEST), BINS + 1)
     counts, _ = np.histogram(found.values.clip(edges[0], edges[-1]), edges)
     return ok(
         counts.tolist(),
         edges=edges.tolist(),
-        largest=largest,
+        above=int((found.values >= SMALLEST).sum()),
+        largest=float(found.values.max()),
         distances=[found.distance(exact)],
     )
 

@@ -105,12 +105,19 @@ def test_the_trace_of_a_sampled_diagonal_is_that_of_the_sampled_matrix():
 
 
 def test_a_histogram_counts_all_entries():
-    """Of a diagonal: what is too small in the first bin, the largest in the last."""
-    entries = torch.tensor([0.0, SMALLEST / 10, 1e-3, 2.0, 2.0])
-    answer = _histogram(entries, Spectrum.of(entries, 5))
+    """What is too small in the first bin, what is larger than any eigenvalue in the last."""
+    entries = torch.tensor([0.0, SMALLEST / 10, 1e-3, 2.0, 9.0])
+    exact = Spectrum.of(torch.tensor([3.0]), 5)
+    answer = _histogram(entries, exact)
     counts = np.array(answer["samples"])
-    assert len(counts) == BINS
-    assert (counts[0], counts[-1], counts.sum()) == (2, 2, 5)
-    assert answer["details"]["largest"] == 2.0
-    assert answer["details"]["distances"] == [0.0]
+    edges = answer["details"].pop("edges")
+    assert len(counts) == BINS == len(edges) - 1
+    assert (edges[0], edges[-1]) == pytest.approx((SMALLEST, 3.0))
+    assert (counts[0], counts[-1], counts.sum()) == (2, 1, 5)
+    moved = (SMALLEST / 10 + 1e-3 + 2.0 + 9.0 - 3.0) / 5
+    assert answer["details"] == {
+        "above": 3,
+        "largest": 9.0,
+        "distances": [pytest.approx(moved)],
+    }
     assert _histogram(torch.zeros(3), Spectrum.of(torch.zeros(1), 3))["samples"][0] == 3

@@ -22,31 +22,32 @@ from vivit.plots import spectral_density, styled
 from vivit.plots.spectra import SMALLEST, edges_of
 from vivit.plots.style import COLORBLIND
 
-EXACT = "gram"
+EXACT, LANCZOS, DIAGONAL = "gram", "lanczos_ggn", "diagonal"
 TITLES = {
     EXACT: "exact (vivit)",
     "lanczos_ggn": "Lanczos on the GGN",
     "lanczos_hessian": "Lanczos on the Hessian",
     "diagonal": "Monte-Carlo diagonal",
 }
-SAME = 1e-3
-"""Relative distance up to which Ritz values count as one: without reorthogonalization, Lanczos
-finds leading eigenvalues again and again."""
+NEAR = 1e-3
+"""Relative distance from an eigenvalue within which a Ritz value has found it."""
 
 HOW_TO_READ = (
     "Grey in each panel: all D eigenvalues of the GGN of one mini-batch, both axes logarithmic; "
     f"the first bar has all below {SMALLEST:g}, zeros among them. A stem is a Ritz value of 100 "
     "Lanczos steps from one random vector, as high as the share of all eigenvalues that it stands "
-    "for; negative ones, which only the Hessian has, are drawn at their size. The diagonal is "
-    "that of the GGN with one Monte-Carlo sample, as a histogram of its D entries."
+    f"for; the stem at {SMALLEST:g} has all whose size is smaller. Negative ones, which only the "
+    "Hessian has, are drawn at their size. The diagonal is that of the GGN with one Monte-Carlo "
+    "sample, as a histogram of its D entries."
 )
 SHOWS = f"Panels for {', '.join(TITLES.values())}."
 CAPTION = (
-    "“Told apart”: eigenvalues above 1e-4, of Lanczos Ritz values that differ by more than a "
-    "thousandth. “Share” is the share of all eigenvalues that lie above 1e-4. The distance is the "
-    "Wasserstein-1 distance to the exact spectrum in units of its mean: nothing but zeros would "
-    "have 1; of Lanczos the median (smallest to largest) over random vectors. The Hessian is "
-    "another matrix: its distance says how different both are."
+    f"“Above {SMALLEST:g}” counts eigenvalues, and “found” those that have a Ritz value within a "
+    "thousandth of them: of 100 Ritz values, several lie at each of the largest, and others at "
+    f"none. “Share” is the share of all eigenvalues that lie above {SMALLEST:g}, or that Ritz "
+    "values stand for. The distance is the Wasserstein-1 distance to the exact spectrum in units "
+    "of its mean: nothing but zeros would have 1; of Lanczos the median (smallest to largest) "
+    "over random vectors. The Hessian is another matrix: its distance says how different both are."
 )
 
 
@@ -90,33 +91,44 @@ class Network:
         """Of the runs of a method, relative to the mean."""
         return [d / self.mean for d in self.others[method][1]["distances"]]
 
-    def in_numbers(self, method: str) -> tuple[int | None, float, float]:
-        """How many are told apart, their share, and the largest."""
+    @property
+    def above(self) -> np.ndarray:
+        """The exact eigenvalues that count."""
+        return self.exact[self.exact >= SMALLEST]
+
+    def found(self, method: str) -> int | None:
+        """How many of these Lanczos finds; None where it is about something else."""
+        return number_found(self.above, self.others[method][0]) if method == LANCZOS else None
+
+    def share(self, method: str) -> float:
+        """Of all eigenvalues, above what counts."""
         if method == EXACT:
-            count = int((self.exact >= SMALLEST).sum())
-            return count, count / self.size, float(self.exact.max())
+            return len(self.above) / self.size
         values, details = self.others[method]
-        if method == "diagonal":
-            above = float(values[np.array(details["edges"])[:-1] >= SMALLEST].sum())
-            return None, above / values.sum(), float(details["largest"])
-        is_above = values >= SMALLEST
-        share = float(np.array(details["weights"])[is_above].sum())
-        return told_apart(values[is_above]), share, float(values.max())
+        if method == DIAGONAL:
+            return float(details["above"] / values.sum())
+        return float(np.array(details["weights"])[values >= SMALLEST].sum())
+
+    def largest(self, method: str) -> float:
+        """The largest value."""
+        if method == EXACT:
+            return float(self.exact.max())
+        values, details = self.others[method]
+        return float(details["largest"] if method == DIAGONAL else values.max())
 
 
-def told_apart(values: np.ndarray) -> int:
-    """How many positive values differ by more than rounding.
+def number_found(eigenvalues: np.ndarray, ritz_values: np.ndarray) -> int:
+    """How many eigenvalues have a Ritz value within `NEAR` of them, relative to their size.
 
     Args:
-        values: Shape ``[K]``.
+        eigenvalues: Positive, shape ``[K]``.
+        ritz_values: Shape ``[M]``.
 
     Returns:
-        Their number, neighbours within `SAME` counted as one.
+        Their number.
     """
-    if not len(values):
-        return 0
-    ordered = np.sort(values)
-    return 1 + int((np.diff(ordered) > SAME * ordered[1:]).sum())
+    gaps = np.abs(eigenvalues[:, None] - ritz_values[None, :])
+    return int((gaps <= NEAR * eigenvalues[:, None]).any(axis=1).sum())
 
 
 class LanczosSpectrumSection(ExperimentSection):
@@ -125,12 +137,12 @@ class LanczosSpectrumSection(ExperimentSection):
     def answers(self, sources: Sources) -> list[Words]:
         """How near Lanczos comes, and how many eigenvalues it sees."""
         points = [
-            f"{title}, epoch {found.epoch:g}: of {exact} eigenvalues above {SMALLEST:g}, Lanczos "
-            f"tells {seen} apart; its distance from the exact spectrum is "
-            f"{units.significant(float(np.median(found.distances('lanczos_ggn'))))}."
-            for title, found in self._networks(sources)
-            if "lanczos_ggn" in found.others
-            for exact, seen in [(found.in_numbers(EXACT)[0], found.in_numbers("lanczos_ggn")[0])]
+            f"{title}, epoch {network.epoch:g}: of {len(network.above)} eigenvalues above "
+            f"{SMALLEST:g}, 100 Lanczos steps find {network.found(LANCZOS)}; their distance from "
+            "the exact spectrum, of whose mean nothing but zeros is 1 away, is "
+            f"{units.significant(float(np.median(network.distances(LANCZOS))))}."
+            for title, network in self._networks(sources)
+            if LANCZOS in network.others
         ]
         return self.in_short(points)
 
@@ -163,14 +175,16 @@ class LanczosSpectrumSection(ExperimentSection):
         ]
 
 
-def _row(title: str, found: Network, method: str) -> tuple[dict[str, str], dict[str, float]]:
-    count, share, largest = found.in_numbers(method)
-    distances = [] if method == EXACT else found.distances(method)
+def _row(title: str, network: Network, method: str) -> tuple[dict[str, str], dict[str, float]]:
+    share, largest = network.share(method), network.largest(method)
+    found = network.found(method)
+    distances = [] if method == EXACT else network.distances(method)
     shown = {
         "Problem": title,
-        "Epoch": f"{found.epoch:g}",
+        "Epoch": f"{network.epoch:g}",
         "Spectrum": TITLES[method],
-        "Told apart": units.NOTHING if count is None else f"{count:,}",
+        f"Above {SMALLEST:g}": f"{len(network.above):,}" if method == EXACT else units.NOTHING,
+        "Found": units.NOTHING if found is None else f"{found:,}",
         "Share": f"{units.significant(100 * share)}%",
         "Largest": units.significant(largest),
         "Distance": _spread(distances),
@@ -209,30 +223,37 @@ def draw(networks: list[Network]) -> Figure:
     return figure
 
 
-def _panel(axis: Axes, found: Network, method: str) -> None:
-    spectral_density(
-        found.exact, found.size, axis, edges=edges_of(found.exact), color="0.75", label="exact"
-    )
-    if method not in found.others:
+def _panel(axis: Axes, network: Network, method: str) -> None:
+    edges = edges_of(network.exact)
+    spectral_density(network.exact, network.size, axis, edges=edges, color="0.75", label="exact")
+    if method not in network.others:
         return
-    values, details = found.others[method]
-    if method == "diagonal":
-        edges = np.array(details["edges"])
-        bins = np.append(SMALLEST, edges[edges > SMALLEST])
-        middle = np.sqrt(edges[1:] * edges[:-1]).clip(SMALLEST)
-        shares, _ = np.histogram(middle, bins, weights=values / values.sum())
-        axis.stairs(shares, bins, color=COLORBLIND[3], linewidth=1.5, label="diagonal")
+    values, details = network.others[method]
+    if method == DIAGONAL:
+        shares = values / values.sum()
+        axis.stairs(shares, details["edges"], color=COLORBLIND[3], lw=1.5, label="diagonal")
     else:
-        weights = np.array(details["weights"])
-        for chosen, color, label in (
-            (values > 0, COLORBLIND[0], "Ritz values"),
-            (values < 0, COLORBLIND[1], "negative (size)"),
-        ):
-            sizes = np.abs(values[chosen]).clip(SMALLEST)
-            if chosen.any() and (label == "Ritz values" or method == "lanczos_hessian"):
-                axis.vlines(sizes, 1e-9, weights[chosen], color=color, linewidth=0.8)
-                axis.plot(sizes, weights[chosen], "o", color=color, markersize=3, label=label)
+        weights, is_small = np.array(details["weights"]), np.abs(values) < SMALLEST
+        _stems(axis, values, weights, (values > 0) & ~is_small, COLORBLIND[0], "Ritz values")
+        _stems(axis, values, weights, (values < 0) & ~is_small, COLORBLIND[1], "negative (size)")
+        below = np.array([SMALLEST]), weights[is_small].sum(keepdims=True)
+        _stems(axis, *below, np.array([is_small.any()]), COLORBLIND[0], None)
     axis.legend(frameon=False, fontsize="small", loc="upper right")
+
+
+def _stems(
+    axis: Axes,
+    values: np.ndarray,
+    weights: np.ndarray,
+    chosen: np.ndarray,
+    color: str,
+    label: str | None,
+) -> None:
+    """A line and a dot for each value that is chosen, at its size."""
+    if chosen.any():
+        sizes = np.abs(values[chosen])
+        axis.vlines(sizes, 1e-9, weights[chosen], color=color, linewidth=0.8)
+        axis.plot(sizes, weights[chosen], "o", color=color, markersize=3, label=label)
 
 
 SECTION = LanczosSpectrumSection("lanczos-spectrum")

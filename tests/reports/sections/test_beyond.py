@@ -9,7 +9,7 @@ from reports.sections.experiments import (
     lanczos_spectrum,
     loss_landscape,
 )
-from reports.sections.experiments.lanczos_spectrum import told_apart
+from reports.sections.experiments.lanczos_spectrum import number_found
 
 
 def rows(section, found):
@@ -45,32 +45,29 @@ def spectra(make):
         spectrum("gram", [1e-6, 1.0, 3.0]),
         spectrum(
             "lanczos_ggn",
-            [0.0, 1.0, 2.9999, 3.0],
-            weights=[0.9, 0.05, 0.02, 0.03],
+            [-1e-9, 1e-7, 2.9999, 3.0],
+            weights=[0.4, 0.55, 0.02, 0.03],
             distances=[0.004, 0.002, 0.008],
         ),
         spectrum("lanczos_hessian", [-0.5, 0.25, 3.5], weights=[0.1, 0.2, 0.7], distances=[0.012]),
-        spectrum("diagonal", [6, 2], edges=[1e-8, 1e-4, 0.5], largest=0.5, distances=[0.008]),
+        spectrum(
+            "diagonal", [6, 2], edges=[1e-4, 1.0, 3.0], above=3, largest=0.5, distances=[0.008]
+        ),
     ]
 
 
 def test_spectra_in_numbers(spectra, sources):
     found = sources(*spectra)
-    exact, lanczos, hessian, diagonal = rows(lanczos_spectrum.SECTION, found)
-    assert (exact["Told apart"], exact["Share"], exact["Largest"]) == ("2", "0.200%", "3.00")
-    assert exact["Distance"] == "—"
-    assert (lanczos["Told apart"], lanczos["Share"]) == ("2", "10.0%")
-    assert lanczos["Distance"] == "1.00 (0.500 to 2.00)"
-    assert (hessian["Told apart"], hessian["Share"], hessian["Distance"]) == ("2", "90.0%", "3.00")
-    assert (diagonal["Told apart"], diagonal["Share"], diagonal["Largest"]) == (
-        "—",
-        "25.0%",
-        "0.500",
-    )
+    table = rows(lanczos_spectrum.SECTION, found)
+    exact, lanczos, hessian, diagonal = (list(row.values())[3:] for row in table)
+    assert exact == ["2", "—", "0.200%", "3.00", "—"]
+    assert lanczos == ["—", "1", "5.00%", "3.00", "1.00 (0.500 to 2.00)"]
+    assert hessian == ["—", "—", "90.0%", "3.50", "3.00"]
+    assert diagonal == ["—", "—", "37.5%", "0.500", "2.00"]
     (answer,) = lanczos_spectrum.SECTION.answers(found)
     assert answer.points == (
-        "digits MLP, epoch 41: of 2 eigenvalues above 0.0001, Lanczos tells 2 apart; its "
-        "distance from the exact spectrum is 1.00.",
+        "digits MLP, epoch 41: of 2 eigenvalues above 0.0001, 100 Lanczos steps find 1; their "
+        "distance from the exact spectrum, of whose mean nothing but zeros is 1 away, is 1.00.",
     )
 
 
@@ -78,22 +75,26 @@ def test_spectra_are_drawn_over_the_exact_one(spectra, sources):
     """Stems for Ritz values, negative ones at their size; what failed is left out."""
     (plot,) = lanczos_spectrum.SECTION.figures(sources(*spectra))
     lanczos, hessian, diagonal = plot.draw().axes
-    assert [line.get_label() for line in lanczos.lines] == ["Ritz values"]
+    stems, below = lanczos.lines
+    assert stems.get_xdata().tolist() == [2.9999, 3.0]
+    assert below.get_xdata().tolist() == [1e-4]
+    assert below.get_ydata().tolist() == pytest.approx([0.95])
     assert [line.get_label() for line in hessian.lines] == ["Ritz values", "negative (size)"]
     assert hessian.lines[1].get_xdata().tolist() == [0.5]
     assert hessian.lines[1].get_ydata().tolist() == [0.1]
     (step,) = [p for p in diagonal.patches if p.get_label() == "diagonal"]
     np.testing.assert_allclose(step.get_data().values.sum(), 1)
     (plot,) = lanczos_spectrum.SECTION.figures(sources(*spectra[:2]))
-    assert [len(axis.lines) for axis in plot.draw().axes] == [1, 0, 0]
+    assert [len(axis.lines) for axis in plot.draw().axes] == [2, 0, 0]
     assert not lanczos_spectrum.SECTION.figures(sources(*spectra[1:]))
 
 
 @pytest.mark.parametrize(
-    ("values", "count"), [([], 0), ([1.0], 1), ([1.0, 1.0005, 2.0], 2), ([3.0, 1.0, 2.0], 3)]
+    ("ritz_values", "count"), [([], 0), ([1.0], 1), ([1.0005, 1.0], 1), ([1.0, 1.01, 2.999], 2)]
 )
-def test_values_that_are_told_apart(values, count):
-    assert told_apart(np.array(values)) == count
+def test_eigenvalues_that_are_found(ritz_values, count):
+    """Each once, however many Ritz values lie at it; one that lies at none finds nothing."""
+    assert number_found(np.array([1.0, 3.0]), np.array(ritz_values)) == count
 
 
 def line(make, epoch, index, losses, slope, curvature, accuracy=None):
