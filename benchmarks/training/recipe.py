@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = ("benchmarks/problems", "benchmarks/training")
 """Folders whose code decides what a training gives."""
 
-LIBRARY = "vivit"
-"""That of steps with curvature, besides."""
+LIBRARY, WITHOUT_STEPS = "vivit", ("vivit/monitor", "vivit/plots")
+"""That of steps with curvature, besides; and what of it makes none."""
 
 MOMENTUM = 0.9
 
@@ -124,7 +124,8 @@ class Recipe:
     def digest(self) -> str:
         """Equal for trainings that give the same parameters; with other code, it is another."""
         parts = (*CODE, LIBRARY) if isinstance(self.optimizer, Curvature) else CODE
-        files = [file for part in parts for file in (ROOT / part).rglob("*.py")]
+        others = {file for part in WITHOUT_STEPS for file in (ROOT / part).rglob("*.py")}
+        files = [f for part in parts for f in (ROOT / part).rglob("*.py") if f not in others]
         code = fingerprint(files, ROOT)
         identity = json.dumps([self.name, self.parameters, code, torch.__version__])
         return hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -343,7 +343,6 @@ def test_budget(tmp_path, monkeypatch):
         ([0, 1, 9, 10, 11, 20], [0, 10, 20]),
         ([7, 8, 10, 19, 20], [7, 10, 20]),
         ([0, 7, 14, 21, 28], [0, 14, 21]),
-        ([20, 25, 0, 5, 10], [20, 0, 10]),
         ([5, 5], [5]),
     ],
 )
@@ -436,11 +435,60 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
     monitor = monitor_of(tmp_path, quantities=[])
     monitor(0)
     monkeypatch.setattr("os.write", lambda handle, data: 3)
-    with pytest.warns(UserWarning, match=r"not written: .*3 of \d+ bytes.*is it full"):
+    with pytest.warns(UserWarning, match=r"not written: .*3 of \d+ bytes.*is it full") as told:
         assert monitor(100).quantities
+    assert told[0].filename == __file__
     monkeypatch.undo()
     monitor(200)
     assert [x.step for x in read(tmp_path / "run.jsonl")] == [0, 200]
+
+
+def test_steps_that_begin_anew_are_warned_of_once(tmp_path):
+    """As those that are counted within each epoch."""
+    monitor = monitor_of(tmp_path, quantities=[])
+    monitor(50)
+    monitor(150)
+    with pytest.warns(UserWarning, match=r"Step 0 follows 150: .* over all epochs\.") as told:
+        monitor(0)
+    assert told[0].filename == __file__
+    monitor(100)
+    monitor(20)
+    assert [x.step for x in read(tmp_path / "run.jsonl")] == [0, 20]
+
+
+def parallel(model):
+    """As if other processes were there, which answer to nothing."""
+    wrapped = torch.nn.parallel.DistributedDataParallel.__new__(
+        torch.nn.parallel.DistributedDataParallel
+    )
+    torch.nn.Module.__init__(wrapped)
+    wrapped.module = model
+    return wrapped
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    "wrap",
+    [torch.compile, parallel, lambda model: torch.compile(parallel(model))],
+    ids=["compiled", "parallel", "both"],
+)
+def test_the_module_within_is_looked_at(tmp_path, wrap):
+    """The forward pass of none of the wrappers runs."""
+    model, batch = problem()
+    plain = Monitor(model, CE, batch, path=tmp_path / "plain.jsonl")(0)
+    wrapped = Monitor(wrap(model), CE, batch, path=tmp_path / "wrapped.jsonl")(0)
+    assert wrapped.quantities == plain.quantities
+
+
+@pytest.mark.parametrize("content", ["a line without an end", "first\n", '{"step": 1}\nnotes'])
+def test_a_file_of_something_else_stays_as_it_is(tmp_path, content):
+    path = tmp_path / "run.jsonl"
+    path.write_text(content)
+    model, batch = problem()
+    monitor = Monitor(model, CE, batch, quantities=[], path=path)
+    with pytest.raises(InputError, match="is there and is not a monitor's: a line begins with"):
+        monitor(0)
+    assert path.read_text() == content
 
 
 def test_a_path_that_cannot_be_written(tmp_path):

@@ -102,10 +102,10 @@ class FactorStore(LayerStore):
         """By pairs of positions, or from the columns of some samples at a time."""
         by_pairs = pays_by_pairs(self._sizes.shape(self._cotangents.shape[1], {parameter}))
         number = None if by_pairs else self._inputs_at_a_time(0)
-        norms = [
-            square_norm(factors, by_pairs, self._workspace)
-            for factors in self.factors({parameter}, number)
-        ]
+        norms = []
+        for factors in self.factors({parameter}, number):
+            norms.append(square_norm(factors, by_pairs, self._workspace))
+            del factors  # before the windows of the next are made
         return torch.stack(norms).sum()
 
     @property

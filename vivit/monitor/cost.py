@@ -22,12 +22,12 @@ class Cost:
         seconds: Spent in all.
     """
 
-    def __init__(self, clock: Clock, devices: set[torch.device]) -> None:
+    def __init__(self, clock: Clock, devices: Callable[[], set[torch.device]]) -> None:
         """Nothing is spent yet.
 
         Args:
             clock: Tells the time.
-            devices: On which work may go on while the clock is read.
+            devices: Gives those on which work may go on while the clock is read.
         """
         self._clock, self._devices = clock, devices
         self._start: float | None = None
@@ -77,6 +77,6 @@ class Cost:
             self.seconds += self.last
 
     def _now(self) -> float:
-        for device in self._devices:
+        for device in self._devices():
             torch.cuda.synchronize(device)
         return self._clock()

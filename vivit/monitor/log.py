@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from vivit.errors import InputError
 from vivit.monitor.observation import Observation
+
+BEGINNING = b'{"step": '
+"""Of each line."""
 
 
 def append(path: Path, observation: Observation) -> None:
@@ -18,6 +22,7 @@ def append(path: Path, observation: Observation) -> None:
 
     Raises:
         OSError: It cannot be written.
+        InputError: The file is there, and no monitor has written it.
     """
     line = (observation.to_json() + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,12 +76,28 @@ def _parsed(path: Path | str, number: int, line: bytes) -> Observation:
 
 
 def _mend_last_line(path: Path) -> None:
-    """Remove what follows the last end of a line."""
-    if not path.exists() or not path.stat().st_size:
+    """Remove what follows the last end of a line, of a file that is a monitor's."""
+    if not path.exists():
         return
-    with path.open("r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read() == b"\n":
+    with path.open("rb+") as file:
+        _check_beginning(path, file.read(len(BEGINNING)))
+        size = file.seek(0, os.SEEK_END)
+        if not size or _at(file, size - 1, 1) == b"\n":
             return
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        end = _at(file, 0, size).rfind(b"\n") + 1
+        _check_beginning(path, _at(file, end, len(BEGINNING)))
+        file.truncate(end)
+
+
+def _at(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)
+
+
+def _check_beginning(path: Path, head: bytes) -> None:
+    """Refuse a line that a monitor has not begun; a killed run may have left less of it."""
+    if not BEGINNING.startswith(head):
+        raise InputError(
+            f"{path} is there and is not a monitor's: a line begins with {head!r}. Choose another "
+            "path, or remove the file."
+        )

@@ -21,9 +21,12 @@ from vivit.monitor.numbers import number
 from vivit.monitor.observation import Observation
 from vivit.monitor.prediction import held_out
 from vivit.monitor.quantities import ALL, Quantity, chosen
-from vivit.monitor.quiet import evaluating
+from vivit.monitor.quiet import evaluating, plain
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector
+
+CALLER = 3
+"""Frames from a warning to who calls the monitor, if the call itself warns."""
 
 
 class Monitor:
@@ -53,13 +56,15 @@ class Monitor:
         """Set up the monitor; nothing is computed or written yet.
 
         Args:
-            model: As `GGN` takes it, as is the loss.
+            model: As `GGN` takes it, as is the loss. Of one that is compiled or in
+                `DistributedDataParallel`, the module within is looked at.
             loss_func: The loss.
             held_out_batch: Inputs and targets ``(X, y)`` that the training does not use; the same
                 at each step, so that curves are not of the choice of samples.
             every: Steps between observations.
             quantities: What to compute, by name or as `Quantity`; loss and accuracy always are.
-            path: File to which a line is appended for each observation.
+            path: File to which a line is appended for each observation; each monitor needs its
+                own.
             budget: Share of the time since the first call, such as 0.05, that observations may
                 take: those that would exceed it are skipped, but never the first.
             k: Number of leading directions.
@@ -73,6 +78,9 @@ class Monitor:
             InputError: An argument has a wrong value.
             UnsupportedError: The loss does not give a scalar.
         """
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+        model = plain(model)
         self._setting = Setting(
             model,
             loss_func,
@@ -83,13 +91,11 @@ class Monitor:
             approximation,
             subset,
         )
-        if not isinstance(model, nn.Module):
-            raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
         check_loss(loss_func)
         if budget is not None and not 0 < budget <= 1:
             raise InputError(f"budget must be a share of the time in (0, 1], got {budget}.")
         self._every, self._budget, self._path = _positive("every", every), budget, Path(path)
-        self._cost = Cost(clock, {p.device for p in model.parameters() if p.is_cuda})
+        self._cost = Cost(clock, lambda: {p.device for p in model.parameters() if p.is_cuda})
         self._last_step: int | None = None
         self._skipped = 0
         self._warned: set[str] = set()
@@ -108,7 +114,8 @@ class Monitor:
         """Observe, if it is time: at the first call, and then at the first of each `every` steps.
 
         Args:
-            step: Of the training; counted on when it goes on from a checkpoint.
+            step: Of the training, counted over all epochs, and on when it goes on from a
+                checkpoint: a line replaces all of later steps.
             learning_rate: Of this step, to be shown beside the bound that the curvature sets.
 
         Returns:
@@ -122,6 +129,13 @@ class Monitor:
         if not isinstance(step, int) or isinstance(step, bool) or step < 0:
             raise InputError(f"step must be a whole number of at least 0, got {step!r}.")
         is_first = self._last_step is None
+        if self._last_step is not None and step < self._last_step:
+            self._warn(
+                "steps",
+                f"Step {step} follows {self._last_step}: of what the monitor wrote, a reader sees "
+                "only what is before it. Count steps over all epochs.",
+                CALLER,
+            )
         self._cost.start()
         if self._last_step is not None and step // self._every == self._last_step // self._every:
             return None
@@ -143,7 +157,7 @@ class Monitor:
                 if is_first:
                     raise
                 error = f"{type(failure).__name__}: {failure}"
-                self._warn(type(failure).__name__, f"step {step}: {error}")
+                self._warn(type(failure).__name__, _not_seen(f"step {step}: {error}"), CALLER + 1)
         observation = Observation(
             step=step,
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -166,20 +180,23 @@ class Monitor:
     def _write(self, observation: Observation, is_first: bool) -> None:
         try:
             append(self._path, observation)
-        except OSError as failure:
+        except (OSError, InputError) as failure:
             if is_first:
                 raise
-            self._warn("writing", f"step {observation.step}: not written: {failure}")
+            message = _not_seen(f"step {observation.step}: not written: {failure}")
+            self._warn("writing", message, CALLER + 2)
 
-    def _warn(self, kind: str, message: str) -> None:
-        if kind in self._warned:
-            return
-        self._warned.add(kind)
-        warnings.warn(
-            f"The monitor could not observe all of {message}\nTraining goes on; what more fails "
-            "of this kind is only written down.",
-            stacklevel=4,
-        )
+    def _warn(self, kind: str, message: str, level: int) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(message, stacklevel=level)
+
+
+def _not_seen(what: str) -> str:
+    return (
+        f"The monitor could not observe all of {what}\nTraining goes on; what more fails of this "
+        "kind is only written down."
+    )
 
 
 def _positive(name: str, value: int) -> int:

@@ -35,7 +35,7 @@ def gradient_curvature(
     same_shape("slopes", given, "curvatures", along)
     is_leading = _are_leading(along, leading)
     axis = axis_or_new(axis)
-    _scatter(axis, along, np.abs(given), is_leading, CURVATURE, None)
+    _scatter(axis, along, np.abs(given), is_leading, SLOPE, None)
     axis.set_xlabel("curvature (log scale)")
     axis.set_ylabel("size of the slope (log scale)")
     return axis
