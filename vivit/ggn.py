@@ -268,7 +268,9 @@ class GGN:
     ) -> dict[str, Tensor]:
         """The damped Newton step ``sum_k -gamma_k / (lambda_k + delta_k) e_k``.
 
-        One vector-Jacobian product, however many directions.
+        One vector-Jacobian product, however many directions. Trivial ones are left out, which a
+        damping that is not far above ``rank_tolerance`` times the largest eigenvalue would let
+        make up much of the step: give a smaller tolerance then.
 
         Args:
             damping: ``delta``, one for all directions, or a rule that maps eigenvalues ``[K]``

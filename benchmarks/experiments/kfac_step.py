@@ -27,7 +27,7 @@ PROBLEMS = {
     Scale.PAPER: "cifar10_wrn16_4",
 }
 
-SIZES = {Scale.SMOKE: (4,), Scale.QUICK: (2, 4, 8, 16, 32), Scale.PAPER: (8, 16, 32, 64, 128)}
+SIZES = {Scale.SMOKE: (4,), Scale.QUICK: (1, 2, 4, 8, 16), Scale.PAPER: (8, 16, 32, 64, 128)}
 
 METHODS = ("damped_newton", "damped_newton_leading", "kfac_expand", "kfac_reduce", "gradient")
 """All give a step of the same parameters with the same damping; the first is the exact one."""
@@ -45,7 +45,7 @@ class KfacStep(Measurement, Computation):
     )
     scaled = (
         "Wide ResNet 16-4, untrained, on noise of CIFAR-10's shape without --data-root; batches "
-        "of 2 to 32 instead of 8 to 128."
+        "of 1 to 16 instead of 8 to 128."
     )
     with_memory = True
 

@@ -15,6 +15,11 @@ from benchmarks.records.tasks import Computed, Task
 LEADING = 10
 """Directions of the short step."""
 
+RANK_TOLERANCE = 1e-6
+"""Of both precisions. By default, directions whose eigenvalue is below the largest times the size
+of the Gram matrix times the precision are left out, but a damping as small as this lets them
+make up much of the step."""
+
 
 class DampedNewton(Method):
     """The gradient times the inverse of the damped GGN of the parameters that K-FAC knows.
@@ -60,5 +65,5 @@ class DampedNewton(Method):
         data, names = (instance.inputs, instance.targets), [*known_parameters(instance.model)]
         ggn = vivit.GGN(instance.model, instance.loss_func, data, params=names)
         k = None if self._k is None else min(self._k, ggn.num_columns, ggn.shape[0])
-        step = ggn.flatten(ggn.newton_step(DAMPING, k=k))
+        step = ggn.flatten(ggn.newton_step(DAMPING, k=k, rank_tolerance=RANK_TOLERANCE))
         return Outcome(step, details={"preconditioned_parameters": len(step)})
