@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from benchmarks.records.record import Quantity
 from reports.figures.plot import Plot
+from reports.figures.scales import hide_minor_ticks
 from reports.sections.base import Words
 from reports.sections.experiments.base import ExperimentSection, moments_of
 from reports.sources.sources import Sources
@@ -64,15 +66,17 @@ class GradientCurvatureVarianceSection(ExperimentSection):
     """A table, and a figure for each problem."""
 
     def answers(self, sources: Sources) -> list[Words]:
-        """How good the predictions are."""
-        points = [
-            f"{title}, epoch {moment.epoch:g}: one mini-batch predicts {units.factor(slope)} the "
-            f"variance of the slope between mini-batches, {units.factor(variance)} that of the "
-            f"curvature, and {units.factor(mean)} the curvature itself."
-            for title, moments in self._moments(sources).items()
-            for moment in moments
-            for mean, slope, variance in [moment.ratios]
-        ]
+        """How good the predictions are at the first and the last moment."""
+        points = []
+        for title, moments in self._moments(sources).items():
+            ends = moments[:1] + moments[1:][-1:]
+            found = [
+                f"{units.factor(slope)} the variance of the slope between mini-batches and "
+                f"{units.factor(mean)} the curvature (epoch {moment.epoch:g})"
+                for moment in ends
+                for mean, slope, _ in [moment.ratios]
+            ]
+            points.append(f"{title}: one mini-batch predicts {', then '.join(found)}.")
         return self.in_short(points)
 
     def tables(self, sources: Sources) -> list[Table]:
@@ -166,6 +170,10 @@ def _panel(axis: Axes, points: list[tuple[np.ndarray, np.ndarray, str, str]]) ->
         axis.plot(ends, ends, "--", color="0.3", linewidth=1)
     axis.set_xscale("log")
     axis.set_yscale("log")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        hide_minor_ticks(side)
 
 
 SECTION = GradientCurvatureVarianceSection("gradient-curvature-variance")

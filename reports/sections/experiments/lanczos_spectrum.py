@@ -135,13 +135,14 @@ class LanczosSpectrumSection(ExperimentSection):
     """A table of all, and a figure for each problem."""
 
     def answers(self, sources: Sources) -> list[Words]:
-        """How near Lanczos comes, and how many eigenvalues it sees."""
+        """How near Lanczos comes at the latest moment, and how many eigenvalues it finds."""
+        latest = dict(self._networks(sources))
         points = [
             f"{title}, epoch {network.epoch:g}: of {len(network.above)} eigenvalues above "
             f"{SMALLEST:g}, 100 Lanczos steps find {network.found(LANCZOS)}; their distance from "
             "the exact spectrum, of whose mean nothing but zeros is 1 away, is "
             f"{units.significant(float(np.median(network.distances(LANCZOS))))}."
-            for title, network in self._networks(sources)
+            for title, network in latest.items()
             if LANCZOS in network.others
         ]
         return self.in_short(points)

@@ -169,7 +169,10 @@ def test_predictions_beside_what_others_show(make, sources):
     )
     assert row["Variance of the curvature"] == "—"
     (answer,) = gradient_curvature_variance.SECTION.answers(found)
-    assert "predicts 2.50x the variance of the slope" in answer.points[0]
+    assert answer.points == (
+        "digits MLP: one mini-batch predicts 2.50x the variance of the slope between mini-batches "
+        "and 1.50x the curvature (epoch 3).",
+    )
     (plot,) = gradient_curvature_variance.SECTION.figures(found)
     deviations, means = plot.draw().axes
     assert deviations.lines[0].get_ydata().tolist() == [2.0, np.sqrt(6.0)]
