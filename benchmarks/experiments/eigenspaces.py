@@ -56,17 +56,6 @@ class Network:
         values, vectors = eigsh(operator, k=self.outputs, which="LM", tol=RESIDUAL)
         return values.tolist(), torch.as_tensor(vectors).to(self.train.like)
 
-    def batch(self, chosen: Tensor) -> Instance:
-        """A mini-batch.
-
-        Args:
-            chosen: Indices of its samples.
-
-        Returns:
-            The network with these samples.
-        """
-        return self.train.samples(chosen)
-
     def drawn(self, seed: int) -> Tensor:
         """Indices of the samples in a random order, of which mini-batches are the first."""
         generator = torch.Generator().manual_seed(seed)
@@ -83,7 +72,7 @@ class Network:
         Returns:
             Its curvature.
         """
-        batch = self.batch(chosen)
+        batch = self.train.samples(chosen)
         return GGN(batch.model, batch.loss_func, (batch.inputs, batch.targets), **options)
 
     def options(self, name: str, size: int, seed: int) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class LanczosSpectrum(MomentsOfTrainings):
         """Of one mini-batch; Lanczos, which not every network allows, may fail by itself."""
         network, seed = Network(watched.at(epoch).train), watched.recipe.seed
         chosen = network.drawn(seed)[:SIZE]
-        batch, size = network.batch(chosen), network.train.num_parameters
+        batch, size = network.train.samples(chosen), network.train.num_parameters
         eigenvalues = network.ggn(chosen).eigvalsh()
         exact = Spectrum.of(eigenvalues, size)
         sampled = network.ggn(chosen, approximation=MonteCarlo(seed=seed))
