@@ -11,8 +11,9 @@ from vivit.errors import (
     UnsupportedError,
     VivitError,
 )
-from vivit.ggn import GGN, EigenPairs
+from vivit.ggn import GGN
 from vivit.gram.plan import Plan
+from vivit.low_rank import EigenPairs
 from vivit.monitor import Monitor
 from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo

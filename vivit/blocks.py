@@ -21,7 +21,7 @@ class BlockDiagonal(Mapping[str, GGN]):
 
     def __init__(self, matrices: BlockMatrices) -> None:
         """Wrap the blocks that some matrices are of."""
-        self._blocks = {group: GGN._block(matrices, group) for group in matrices.groups}
+        self._blocks = {group: GGN.of_block(matrices, group) for group in matrices.groups}
 
     def __getitem__(self, group: str) -> GGN:
         """The block of a group."""

@@ -1,0 +1,336 @@
+"""What every curvature matrix ``G = V V^T`` of low rank has, whatever its columns are.
+
+Which vectors of the outputs are sent back is what a kind of curvature says, such as `vivit.GGN`.
+All that follows needs no more than the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from vivit.errors import InputError
+from vivit.factor import Factor, Sums, each_vector, pullback
+from vivit.gram.blocks import BlockMatrices
+from vivit.gram.forms import SWEPT
+from vivit.gram.memory import check_matrix_fits
+from vivit.gram.plan import Plan
+from vivit.gram.spectrum import EIGENVALUE_COPIES, OuterMatrix, Pairs
+from vivit.gram.traces import parameter_traces
+from vivit.operators import (
+    FactorOperator,
+    GramOperator,
+    check_vector,
+    flatten,
+    flatten_columns,
+    map_vectors,
+    scipy_operator,
+    unflatten,
+    unflatten_columns,
+)
+from vivit.quantities.directional import DirectionalDerivatives, directional_derivatives
+from vivit.quantities.newton import Damping, dampings
+from vivit.quantities.pairs import find_pairs
+from vivit.quantities.selection import Criterion, Selection
+from vivit.quantities.solvers import Solver
+
+C = TypeVar("C", bound="LowRankCurvature")
+
+
+@dataclass(frozen=True)
+class EigenPairs:
+    """Eigenvalues and eigenvectors of a curvature matrix, in ascending order.
+
+    Attributes:
+        values: Shape ``[K]``, in units of the loss per squared parameter.
+        vectors: For each parameter a tensor of shape ``[K, *shape]``. Together, the ``k``-th
+            slices of all parameters are a vector of unit norm.
+    """
+
+    values: Tensor
+    vectors: dict[str, Tensor]
+
+
+class LowRankCurvature:
+    """A curvature matrix ``G = V V^T`` of a model at some data, or a diagonal block of it."""
+
+    @classmethod
+    def of_block(cls: type[C], matrices: BlockMatrices, group: str) -> C:
+        """The block of one of the groups of a shared curvature."""
+        block = cls.__new__(cls)
+        block._attach(matrices, group)
+        return block
+
+    def _attach(self, matrices: BlockMatrices, group: str) -> None:
+        curvature = matrices.curvature
+        parameters = {name: curvature.parameters[name] for name in matrices.groups[group]}
+        samples, columns = curvature.num_curvature_samples, curvature.columns
+        self._curvature, self._matrices, self._group = curvature, matrices, group
+        self._factor = Factor(curvature.pieces, parameters, samples, columns, curvature.progress)
+        self._shapes = self._factor.shapes
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(D, D)``, the number of selected parameters twice."""
+        size, _ = self._factor.shape
+        return size, size
+
+    @property
+    def num_columns(self) -> int:
+        """``M = N C``, the number of columns of ``V`` and the size of the Gram matrix."""
+        _, size = self._factor.shape
+        return size
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Names of the selected parameters, in the order of flat vectors."""
+        return list(self._shapes)
+
+    def __repr__(self) -> str:
+        """Size and parameters, for interactive use."""
+        names = ", ".join(self._shapes)
+        kind, columns = type(self).__name__, self.num_columns
+        return f"{kind}(shape={self.shape}, num_columns={columns}, parameters=[{names}])"
+
+    def gram(self) -> Tensor:
+        """The Gram matrix ``K = V^T V``.
+
+        Returns:
+            Shape ``[M, M]``, rows and columns ordered ``(n, c)``.
+
+        Raises:
+            InsufficientMemoryError: It would not fit; so for all that needs eigenvalues.
+        """
+        size = self.num_columns**2 * self._factor.like.element_size()
+        check_matrix_fits(self.num_columns, size, self._matrices.costs.room.available)
+        return self._matrices.gram_of(self._group)
+
+    def plan(self) -> Plan:
+        """What the Gram matrix will cost, before any backward pass; and what was done, after it.
+
+        Returns:
+            For each layer the order of contraction, flops and bytes, what is formed and why, and
+            the predicted peak with eigenvalues; print it for a table. Blocks share their passes:
+            it is that of all. Once the matrix is made, which rule served each parameter, and what
+            it took.
+        """
+        return self._matrices.plan(EIGENVALUE_COPIES)
+
+    def eigvalsh(self) -> Tensor:
+        """All eigenvalues that are not zero for lack of columns.
+
+        Returns:
+            Shape ``[min(M, D)]``, ascending. ``G`` has ``D - M`` further zeros if ``M < D``.
+        """
+        matrix = self._matrices.of_block(self._group, EIGENVALUE_COPIES)
+        if isinstance(matrix, OuterMatrix):
+            return matrix.eigenvalues()
+        return matrix.eigenvalues(self.shape[0])
+
+    @torch.no_grad()
+    def eigh(
+        self,
+        k: int | None = None,
+        criterion: Criterion | None = None,
+        rank_tolerance: float | None = None,
+        method: Solver | None = None,
+    ) -> EigenPairs:
+        """Eigenvalues and eigenvectors.
+
+        Args:
+            k: Keep the ``k`` largest (all nontrivial ones, if there are fewer).
+            criterion: Receives the nontrivial eigenvalues, ascending, and returns the indices of
+                those to keep (a list, a tensor, a mask or a slice). By default all are kept.
+            rank_tolerance: Eigenvalues below this share of the largest are trivial: rounding
+                errors, without an eigenvector in the range of ``V``. By default the size of the
+                matrix times the precision of the dtype.
+            method: ``FullGram()``, or for the ``k`` largest ``Lanczos(tolerance)``, which does
+                without the Gram matrix; by default the one that is predicted to be faster, among
+                what fits into memory.
+
+        Returns:
+            The kept pairs, ascending. Signs of vectors are arbitrary. Rounding errors weigh more,
+            the smaller an eigenvalue is: those of a vector grow as the square root of the largest
+            over its own. In single precision, vectors are orthonormal all the same, for what
+            follows from the columns of ``V`` is computed in double precision where that is needed.
+
+        Raises:
+            InputError: Both or an impossible ``k`` are given, or a criterion, tolerance or method
+                that does not fit.
+            ConvergenceError: Lanczos iteration did not find the pairs.
+        """
+        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
+        values = pairs.values.to(self._factor.like.dtype)
+        return EigenPairs(values, self._factor.vectors(pairs, self._workspace))
+
+    def directional_derivatives(
+        self,
+        k: int | None = None,
+        criterion: Criterion | None = None,
+        rank_tolerance: float | None = None,
+        method: Solver | None = None,
+    ) -> DirectionalDerivatives:
+        """First and second derivatives of each sample's loss along the eigenvectors.
+
+        Args:
+            k: As for `eigh`, as are the others.
+            criterion: Chooses the directions.
+            rank_tolerance: Which eigenvalues are trivial.
+            method: The way to the eigenpairs.
+
+        Returns:
+            ``gammas``, shape ``[N, K]``, for all samples; ``lambdas``, shape ``[N, K]``, for those
+            that carry curvature; unscaled: see `DirectionalDerivatives`.
+        """
+        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
+        return self._derivatives(pairs).to(self._factor.like.dtype)
+
+    @torch.no_grad()
+    def newton_step(
+        self,
+        damping: Damping = 1.0,
+        k: int | None = None,
+        criterion: Criterion | None = None,
+        rank_tolerance: float | None = None,
+        method: Solver | None = None,
+    ) -> dict[str, Tensor]:
+        """The damped Newton step ``sum_k -gamma_k / (lambda_k + delta_k) e_k``.
+
+        One vector-Jacobian product, however many directions. Trivial ones are left out, which a
+        damping that is not far above ``rank_tolerance`` times the largest eigenvalue would let
+        make up much of the step: give a smaller tolerance then.
+
+        Args:
+            damping: ``delta``, one for all directions, or a rule that maps eigenvalues ``[K]``
+                and `DirectionalDerivatives` to one for each, such as `BootstrapDamping`.
+            k: As for `eigh`, as are the next three.
+            criterion: Chooses the directions.
+            rank_tolerance: Which eigenvalues are trivial.
+            method: The way to the eigenpairs.
+
+        Returns:
+            What to add to each parameter.
+
+        Raises:
+            InputError: The damping is negative, not finite or of the wrong shape.
+        """
+        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
+        derivatives, curvature = self._derivatives(pairs), self._curvature
+        dtype = curvature.like.dtype
+        delta = dampings(damping, pairs.values.to(dtype), derivatives.to(dtype))
+        slope = derivatives.gammas.mean(0) if curvature.is_mean else derivatives.gammas.sum(0)
+        step = -slope / (pairs.values + delta)
+        return self._factor.combine(pairs, step)
+
+    def gradient(self) -> dict[str, Tensor]:
+        """The gradient of the loss of all samples, at the same forward pass.
+
+        Returns:
+            A tensor of the parameter's shape for each parameter.
+        """
+        batches, parameters = self._curvature.each(), self._factor.parameters
+        with self._curvature.progress.stage("gradient", total=len(self._curvature.batches)):
+            total = pullback(batches, lambda batch: [batch.gradient], parameters, count=1)
+        return {name: x[0] for name, x in total.items()}
+
+    def traces(self) -> dict[str, Tensor]:
+        """Traces of the diagonal blocks of the parameters; their sum is the trace of ``G``.
+
+        From norms of the columns of ``V``: no Gram matrix is formed, and none has to fit. Of few
+        parameters with many columns, from the diagonal of their matrix.
+
+        Returns:
+            A scalar for each parameter.
+
+        Raises:
+            InputError: One is NaN or infinite.
+        """
+        self._curvature.check_fresh()
+        parameters, costs = self._factor.parameters, self._matrices.costs
+        if self._matrices.form_of(self._group) not in SWEPT:
+            matrix = self._matrices.of_block(self._group, EIGENVALUE_COPIES)
+            if isinstance(matrix, OuterMatrix):
+                diagonal = unflatten(matrix.matrix.diagonal(), self._shapes)
+                return {name: x.sum() for name, x in diagonal.items()}
+        return parameter_traces(
+            self._curvature.carrying, parameters, self._workspace, costs.plan()
+        )
+
+    def __matmul__(self, v: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor] | Tensor:
+        """Multiply ``G v = sum_n J_n^T H_n J_n v`` without forming ``G``.
+
+        Args:
+            v: Tensors by parameter name, or a flat tensor of shape ``[D]`` or, for several vectors
+                at once, ``[D, K]``.
+
+        Returns:
+            The product, in the same form.
+
+        Raises:
+            InputError: The vector does not have the parameters' shapes.
+            UnsupportedError: An operation has neither a second derivative nor a forward mode.
+        """
+        if isinstance(v, Tensor):
+            return map_vectors(self._multiply_columns, v, self.shape[0])
+        if not isinstance(v, Mapping):
+            raise InputError(
+                "G is multiplied with a tensor or a mapping from parameter names to tensors, got "
+                f"{type(v).__name__}."
+            )
+        check_vector(v, self._shapes)
+        product = self._multiply({name: x[None] for name, x in v.items()})
+        return {name: x[0] for name, x in product.items()}
+
+    def to_scipy(self) -> LinearOperator:
+        """``G`` as a matrix-free operator for scipy's solvers.
+
+        Returns:
+            Operator of shape ``[D, D]`` on flat numpy vectors.
+        """
+        multiply = self._multiply_columns
+        return scipy_operator(multiply, multiply, self.shape, self._factor.like)
+
+    def factor_operator(self) -> FactorOperator:
+        """``V`` as a matrix-free operator of shape ``[D, M]``: see `FactorOperator`."""
+        return FactorOperator(self._factor)
+
+    def gram_operator(self) -> GramOperator:
+        """The Gram matrix as a matrix-free operator of shape ``[M, M]``."""
+        return GramOperator(self._factor)
+
+    def flatten(self, v: Mapping[str, Tensor]) -> Tensor:
+        """Tensors by parameter name as one flat vector, shape ``[D]``."""
+        check_vector(v, self._shapes)
+        return flatten(v, self._shapes)
+
+    def unflatten(self, v: Tensor) -> dict[str, Tensor]:
+        """A flat vector, shape ``[D]``, as tensors by parameter name."""
+        return unflatten(v, self._shapes)
+
+    def _pairs(self, selection: Selection) -> Pairs:
+        return find_pairs(self._matrices, self._group, self._factor, selection)
+
+    @property
+    def _workspace(self) -> int:
+        return self._matrices.costs.room.workspace
+
+    def _derivatives(self, pairs: Pairs) -> DirectionalDerivatives:
+        with self._curvature.progress.stage("derivatives"):
+            return directional_derivatives(self._matrices, self._group, self._factor, pairs)
+
+    def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
+        count = len(next(iter(v.values())))
+        total = Sums(self._factor.parameters, count)
+        with self._curvature.progress.stage("product", total=len(self._curvature.batches)):
+            for batch in self._curvature.pieces():
+                for k, one in enumerate(each_vector(v)):
+                    total.add(k, batch.linearization.products.sandwich(batch.multiply, one, count))
+        return total.tensors
+
+    def _multiply_columns(self, v: Tensor) -> Tensor:
+        return flatten_columns(self._multiply(unflatten_columns(v, self._shapes)), self._shapes)
