@@ -15,8 +15,8 @@ from vivit.backprop.autograd import Linearization
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.errors import InputError
-from vivit.losses import HessianFactor, LossHessian, loss_gradient, loss_hessian
-from vivit.options import Approximation
+from vivit.kinds import BatchColumns, Kind
+from vivit.losses import HessianFactor, loss_gradient
 
 
 @dataclass(frozen=True)
@@ -85,26 +85,24 @@ class BatchCurvature:
     Attributes:
         batch: The batch.
         linearization: The model, differentiable at its parameters and inputs.
-        loss_func: The loss.
+        kind: Of the curvature.
         weight: Share of the batch loss in that of all batches.
-        boost: ``N / |S|``, by which the curvature of a subset stands for all samples.
+        scale: What the columns are multiplied with.
         samples: Indices of the samples that carry curvature; None for all.
         rows: Where these stand among those of all batches.
-        approximation: How the loss Hessian is factored.
         alone: Whether it is the only batch.
-        known_hessian: Its Hessian by the model output, if that has been made.
+        known_columns: Its vectors of the outputs, if they have been made.
     """
 
     batch: Batch
     linearization: Linearization
-    loss_func: Any
+    kind: Kind
     weight: float
-    boost: float
+    scale: float
     samples: Tensor | None
     rows: slice
-    approximation: Approximation
     alone: bool
-    known_hessian: LossHessian | None = None
+    known_columns: BatchColumns | None = None
 
     @property
     def num_curvature_samples(self) -> int:
@@ -112,11 +110,12 @@ class BatchCurvature:
         return self.batch.size if self.samples is None else len(self.samples)
 
     @cached_property
-    def hessian(self) -> LossHessian:
-        """Hessian of the batch loss with respect to the model output."""
-        if self.known_hessian is not None:
-            return self.known_hessian
-        return loss_hessian(self.loss_func, self.linearization.output, self.batch.y)
+    def columns(self) -> BatchColumns:
+        """The vectors of the outputs that are sent back, without their scale."""
+        if self.known_columns is not None:
+            return self.known_columns
+        batch = self.batch
+        return self.kind.of_batch(self.linearization.output, batch.y, batch.index)
 
     @cached_property
     def gradient(self) -> Tensor:
@@ -124,16 +123,21 @@ class BatchCurvature:
         output = self.linearization.output
         if not self.weight:  # a mean over nothing is NaN, but does not count
             return torch.zeros_like(output)
-        return self.weight * loss_gradient(self.loss_func, output, self.batch.y)
+        return self.weight * loss_gradient(self.kind.loss_func, output, self.batch.y)
 
     @cached_property
     def factor(self) -> HessianFactor:
         """Factors ``S`` of the samples that carry curvature."""
-        factor = self.approximation.factor(self.hessian, self.batch.index)
+        factor = self.columns.factor()
         if self.samples is not None:
             factor = factor.of_samples(self.samples)
-        scale = (self.weight * self.boost) ** 0.5
-        return factor if scale == 1 else factor.scaled(scale)
+        return factor if self.scale == 1 else factor.scaled(self.scale)
+
+    @property
+    def coordinates(self) -> Tensor | None:
+        """``w`` with ``gradient_n = S_n w_n``, shape ``[N, C]``, where there is one."""
+        found = self.columns.coordinates(self.gradient / (self.weight or 1.0))
+        return None if found is None else found * (self.weight / (self.scale or 1.0))
 
     @property
     def carried(self) -> BatchCurvature | Carried:
@@ -160,9 +164,8 @@ class BatchCurvature:
 
     def multiply(self, u: Tensor) -> Tensor:
         """The loss Hessian, as it is approximated, times ``u``, shape ``[N, *out]``."""
-        if self.approximation.spans_gradients and self.samples is None:
-            return self.weight * self.hessian.product(u)
-        return self.spread(self.contract(u))
+        found = self.columns.product(u) if self.samples is None else None
+        return self.spread(self.contract(u)) if found is None else self.scale**2 * found
 
     def contract(self, u: Tensor) -> Tensor:
         """``S^T u``: from ``[N, *out]`` to ``[N, C]`` for the samples with curvature."""

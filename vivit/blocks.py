@@ -11,6 +11,7 @@ from vivit.curvature import Curvature
 from vivit.ggn import EXACT, GGN
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.memory import Room
+from vivit.kinds import GaussNewton
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, group_parameters, select_parameters
 from vivit.progress import Progress
@@ -82,5 +83,6 @@ def block_diagonal(
     members = group_parameters(model, parameters, groups)
     room = Room.of(parameters, workspace, memory)
     shown = Progress(progress)
-    curvature = Curvature(model, loss_func, data, parameters, approximation, subset, shown)
+    kind = GaussNewton(loss_func, approximation)
+    curvature = Curvature(model, kind, data, parameters, subset, shown)
     return BlockDiagonal(BlockMatrices(curvature, members, room))

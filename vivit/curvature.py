@@ -15,12 +15,10 @@ from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carried, Carrying, as_batches, num_batches
 from vivit.errors import InputError, UnsupportedError
+from vivit.kinds import BatchColumns, Kind
 from vivit.layers.sizes import BatchSizes
-from vivit.losses import LossHessian, check_loss, known_loss, loss_hessian
-from vivit.losses.convex import ConvexHessian
 from vivit.losses.known import name_of
-from vivit.losses.reduction import check_reduction
-from vivit.options import Approximation, Subset, resolve_subset
+from vivit.options import Subset, resolve_subset
 from vivit.progress import BATCH, Progress
 
 
@@ -32,7 +30,7 @@ class Curvature:
     Attributes:
         batches: The batches.
         parameters: All parameters that count, by name.
-        approximation: How the loss Hessian is factored.
+        kind: Which vectors of the outputs are sent back.
         columns: ``C``, columns of each sample's factor.
         served_by: How each parameter has been served so far, by name: see `Linearization`.
         progress: Where runs through the batches are shown.
@@ -41,29 +39,25 @@ class Curvature:
     def __init__(
         self,
         model: nn.Module,
-        loss_func: Any,
+        kind: Kind,
         data: Any,
         parameters: dict[str, Tensor],
-        approximation: Approximation,
         subset: Subset | None,
         progress: Progress,
     ) -> None:
         """Run a forward pass of each batch and check that they fit together.
 
         Args:
-            model: As for `GGN`, as are the next two.
-            loss_func: The loss.
+            model: As for `GGN`.
+            kind: Which vectors of the outputs are sent back.
             data: A batch ``(X, y)``, or an iterable of batches.
             parameters: All parameters that count, by name.
-            approximation: How the loss Hessian is factored.
             subset: Samples that carry curvature.
             progress: Where runs through the batches are shown.
         """
         refuse_contexts()
         refuse_shards(model, parameters)
-        check_loss(loss_func)
-        self._model, self._loss_func = model, known_loss(loss_func)
-        self.parameters, self.approximation = parameters, approximation
+        self._model, self.kind, self.parameters = model, kind, parameters
         self.progress = progress
         self._versions = Versions.of(parameters, None)
         self._generic: frozenset[str] = frozenset()
@@ -72,7 +66,7 @@ class Curvature:
         self.columns = 0
         self.served_by: dict[str, str] = {}
         with progress.stage("forward passes", total=num_batches(data)):
-            last, hessian = self._first_pass(as_batches(data))
+            last, columns = self._first_pass(as_batches(data))
         self._normalizer = sum(batch.normalizer or 0.0 for batch in self.batches)
         if self.is_mean and not self._normalizer:
             raise InputError(
@@ -80,13 +74,13 @@ class Curvature:
             )
         self._subset = resolve_subset(subset, self.num_samples)
         is_single = len(self.batches) == 1
-        self._kept = self._curvature(self.batches[0], last, hessian) if is_single else None
+        self._kept = self._curvature(self.batches[0], last, columns) if is_single else None
 
-    def _first_pass(self, data: Iterator[tuple[Any, Any]]) -> tuple[Linearization, LossHessian]:
+    def _first_pass(self, data: Iterator[tuple[Any, Any]]) -> tuple[Linearization, BatchColumns]:
         """Check every batch, and note what is known of it without its graph.
 
         Returns:
-            Linearization and loss Hessian of the last one.
+            Linearization and vectors of the outputs of the last one.
         """
         state = RandomState.current(self._model)
         unchecked: list[tuple[Tensor, Any]] = []
@@ -95,58 +89,54 @@ class Curvature:
             ways = Ways()
             linearization = self._linearize(x, state, ways)
             output = linearization.output
-            hessian = self._hessian(output, y)
-            self.columns = self._columns_of(hessian)
             index, start = len(self.batches), self.num_samples
-            batch = Batch(index, x, y, len(output), start, state, hessian.normalizer, ways)
+            columns = self._columns_of(output, y, index)
+            batch = Batch(index, x, y, len(output), start, state, columns.normalizer, ways)
             self.batches.append(batch)
             service.add(linearization)
             self._versions.watch(x for x in tree_leaves((x, y)) if isinstance(x, Tensor))
-            if isinstance(hessian, ConvexHessian):
+            if columns.needs_check:
                 unchecked.append((output, y))
             if index:
-                self._check_reduction(unchecked, alone=False)
+                self._check_samples(unchecked, alone=False)
             findings.add(linearization.parameter_uses)
             state = linearization.random_state_after
             self.progress.advance(BATCH)
-        self._check_reduction(unchecked, alone=True)
+        self._check_samples(unchecked, alone=True)
         findings.tell()
         self._generic, generic = service.generic, sorted(service.generic)
         self._sizes = [sizes.with_generic(generic) for sizes in service.sizes]
-        return linearization, hessian
+        return linearization, columns
 
-    def _hessian(self, output: Tensor, y: Any) -> LossHessian:
-        """The loss Hessian of a new batch, of a loss that is the same function each time."""
+    def _columns_of(self, output: Tensor, y: Any, index: int) -> BatchColumns:
+        """The vectors of a new batch, of a loss that is the same function each time."""
         before = RandomState.current(self._model)
-        hessian = loss_hessian(self._loss_func, output, y)
+        columns = self.kind.of_batch(output, y, index)
         if not RandomState.current(self._model).same_as(before):
             raise UnsupportedError(
-                f"The loss {name_of(self._loss_func)!r} draws random numbers, so that it is "
+                f"The loss {name_of(self.kind.loss_func)!r} draws random numbers, so that it is "
                 "another function each time. Draw them before, and let them be part of the "
                 "targets."
             )
-        return hessian
+        if index and columns.num_columns != self.columns:
+            raise InputError(
+                f"The outputs of batch {index} need {columns.num_columns} columns per sample, "
+                f"those of the batches before {self.columns}: all outputs must have one shape."
+            )
+        self.columns = columns.num_columns
+        return columns
 
-    def _check_reduction(self, unchecked: list[tuple[Tensor, Any]], alone: bool) -> None:
+    def _check_samples(self, unchecked: list[tuple[Tensor, Any]], alone: bool) -> None:
         """Check outputs and targets of batches, once each; of single samples, two together."""
         singles = [(output, y) for output, y in unchecked if len(output) == 1]
         shapes = {(output.shape, y.shape) for output, y in singles}
         if len(singles) > 1 and len(shapes) == 1:
             outputs, targets = zip(*singles, strict=True)
-            check_reduction(self._loss_func, torch.cat(outputs), torch.cat(targets), alone=alone)
+            self.kind.check_samples(torch.cat(outputs), torch.cat(targets), alone)
             singles = []
         for output, y in unchecked:
-            check_reduction(self._loss_func, output, y, alone=alone)
+            self.kind.check_samples(output, y, alone)
         unchecked[:] = singles
-
-    def _columns_of(self, hessian: LossHessian) -> int:
-        columns = self.approximation.num_columns(hessian)
-        if self.batches and columns != self.columns:
-            raise InputError(
-                f"The outputs of batch {len(self.batches)} need {columns} columns per sample, "
-                f"those of the batches before {self.columns}: all outputs must have one shape."
-            )
-        return columns
 
     @property
     def num_samples(self) -> int:
@@ -216,14 +206,14 @@ class Curvature:
 
     def gradient_coordinates(self) -> Tensor | None:
         """``w`` with ``g_n = V_n w_n``, shape ``[N, C]``, where gradients lie in the span."""
-        if not self.approximation.spans_gradients or self._subset is not None:
+        if self._subset is not None or self.kind.is_centered:
             return None
         parts = []
         for batch in self.each():
-            coordinates = batch.hessian.coordinates(batch.gradient / (batch.weight or 1.0))
+            coordinates = batch.coordinates
             if coordinates is None:
                 return None
-            parts.append(coordinates * batch.weight**0.5)
+            parts.append(coordinates)
         return torch.cat(parts)
 
     @property
@@ -235,21 +225,22 @@ class Curvature:
         return Linearization(self._model, x, self.parameters, state, self._generic, ways)
 
     def _curvature(
-        self, batch: Batch, linearization: Linearization, hessian: LossHessian | None = None
+        self, batch: Batch, linearization: Linearization, columns: BatchColumns | None = None
     ) -> BatchCurvature:
         weight = 1.0 if batch.normalizer is None else batch.normalizer / self._normalizer
-        samples = None if self._subset is None else self._of_batch(self._subset, batch)
+        samples = self.num_samples if self.is_mean else 1
+        carrying = None if self._subset is None else self._of_batch(self._subset, batch)
+        boost = self.num_samples / self.num_curvature_samples
         return BatchCurvature(
             batch=batch,
             linearization=linearization,
-            loss_func=self._loss_func,
+            kind=self.kind,
             weight=weight,
-            boost=self.num_samples / self.num_curvature_samples,
-            samples=None if samples is None else samples.to(self.like.device),
+            scale=self.kind.scale(weight, samples, boost),
+            samples=None if carrying is None else carrying.to(self.like.device),
             rows=self._rows(batch),
-            approximation=self.approximation,
             alone=len(self.batches) == 1,
-            known_hessian=hessian,
+            known_columns=columns,
         )
 
     def _rows(self, batch: Batch) -> slice:

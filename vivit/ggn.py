@@ -21,6 +21,7 @@ from torch import nn
 from vivit.curvature import Curvature
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.memory import Room
+from vivit.kinds import GaussNewton
 from vivit.low_rank import LowRankCurvature
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector, select_parameters
@@ -86,5 +87,6 @@ class GGN(LowRankCurvature):
         parameters = select_parameters(model, params)
         room = Room.of(parameters, workspace, memory)
         shown = Progress(progress)
-        curvature = Curvature(model, loss_func, data, parameters, approximation, subset, shown)
+        kind = GaussNewton(loss_func, approximation)
+        curvature = Curvature(model, kind, data, parameters, subset, shown)
         self._attach(BlockMatrices(curvature, {"": list(parameters)}, room), "")

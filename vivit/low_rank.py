@@ -107,7 +107,8 @@ class LowRankCurvature:
             InsufficientMemoryError: It would not fit; so for all that needs eigenvalues.
         """
         size = self.num_columns**2 * self._factor.like.element_size()
-        check_matrix_fits(self.num_columns, size, self._matrices.costs.room.available)
+        available, kind = self._matrices.costs.room.available, self._curvature.kind
+        check_matrix_fits(self.num_columns, size, available, kind.may_be_sampled)
         return self._matrices.gram_of(self._group)
 
     def plan(self) -> Plan:

@@ -116,7 +116,8 @@ class Costs:
             few = [sizes[0].of_samples(n)]
             some = self._plan(few, curvature.columns, groups, solver_copies)
             yield f"{n} samples, or subset=range({n})", some
-        yield "MonteCarlo(samples=1)", self._plan(sizes, 1, groups, solver_copies)
+        if curvature.kind.may_be_sampled:
+            yield "MonteCarlo(samples=1)", self._plan(sizes, 1, groups, solver_copies)
         if solver_copies == EIGENVECTOR_COPIES:
             yield "method=Lanczos(), for the k largest", self._without_matrices(TYPICAL_VECTORS)
         yield "products, ggn @ v or scipy's solvers on ggn.to_scipy()", self._without_matrices(2)

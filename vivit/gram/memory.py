@@ -64,21 +64,25 @@ def _available(device: torch.device, limit: int | None) -> int | None:
     return min((size for size in limits if size is not None), default=None)
 
 
-def check_matrix_fits(num_columns: int, size: int, available: int | None) -> None:
+def check_matrix_fits(
+    num_columns: int, size: int, available: int | None, may_be_sampled: bool
+) -> None:
     """Refuse to make a Gram matrix that cannot fit by itself.
 
     Args:
         num_columns: ``M``.
         size: Its bytes.
         available: Bytes that are left; None if unknown.
+        may_be_sampled: Whether `MonteCarlo` could do with fewer columns.
 
     Raises:
         InsufficientMemoryError: It needs more than what is left.
     """
     if available is not None and size > available:
+        sampled = "MonteCarlo(samples=1), " if may_be_sampled else ""
         raise InsufficientMemoryError(
             f"The Gram matrix of {num_columns} columns has {human_bytes(size)}, but "
-            f"{human_bytes(available)} are available. Use fewer samples, MonteCarlo(samples=1), "
+            f"{human_bytes(available)} are available. Use fewer samples, {sampled}"
             "products with it (gram_operator()), or eigvalsh() and eigh(), which form the smaller "
             "D x D matrix of few parameters."
         )

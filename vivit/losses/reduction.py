@@ -17,7 +17,12 @@ TOLERANCE = 1e-4
 
 
 def check_reduction(
-    loss_func: LossFunction, output: Tensor, target: Tensor, *, alone: bool
+    loss_func: LossFunction,
+    output: Tensor,
+    target: Tensor,
+    *,
+    alone: bool,
+    of_samples: bool = False,
 ) -> None:
     """Make sure that a loss is the mean over samples that it is taken for, or the sum.
 
@@ -30,17 +35,18 @@ def check_reduction(
         target: Its targets.
         alone: Whether this is the only batch, so that all but per-sample derivatives is right for
             any loss.
+        of_samples: Whether these derivatives are what is needed.
 
     Raises:
         UnsupportedError: The loss is a sum that does not say so, or a mean that says so; or
-            neither, and there are several batches.
+            neither, and there are several batches or derivatives of samples are needed.
     """
     fitting = _fitting_reductions(loss_func, output, target)
     said, other = ("sum", "mean") if reduction_of(loss_func) == "sum" else ("mean", "sum")
     if fitting is None or said in fitting:
         return
     name, of_other = name_of(loss_func), other in fitting
-    if alone and not of_other:
+    if alone and not of_other and not of_samples:
         warnings.warn(
             f"The loss {name!r} of a batch is neither the mean nor the sum of those of its "
             f"samples. It counts as a {said}: the GGN of this one batch is right, but derivatives "
@@ -51,6 +57,8 @@ def check_reduction(
     hint = (
         f"It is a {other}: give it an attribute reduction = {other!r}."
         if of_other
+        else "Use one that is, or say what each sample adds to it."
+        if of_samples
         else "Give all samples as one batch."
     )
     raise UnsupportedError(
