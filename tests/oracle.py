@@ -49,3 +49,20 @@ def gradient(model: nn.Module, loss_func: nn.Module, x, y: Tensor, names: list[s
             for name, g in zip(names, grads, strict=True)
         ]
     )
+
+
+def sample_gradients(model: nn.Module, loss_func, x, y: Tensor, names: list[str]) -> Tensor:
+    """Gradients of each sample's own loss, shape [N, D]."""
+    with torch.no_grad():
+        f = model(x)
+    f.requires_grad_()
+    (by_output,) = torch.autograd.grad(loss_func(f, y), f)
+    by_output *= len(f) if getattr(loss_func, "reduction", "mean") == "mean" else 1
+    return torch.einsum("ncd,nc->nd", jacobian(model, x, names), by_output.reshape(len(f), -1))
+
+
+def outer_products(gradients: Tensor, weight: float, centered: bool) -> Tensor:
+    """``weight sum_n g_n g_n^T``, shape [D, D]; ``g_n`` without their mean if it is centred."""
+    if centered:
+        gradients = gradients - gradients.mean(dim=0)
+    return weight * gradients.T @ gradients

@@ -11,6 +11,7 @@ from vivit.errors import (
     UnsupportedError,
     VivitError,
 )
+from vivit.fisher import EmpiricalFisher
 from vivit.ggn import GGN
 from vivit.gram.plan import Plan
 from vivit.low_rank import EigenPairs
@@ -45,6 +46,7 @@ __all__ = [
     "ConvergenceError",
     "DirectionalDerivatives",
     "EigenPairs",
+    "EmpiricalFisher",
     "Exact",
     "FactorOperator",
     "FullGram",

@@ -1,4 +1,4 @@
-"""The block diagonal of the GGN."""
+"""The block diagonal of a curvature matrix."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ from typing import Any
 
 from torch import nn
 
-from vivit.curvature import Curvature
+from vivit.errors import InputError
+from vivit.fisher import EmpiricalFisher
 from vivit.ggn import EXACT, GGN
 from vivit.gram.blocks import BlockMatrices
-from vivit.gram.memory import Room
-from vivit.kinds import GaussNewton
+from vivit.kinds import GaussNewton, Gradients, Kind
+from vivit.low_rank import LowRankCurvature, block_matrices
 from vivit.options import Approximation, Subset
-from vivit.parameters import Selector, group_parameters, select_parameters
-from vivit.progress import Progress
+from vivit.parameters import Selector
+
+MATRICES = ("ggn", "empirical_fisher", "gradient_covariance")
+"""Whose blocks there are."""
 
 
-class BlockDiagonal(Mapping[str, GGN]):
-    """Diagonal blocks of the GGN by group name; they share their forward and backward passes."""
+class BlockDiagonal(Mapping[str, LowRankCurvature]):
+    """Diagonal blocks by group name; they share their forward and backward passes."""
 
-    def __init__(self, matrices: BlockMatrices) -> None:
-        """Wrap the blocks that some matrices are of."""
-        self._blocks = {group: GGN.of_block(matrices, group) for group in matrices.groups}
+    def __init__(self, matrices: BlockMatrices, kind: type[LowRankCurvature] = GGN) -> None:
+        """Wrap the blocks that some matrices are of.
 
-    def __getitem__(self, group: str) -> GGN:
+        Args:
+            matrices: Of all blocks.
+            kind: What a block is.
+        """
+        self._blocks = {group: kind.of_block(matrices, group) for group in matrices.groups}
+
+    def __getitem__(self, group: str) -> LowRankCurvature:
         """The block of a group."""
         return self._blocks[group]
 
@@ -53,8 +61,9 @@ def block_diagonal(
     workspace: int | None = None,
     memory: int | None = None,
     progress: bool = False,
+    matrix: str = "ggn",
 ) -> BlockDiagonal:
-    """The diagonal blocks of the GGN for groups of parameters.
+    """The diagonal blocks of the GGN, or of another matrix, for groups of parameters.
 
     The Gram matrices of all blocks come from common sweeps of backward passes, made when the first
     of them is asked for.
@@ -71,18 +80,32 @@ def block_diagonal(
         workspace: As for `GGN`.
         memory: Bytes to get by with beyond the forward pass.
         progress: As for `GGN`.
+        matrix: ``"ggn"``, ``"empirical_fisher"``, or ``"gradient_covariance"`` for a centred
+            `EmpiricalFisher`.
 
     Returns:
-        A mapping from group names to `GGN` blocks.
+        A mapping from group names to `GGN` or `EmpiricalFisher` blocks.
 
     Raises:
-        InputError: As `GGN`; or groups are unknown, overlap, or leave parameters out.
+        InputError: As `GGN`; or groups are unknown, overlap, or leave parameters out, or the
+            matrix is unknown, or has no such approximation.
         UnsupportedError: As `GGN`.
     """
-    parameters = select_parameters(model, params)
-    members = group_parameters(model, parameters, groups)
-    room = Room.of(parameters, workspace, memory)
-    shown = Progress(progress)
-    kind = GaussNewton(loss_func, approximation)
-    curvature = Curvature(model, kind, data, parameters, subset, shown)
-    return BlockDiagonal(BlockMatrices(curvature, members, room))
+    if matrix not in MATRICES:
+        raise InputError(
+            f"matrix must be one of {', '.join(map(repr, MATRICES))}, got {matrix!r}."
+        )
+    kind: Kind
+    if matrix == "ggn":
+        kind = GaussNewton(loss_func, approximation)
+    elif approximation == EXACT:
+        kind = Gradients(loss_func, centered=matrix == "gradient_covariance")
+    else:
+        raise InputError(
+            f"{matrix!r} has one column per sample already; got approximation={approximation!r}, "
+            "which is for matrix='ggn'."
+        )
+    matrices = block_matrices(
+        model, kind, data, groups, params, subset, workspace, memory, progress
+    )
+    return BlockDiagonal(matrices, GGN if matrix == "ggn" else EmpiricalFisher)

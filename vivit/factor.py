@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 import torch
@@ -53,6 +54,7 @@ class Factor:
         parameters: The parameters, by name.
         num_samples: ``N``, samples that have columns.
         columns: ``C``, columns per sample.
+        is_centered: Whether the mean of all columns is subtracted from each.
         shapes: Of the parameters, in the order of flat vectors.
         shape: ``(D, M)``.
     """
@@ -64,6 +66,7 @@ class Factor:
         num_samples: int,
         columns: int,
         progress: Progress | None = None,
+        centered: bool = False,
     ) -> None:
         """Describe the map.
 
@@ -73,10 +76,11 @@ class Factor:
             num_samples: ``N``, samples that have columns.
             columns: ``C``, columns per sample.
             progress: Where runs through the batches are shown, if anywhere.
+            centered: Whether the mean of all columns is subtracted from each.
         """
         self._pieces, self.parameters = pieces, parameters
         self._progress = progress or Progress()
-        self.num_samples, self.columns = num_samples, columns
+        self.num_samples, self.columns, self.is_centered = num_samples, columns, centered
         self.shapes = {name: p.shape for name, p in parameters.items()}
         rows = sum(math.prod(shape) for shape in self.shapes.values())
         self.shape = rows, num_samples * columns
@@ -96,6 +100,11 @@ class Factor:
         Returns:
             For each name a tensor of shape ``[K, *shape]``.
         """
+        if self.is_centered:
+            coefficients = coefficients - coefficients.mean(dim=0)
+        return self._spread(coefficients)
+
+    def _spread(self, coefficients: Tensor) -> dict[str, Tensor]:
         blocks = coefficients.T.unflatten(1, (self.num_samples, self.columns))
 
         def cotangents(piece: Piece) -> Iterator[Tensor]:
@@ -121,7 +130,7 @@ class Factor:
                 push = lin.products.pushforward_of_pulled if pulled else lin.products.pushforward
                 found = [piece.contract(push(one)).flatten() for one in each_vector(v)]
                 parts.append(torch.stack(found, dim=1))
-        return torch.cat(parts)
+        return self._centered(torch.cat(parts))
 
     def multiply_gram(self, u: Tensor) -> Tensor:
         """``V^T V u`` for each column of ``u``, shape ``[M, K]``, in two runs through the batches.
@@ -148,7 +157,42 @@ class Factor:
                 total.add(k, product)
                 found.append(image.flatten())
             parts.append(torch.stack(found, dim=1))
-        return total.tensors, torch.cat(parts)
+        product = total.tensors
+        self.center_product(product, v)
+        return product, self._centered(torch.cat(parts))
+
+    def _centered(self, images: Tensor) -> Tensor:
+        return images - images.mean(dim=0) if self.is_centered else images
+
+    @torch.no_grad()
+    def center_product(self, product: Mapping[str, Tensor], v: Mapping[str, Tensor]) -> None:
+        """Make of ``V V^T v``, with columns as they are, that with centred ones, in place.
+
+        It is less by ``V 1 (V 1)^T v / M``.
+
+        Args:
+            product: For each name a tensor of shape ``[K, *shape]``.
+            v: Of the same shapes.
+        """
+        if not self.is_centered:
+            return
+        total, (_, count) = self._total, self.shape
+        parts = [
+            v[name].reshape(len(v[name]), x.numel()) @ x.flatten() for name, x in total.items()
+        ]
+        along = torch.stack(parts).sum(dim=0) / -count
+        for name, x in total.items():
+            product[name].add_(torch.tensordot(along, x, dims=0))
+
+    @cached_property
+    def _total(self) -> dict[str, Tensor]:
+        """The sum of all columns, as they are."""
+        found = self._spread(self.like.new_ones(self.shape[1], 1))
+        return {name: x[0] for name, x in found.items()}
+
+    def centering_traces(self) -> dict[str, Tensor]:
+        """By how much the trace of the block of each parameter falls when columns are centred."""
+        return {name: x.square().sum() / self.shape[1] for name, x in self._total.items()}
 
     def vectors(self, pairs: Pairs, workspace: int) -> dict[str, Tensor]:
         """Unit eigenvectors of ``V V^T`` from those of ``V^T V``, ``e = V e~ / sqrt(lambda)``.

@@ -18,14 +18,10 @@ from typing import Any
 
 from torch import nn
 
-from vivit.curvature import Curvature
-from vivit.gram.blocks import BlockMatrices
-from vivit.gram.memory import Room
 from vivit.kinds import GaussNewton
-from vivit.low_rank import LowRankCurvature
+from vivit.low_rank import ALL, LowRankCurvature, block_matrices
 from vivit.options import Approximation, Exact, Subset
-from vivit.parameters import Selector, select_parameters
-from vivit.progress import Progress
+from vivit.parameters import Selector
 
 EXACT = Exact()
 
@@ -84,9 +80,8 @@ class GGN(LowRankCurvature):
                 selected parameter reaches its output; a warning, if some do not.
             UnsupportedError: The model or loss cannot be handled correctly.
         """
-        parameters = select_parameters(model, params)
-        room = Room.of(parameters, workspace, memory)
-        shown = Progress(progress)
         kind = GaussNewton(loss_func, approximation)
-        curvature = Curvature(model, kind, data, parameters, subset, shown)
-        self._attach(BlockMatrices(curvature, {"": list(parameters)}, room), "")
+        matrices = block_matrices(
+            model, kind, data, None, params, subset, workspace, memory, progress
+        )
+        self._attach(matrices, ALL)

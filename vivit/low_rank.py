@@ -6,22 +6,24 @@ All that follows needs no more than the columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from scipy.sparse.linalg import LinearOperator
-from torch import Tensor
+from torch import Tensor, nn
 
+from vivit.curvature import Curvature
 from vivit.errors import InputError
 from vivit.factor import Factor, Sums, each_vector, pullback
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.forms import SWEPT
-from vivit.gram.memory import check_matrix_fits
+from vivit.gram.memory import Room, check_matrix_fits
 from vivit.gram.plan import Plan
 from vivit.gram.spectrum import EIGENVALUE_COPIES, OuterMatrix, Pairs
 from vivit.gram.traces import parameter_traces
+from vivit.kinds import Kind
 from vivit.operators import (
     FactorOperator,
     GramOperator,
@@ -33,6 +35,9 @@ from vivit.operators import (
     unflatten,
     unflatten_columns,
 )
+from vivit.options import Subset
+from vivit.parameters import Selector, group_parameters, select_parameters
+from vivit.progress import Progress
 from vivit.quantities.directional import DirectionalDerivatives, directional_derivatives
 from vivit.quantities.newton import Damping, dampings
 from vivit.quantities.pairs import find_pairs
@@ -40,6 +45,9 @@ from vivit.quantities.selection import Criterion, Selection
 from vivit.quantities.solvers import Solver
 
 C = TypeVar("C", bound="LowRankCurvature")
+
+ALL = ""
+"""Name of the group of all parameters."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,42 @@ class EigenPairs:
 
     values: Tensor
     vectors: dict[str, Tensor]
+
+
+def block_matrices(
+    model: nn.Module,
+    kind: Kind,
+    data: Any,
+    groups: str | Mapping[str, Iterable[Selector]] | None,
+    params: Iterable[Selector] | None,
+    subset: Subset | None,
+    workspace: int | None,
+    memory: int | None,
+    progress: bool,
+) -> BlockMatrices:
+    """The matrices of all blocks of a kind of curvature, of which none is made yet.
+
+    Args:
+        model: As for `GGN`.
+        kind: Of the curvature.
+        data: As for `GGN`.
+        groups: As for `block_diagonal`; None for one block of all parameters.
+        params: As for `GGN`, as are the others.
+        subset: Samples that carry curvature.
+        workspace: Bytes for temporaries.
+        memory: Bytes to get by with.
+        progress: Whether bars are shown.
+
+    Returns:
+        The matrices.
+    """
+    parameters = select_parameters(model, params)
+    members = {ALL: [*parameters]}
+    if groups is not None:
+        members = group_parameters(model, parameters, groups)
+    room = Room.of(parameters, workspace, memory)
+    curvature = Curvature(model, kind, data, parameters, subset, Progress(progress))
+    return BlockMatrices(curvature, members, room)
 
 
 class LowRankCurvature:
@@ -71,7 +115,14 @@ class LowRankCurvature:
         parameters = {name: curvature.parameters[name] for name in matrices.groups[group]}
         samples, columns = curvature.num_curvature_samples, curvature.columns
         self._curvature, self._matrices, self._group = curvature, matrices, group
-        self._factor = Factor(curvature.pieces, parameters, samples, columns, curvature.progress)
+        self._factor = Factor(
+            curvature.pieces,
+            parameters,
+            samples,
+            columns,
+            curvature.progress,
+            curvature.kind.is_centered,
+        )
         self._shapes = self._factor.shapes
 
     @property
@@ -258,9 +309,13 @@ class LowRankCurvature:
             if isinstance(matrix, OuterMatrix):
                 diagonal = unflatten(matrix.matrix.diagonal(), self._shapes)
                 return {name: x.sum() for name, x in diagonal.items()}
-        return parameter_traces(
+        found = parameter_traces(
             self._curvature.carrying, parameters, self._workspace, costs.plan()
         )
+        if self._factor.is_centered:
+            lost = self._factor.centering_traces()
+            found = {name: (x - lost[name]).clamp(min=0) for name, x in found.items()}
+        return found
 
     def __matmul__(self, v: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor] | Tensor:
         """Multiply ``G v = sum_n J_n^T H_n J_n v`` without forming ``G``.
@@ -331,7 +386,9 @@ class LowRankCurvature:
             for batch in self._curvature.pieces():
                 for k, one in enumerate(each_vector(v)):
                     total.add(k, batch.linearization.products.sandwich(batch.multiply, one, count))
-        return total.tensors
+        product = total.tensors
+        self._factor.center_product(product, v)
+        return product
 
     def _multiply_columns(self, v: Tensor) -> Tensor:
         return flatten_columns(self._multiply(unflatten_columns(v, self._shapes)), self._shapes)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vivit.curvature import Curvature
 from vivit.errors import UnsupportedError
+from vivit.gram.centering import center_outer
 from vivit.gram.costs import Costs
 from vivit.gram.forms import SWEPT, Form
 from vivit.gram.matrices import group_matrices
@@ -159,6 +160,10 @@ class BlockMatrices:
             except UnsupportedError:  # what has no products has columns
                 self.costs.do_without_products()
                 return self._make(solver_copies, double)
+        if curvature.kind.is_centered:  # Gram matrices and columns have been
+            for group, matrix in found.items():
+                if isinstance(matrix, OuterMatrix):
+                    found[group] = center_outer(matrix, curvature, self.groups[group])
         return found
 
     def _sweeping(self, plan: Plan) -> AbstractContextManager[None]:
@@ -192,6 +197,7 @@ class BlockMatrices:
             dtype,
             keep,
             whole,
+            curvature.kind.is_centered,
             self._advance,
         )
 

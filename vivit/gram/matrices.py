@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vivit.batches import BatchCurvature, Carrying
 from vivit.errors import InputError
+from vivit.gram.centering import center_columns, center_gram
 from vivit.gram.kept import KeptColumns
 from vivit.gram.plan import Plan
 from vivit.gram.spectrum import NOT_FINITE, GroupMatrix, is_finite
@@ -37,6 +38,7 @@ def group_matrices(
     dtype: torch.dtype | None = None,
     keep: bool = False,
     whole: bool = False,
+    centered: bool = False,
     advance: Advance = unnoticed,
 ) -> dict[str, GroupMatrix]:
     """Gram matrices of groups, or their columns where these are smaller.
@@ -53,6 +55,7 @@ def group_matrices(
         dtype: To work in, from the backward passes on; by default the parameters'.
         keep: Whether what the layers keep stays.
         whole: Whether Gram matrices are asked for in any case.
+        centered: Whether the mean of all columns is subtracted from each.
         advance: Is told of backward passes that are done.
 
     Returns:
@@ -86,7 +89,7 @@ def group_matrices(
                 kept.add(layer)
             del layer
         memory.release()  # what is kept refers to it
-    return {group: x.finished(kept) for group, x in zip(groups, matrices, strict=True)}
+    return {group: x.finished(kept, centered) for group, x in zip(groups, matrices, strict=True)}
 
 
 class GroupAccumulator:
@@ -140,11 +143,12 @@ class GroupAccumulator:
                 other = None if i == j else layer[j]
                 add_gram(self._matrix[rows, cols], layer[i], names, other)
 
-    def finished(self, kept: KeptColumns | None = None) -> GroupMatrix:
+    def finished(self, kept: KeptColumns | None = None, centered: bool = False) -> GroupMatrix:
         """The whole matrix.
 
         Args:
             kept: What its columns are made of, if that is kept.
+            centered: Whether the mean of all columns is subtracted from each.
 
         Raises:
             InputError: It is not finite.
@@ -156,8 +160,10 @@ class GroupAccumulator:
             shown = self._matrix.diagonal()  # by the Cauchy-Schwarz inequality, all shows there
         if not is_finite(shown):
             raise InputError(NOT_FINITE)
+        center = center_columns if self._is_small else center_gram
+        removed = center(self._matrix) if centered else 0.0
         columns, gram = (self._matrix, None) if self._is_small else (None, self._matrix)
-        return GroupMatrix(columns, gram, self._precision, kept)
+        return GroupMatrix(columns, gram, self._precision, kept, removed)
 
 
 def add_gram(gram: Tensor, store: Store, names: set[str], other: Store | None = None) -> None:

@@ -128,9 +128,11 @@ class OuterMatrix:
 
     Attributes:
         matrix: Shape ``[D, D]``, in the order of flat vectors.
+        removed: As for `GroupMatrix`.
     """
 
     matrix: Tensor
+    removed: float = 0.0
 
     def eigenvalues(self) -> Tensor:
         """All, ascending."""
@@ -144,7 +146,7 @@ class OuterMatrix:
             rank_tolerance: As for `rank_cutoff`.
         """
         values, vectors = robust(torch.linalg.eigh, self.matrix)
-        keep = nontrivial(values, rank_tolerance)
+        keep = nontrivial(values, rank_tolerance, removed=self.removed)
         return OuterPairs(values[keep], vectors[:, keep])
 
 
@@ -159,12 +161,15 @@ class GroupMatrix:
         precision: That of the columns as they came out of backward passes, and of results; the
             tensors may be more precise.
         kept: What the columns are made of, if that is kept in the precision of the tensors.
+        removed: Eigenvalue of the mean of all columns that was subtracted from each, whose
+            rounding errors stay; 0 without such.
     """
 
     columns: Tensor | None
     gram: Tensor | None
     precision: torch.dtype
     kept: KeptColumns | None = None
+    removed: float = 0.0
 
     def gram_matrix(self) -> Tensor:
         """``V^T V``, a tensor of its own."""
@@ -197,7 +202,7 @@ class GroupMatrix:
         """
         if self.gram is not None:
             values, vectors = robust(torch.linalg.eigh, self.gram)
-            keep = nontrivial(values, rank_tolerance, self.precision)
+            keep = nontrivial(values, rank_tolerance, self.precision, self.removed)
             return GramPairs(values[keep], vectors[:, keep], kept=self.kept)
         assert self.columns is not None
         columns = self.columns
@@ -207,7 +212,7 @@ class GroupMatrix:
             if are_affordable(count, dimension, EIGENVECTOR_COPIES, available):
                 columns = columns.double()
         values, vectors = robust(torch.linalg.eigh, columns.T @ columns)
-        keep = nontrivial(values, rank_tolerance, self.precision)
+        keep = nontrivial(values, rank_tolerance, self.precision, self.removed)
         values, vectors = values[keep], vectors[:, keep]
         coefficients = columns @ vectors
         return GramPairs(values, coefficients / coefficients.norm(dim=0), vectors)
@@ -253,6 +258,7 @@ def rank_cutoff(
     tolerance: float | None = None,
     size: int | None = None,
     precision: torch.dtype | None = None,
+    removed: float = 0.0,
 ) -> float:
     """Threshold below which an eigenvalue cannot be told from rounding errors.
 
@@ -262,19 +268,24 @@ def rank_cutoff(
             (Golub and Van Loan, "Matrix Computations", section 5.4).
         size: ``M``, of the matrix; by default the number of eigenvalues.
         precision: The dtype of ``eps``; by default that of the eigenvalues.
+        removed: An eigenvalue that was subtracted, whose rounding errors are there, whatever the
+            tolerance.
 
     Returns:
         The threshold, in the units of the eigenvalues.
     """
     if not len(values):
         return 0.0
-    if tolerance is None:
-        tolerance = (size or len(values)) * torch.finfo(precision or values.dtype).eps
-    return tolerance * max(float(values[-1]), 0.0)
+    rounding = (size or len(values)) * torch.finfo(precision or values.dtype).eps
+    largest = max(float(values[-1]), 0.0)
+    return max((rounding if tolerance is None else tolerance) * largest, rounding * removed)
 
 
 def nontrivial(
-    values: Tensor, tolerance: float | None = None, precision: torch.dtype | None = None
+    values: Tensor,
+    tolerance: float | None = None,
+    precision: torch.dtype | None = None,
+    removed: float = 0.0,
 ) -> slice:
     """The eigenvalues above the rank cut-off.
 
@@ -282,9 +293,10 @@ def nontrivial(
         values: All eigenvalues in ascending order, shape ``[M]``.
         tolerance: As for `rank_cutoff`.
         precision: As there.
+        removed: As there.
 
     Returns:
         A slice that ends with the largest.
     """
-    cutoff = rank_cutoff(values, tolerance, precision=precision)
+    cutoff = rank_cutoff(values, tolerance, precision=precision, removed=removed)
     return slice(int((values <= cutoff).sum()), len(values))

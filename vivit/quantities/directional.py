@@ -70,6 +70,9 @@ def directional_derivatives(
         lambdas = _curvatures_by_pushforward(factor, vectors, workspace)
     else:
         swept = projections(curvature.carrying, parameters, vectors, workspace)
+        if factor.is_centered:
+            images = torch.cat([*swept])
+            swept = iter([images - images.mean(dim=(0, 1))])
         lambdas = torch.cat([_square_sums(blocks) for blocks in swept])
     scale = curvature.num_samples if curvature.is_mean else 1
     slopes = projections(lambda: _gradients(curvature), parameters, vectors, workspace)

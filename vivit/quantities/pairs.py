@@ -192,7 +192,7 @@ class _Search:
             leading = leading_of_matrix(matrix.gram, k, tolerance)
             if leading is not None:
                 size, precision = len(matrix.gram), matrix.precision
-                cutoff = rank_cutoff(leading.values, tolerance, size, precision)
+                cutoff = rank_cutoff(leading.values, tolerance, size, precision, matrix.removed)
                 return replace(leading.keep(leading.values > cutoff), kept=matrix.kept)
         return matrix.pairs(tolerance, self.matrices.costs.room)
 
@@ -213,4 +213,6 @@ def _of_outer(matrix: OuterMatrix, k: int | None, tolerance: float | None) -> Ou
     leading = None if k is None else leading_of_matrix(matrix.matrix, k, tolerance)
     if leading is None:
         return matrix.pairs(tolerance)
-    return OuterPairs(leading.values, leading.coefficients)
+    cutoff = rank_cutoff(leading.values, tolerance, len(matrix.matrix), removed=matrix.removed)
+    kept = leading.keep(leading.values > cutoff)
+    return OuterPairs(kept.values, kept.coefficients)

@@ -1,0 +1,70 @@
+"""The front door of the other low-rank matrix: the empirical Fisher, or gradient covariance.
+
+1. One forward pass; the loss gradient of each sample by the model output.
+2. ``F = V V^T`` with one column per sample, its gradient ``g_n / sqrt(N)``; centred,
+   ``(g_n - g) / sqrt(N)``. All else is as for the GGN, with a Gram matrix of size ``N``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from vivit.kinds import Gradients
+from vivit.low_rank import ALL, LowRankCurvature, block_matrices
+from vivit.options import Subset
+from vivit.parameters import Selector
+
+
+class EmpiricalFisher(LowRankCurvature):
+    """The empirical Fisher ``F = 1/N sum_n g_n g_n^T``, or a diagonal block of it.
+
+    ``g_n`` is the gradient of the loss of sample ``n``; of a loss that is a sum over samples,
+    ``F = sum_n g_n g_n^T``. Centred, with ``g_n - g`` of the mean gradient ``g``, it is the
+    covariance of gradients: the noise of mini-batches. It needs no second derivatives, so the
+    loss may be any mean or sum over samples, convex or not. It is not an approximation of the
+    Hessian far from an optimum (Kunstner, Balles, Hennig, "Limitations of the empirical Fisher
+    approximation", NeurIPS 2019).
+
+    Methods are those of `GGN`, with ``F`` in place of ``G`` and ``C = 1``: of directional
+    derivatives, ``lambdas`` are ``(g_n^T e_k)^2``, centred ``((g_n - g)^T e_k)^2``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_func: Any,
+        data: Any,
+        centered: bool = False,
+        params: Iterable[Selector] | None = None,
+        subset: Subset | None = None,
+        workspace: int | None = None,
+        memory: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        """Set up the matrix.
+
+        Args:
+            model: As for `GGN`.
+            loss_func: Any callable ``(output, target) -> scalar`` that is a mean over samples (a
+                sum, if its attribute ``reduction`` says so) of functions that can be
+                differentiated.
+            data: A batch ``(X, y)``, or an iterable of batches: the matrix of all their samples.
+            centered: Whether the mean gradient, of the samples that count, is subtracted.
+            params: As for `GGN`, as are the others.
+            subset: Samples whose gradients count, scaled to stand for all.
+            workspace: Bytes for temporaries.
+            memory: Bytes to get by with beyond the forward pass.
+            progress: Whether bars show how far long runs over the data are.
+
+        Raises:
+            InputError: As for `GGN`.
+            UnsupportedError: As for `GGN`; or the loss is neither mean nor sum over samples.
+        """
+        kind = Gradients(loss_func, centered)
+        matrices = block_matrices(
+            model, kind, data, None, params, subset, workspace, memory, progress
+        )
+        self._attach(matrices, ALL)
