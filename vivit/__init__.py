@@ -16,6 +16,7 @@ from vivit.ggn import GGN
 from vivit.gram.plan import Plan
 from vivit.low_rank import EigenPairs
 from vivit.monitor import Monitor
+from vivit.ntk import ntk
 from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo
 from vivit.quantities import diagnostics
@@ -63,6 +64,7 @@ __all__ = [
     "__version__",
     "block_diagonal",
     "diagnostics",
+    "ntk",
 ]
 
 _ON_BACKPACK = (

@@ -180,18 +180,27 @@ class BatchCurvature:
         return torch.zeros_like(self.linearization.output).index_copy_(0, self.samples, u)
 
 
-def as_batches(data: Any) -> Iterator[tuple[Any, Any]]:
-    """The batches of what a user gave as data.
+class Batches:
+    """The batches of what a user gave as data, which are checked as they come."""
 
-    Args:
-        data: A batch ``(X, y)``, or an iterable of batches.
+    def __init__(self, data: Any) -> None:
+        """Wrap a batch ``(X, y)``, or an iterable of batches."""
+        self._data = data
 
-    Yields:
-        Inputs and targets.
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Inputs and targets.
 
-    Raises:
-        InputError: It is neither, or a batch or the whole is empty.
-    """
+        Raises:
+            InputError: The data are neither, or a batch or the whole is empty.
+        """
+        return _as_batches(self._data)
+
+    def __length_hint__(self) -> int:
+        """How many there are; 0 if the data cannot tell."""
+        return 1 if _is_batch(self._data) else length_hint(self._data)
+
+
+def _as_batches(data: Any) -> Iterator[tuple[Any, Any]]:
     if _is_batch(data):
         yield _checked(data)
         return
@@ -211,13 +220,6 @@ def as_batches(data: Any) -> Iterator[tuple[Any, Any]]:
         yield _checked(batch)
     if not count:
         raise InputError("data has no batches: is the iterable used up?")
-
-
-def num_batches(data: Any) -> int | None:
-    """How many there are, if the data can tell."""
-    if _is_batch(data):
-        return 1
-    return length_hint(data) or None
 
 
 def _is_batch(data: Any) -> bool:

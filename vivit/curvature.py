@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from operator import length_hint
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from vivit.backprop.autograd import Linearization
 from vivit.backprop.checks import Findings, Versions, refuse_contexts, refuse_shards
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
-from vivit.batches import Batch, BatchCurvature, Carried, Carrying, as_batches, num_batches
+from vivit.batches import Batch, BatchCurvature, Carried, Carrying
 from vivit.errors import InputError, UnsupportedError
 from vivit.kinds import BatchColumns, Kind
 from vivit.layers.sizes import BatchSizes
@@ -40,7 +41,7 @@ class Curvature:
         self,
         model: nn.Module,
         kind: Kind,
-        data: Any,
+        data: Iterable[tuple[Any, Any]],
         parameters: dict[str, Tensor],
         subset: Subset | None,
         progress: Progress,
@@ -50,7 +51,7 @@ class Curvature:
         Args:
             model: As for `GGN`.
             kind: Which vectors of the outputs are sent back.
-            data: A batch ``(X, y)``, or an iterable of batches.
+            data: Inputs and targets of each batch.
             parameters: All parameters that count, by name.
             subset: Samples that carry curvature.
             progress: Where runs through the batches are shown.
@@ -65,8 +66,8 @@ class Curvature:
         self._sizes: list[BatchSizes] = []
         self.columns = 0
         self.served_by: dict[str, str] = {}
-        with progress.stage("forward passes", total=num_batches(data)):
-            last, columns = self._first_pass(as_batches(data))
+        with progress.stage("forward passes", total=length_hint(data) or None):
+            last, columns = self._first_pass(data)
         self._normalizer = sum(batch.normalizer or 0.0 for batch in self.batches)
         if self.is_mean and not self._normalizer:
             raise InputError(
@@ -76,7 +77,7 @@ class Curvature:
         is_single = len(self.batches) == 1
         self._kept = self._curvature(self.batches[0], last, columns) if is_single else None
 
-    def _first_pass(self, data: Iterator[tuple[Any, Any]]) -> tuple[Linearization, BatchColumns]:
+    def _first_pass(self, data: Iterable[tuple[Any, Any]]) -> tuple[Linearization, BatchColumns]:
         """Check every batch, and note what is known of it without its graph.
 
         Returns:
@@ -153,14 +154,20 @@ class Curvature:
         """Whether the loss is a mean over samples, not a sum."""
         return self.batches[0].normalizer is not None
 
-    def each(self) -> Iterator[BatchCurvature]:
-        """The batches with their graphs, one at a time."""
+    def each(self, only: Collection[int] | None = None) -> Iterator[BatchCurvature]:
+        """The batches with their graphs, one at a time.
+
+        Args:
+            only: Numbers of some of them; by default all.
+        """
         self._versions.check()
         if self._kept is not None:
             yield self._kept
             self.progress.advance(BATCH)
             return
         for batch in self.batches:
+            if only is not None and batch.index not in only:
+                continue
             linearization = self._linearize(batch.x, batch.random_state, batch.ways)
             yield self._curvature(batch, linearization)
             del linearization
@@ -177,17 +184,17 @@ class Curvature:
         if self._kept is not None:
             self._kept.linearization.check_fresh()
 
-    def curved(self) -> Iterator[BatchCurvature]:
-        """The batches with samples that carry curvature, one at a time."""
-        return (batch for batch in self.each() if batch.num_curvature_samples)
+    def curved(self, only: Collection[int] | None = None) -> Iterator[BatchCurvature]:
+        """The batches with samples that carry curvature, one at a time: see `each`."""
+        return (batch for batch in self.each(only) if batch.num_curvature_samples)
 
     def pieces(self) -> Iterator[BatchCurvature | Carried]:
         """Those samples with what has columns of them: see `BatchCurvature.carried`."""
         return (batch.carried for batch in self.curved())
 
-    def carrying(self) -> Iterator[Carrying]:
-        """What carries curvature, batch by batch."""
-        for batch in self.curved():
+    def carrying(self, only: Collection[int] | None = None) -> Iterator[Carrying]:
+        """What carries curvature, batch by batch: see `each`."""
+        for batch in self.curved(only):
             linearization, factor, samples = batch.carrying()
             try:
                 yield linearization, factor, samples

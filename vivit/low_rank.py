@@ -14,6 +14,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
+from vivit.batches import Batches
 from vivit.curvature import Curvature
 from vivit.errors import InputError
 from vivit.factor import Factor, Sums, each_vector, pullback
@@ -96,7 +97,7 @@ def block_matrices(
     if groups is not None:
         members = group_parameters(model, parameters, groups)
     room = Room.of(parameters, workspace, memory)
-    curvature = Curvature(model, kind, data, parameters, subset, Progress(progress))
+    curvature = Curvature(model, kind, Batches(data), parameters, subset, Progress(progress))
     return BlockMatrices(curvature, members, room)
 
 

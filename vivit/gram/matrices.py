@@ -8,12 +8,12 @@ batches each and are symmetric; a block below is rectangular, between two runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from vivit.batches import BatchCurvature, Carrying
+from vivit.batches import Carrying
 from vivit.errors import InputError
 from vivit.gram.centering import center_columns, center_gram
 from vivit.gram.kept import KeptColumns
@@ -22,7 +22,6 @@ from vivit.gram.spectrum import NOT_FINITE, GroupMatrix, is_finite
 from vivit.gram.sweep import Advance, stores_of_run, unnoticed
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import Store
-from vivit.losses import DenseFactor
 from vivit.parameters import flat_places
 
 
@@ -174,46 +173,6 @@ def add_gram(gram: Tensor, store: Store, names: set[str], other: Store | None = 
     part = torch.zeros_like(gram, dtype=store.dtype)
     store.add_gram(part, names, other)
     gram += part
-
-
-@torch.no_grad()
-def gradient_grams(
-    batches: Callable[[], Iterable[BatchCurvature]],
-    names: Iterable[str],
-    like: Tensor,
-    workspace: int,
-) -> Tensor:
-    """Inner products of the columns of ``V`` with the gradients of the samples.
-
-    Args:
-        batches: Gives the batches, of which only one has to exist at a time.
-        names: Parameters of the block.
-        like: A tensor of the device and dtype to use.
-        workspace: Bytes for the temporaries of one layer's evaluation.
-
-    Returns:
-        Shape ``[M, N]``: columns in the order (n, c), gradients of all samples.
-    """
-    members, memory = set(names), Workspace(workspace, like)
-    left, right, heights, widths = [], [], [], []
-    for batch in batches():
-        factor = batch.factor
-        if factor.num_samples:
-            ours = iter([(batch.linearization, factor, batch.samples)])
-            left.append(stores_of_run(ours, factor.num_samples, memory, members))
-            heights.append(factor.num_samples * factor.num_columns)
-    for batch in batches():
-        column = DenseFactor(batch.gradient.unsqueeze(1))  # one per sample: its loss gradient
-        theirs = iter([(batch.linearization, column, None)])
-        right.append(stores_of_run(theirs, column.num_samples, memory, members))
-        widths.append(column.num_samples)
-    result = like.new_zeros(sum(heights), sum(widths))
-    rows, cols = _slices(heights), _slices(widths)
-    for row, of_columns in zip(rows, left, strict=True):
-        for col, of_gradients in zip(cols, right, strict=True):
-            for key, store in of_columns.items():
-                store.add_gram(result[row, col], members, of_gradients[key])
-    return result
 
 
 def _slices(sizes: list[int]) -> list[slice]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -56,6 +58,13 @@ class ColumnStore(LayerStore):
                 contract(target[samples], a, s[samples], layer.classes)
         if c + 1 == self._columns.shape[1]:
             self._layer = None
+
+    def folded(self) -> ColumnStore:
+        """More outputs."""
+        store = copy(self)
+        folded = self._columns.transpose(1, 2).flatten(2, 3)  # [N, g, C * o, i]
+        store._columns = folded.unsqueeze(1)
+        return store
 
     def columns(self, parameters: set[str], samples: slice = ALL) -> Tensor:
         """The columns, as they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 
 import torch
@@ -77,6 +78,14 @@ class FactorStore(LayerStore):
         """Keep the inputs themselves in place of what they are made of."""
         self._inputs = self._all_inputs(None)
         self._layers.clear()
+
+    def folded(self) -> FactorStore:
+        """More outputs: the inputs are the same for all columns of a sample."""
+        store = copy(self)
+        folded = self._cotangents.transpose(1, 2).flatten(2, 3)  # [N, g, C * o, T]
+        store._cotangents = folded.unsqueeze(1)
+        store._sizes = replace(self._sizes, outputs=folded.shape[2])
+        return store
 
     def combine(self, coefficients: Tensor, parameter: str) -> Tensor:
         """Mix the cotangents of a sample first, and then contract all samples with their inputs.

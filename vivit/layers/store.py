@@ -58,6 +58,13 @@ class Store(ABC):
         """The sum of the squares of all columns of a parameter, a scalar in double precision."""
         return torch.linalg.vector_norm(self.columns({parameter}), dtype=torch.float64).square()
 
+    @abstractmethod
+    def folded(self) -> Store:
+        """The same with the columns of each sample one behind the other, as a single column.
+
+        Their inner products are those of the columns, summed over ``c``. Shares memory.
+        """
+
     def settle(self) -> None:
         """Do without the graph from now on."""
         return
@@ -115,6 +122,11 @@ class DenseStore(Store):
     def dtype(self) -> torch.dtype:
         """Of the columns."""
         return self._columns.dtype
+
+    def folded(self) -> DenseStore:
+        """One behind the other."""
+        samples = len(self._columns) // max(self._per_sample, 1)
+        return DenseStore(self._parameter, self._columns.view(samples, -1), samples)
 
     def columns(self, parameters: set[str], samples: slice = ALL) -> Tensor:
         """The columns, as they are."""

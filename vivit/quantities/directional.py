@@ -15,10 +15,11 @@ from vivit.batches import Carrying
 from vivit.curvature import Curvature
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
+from vivit.gram.cross import Columns
 from vivit.gram.forms import Form
-from vivit.gram.matrices import gradient_grams
 from vivit.gram.outer import projections
 from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
+from vivit.layers.affine import Workspace
 from vivit.losses import DenseFactor
 
 
@@ -134,8 +135,10 @@ def _slopes(curvature: Curvature, factor: Factor, pairs: GramPairs, workspace: i
     if len(pairs.values) <= curvature.columns:
         vectors = factor.vectors(pairs, workspace)
         return scale * _slopes_by_pushforward(curvature, vectors).to(pairs.values)
-    like = curvature.like.new_empty(0, dtype=pairs.values.dtype)
-    gram = gradient_grams(curvature.each, factor.parameters, like, workspace)
+    memory = Workspace(workspace, curvature.like.new_empty(0, dtype=pairs.values.dtype))
+    columns = Columns(curvature.carrying(), {*factor.parameters}, memory)
+    gram = memory.like.new_zeros(columns.size, curvature.num_samples)
+    columns.add_products(gram, _gradients(curvature))
     return scale * (gram.T @ (pairs.coefficients / pairs.values.sqrt()))
 
 
