@@ -183,6 +183,19 @@ def test_variants(case, variant, centered):
 
 
 @CENTERED
+@pytest.mark.parametrize("case", FEW_PARAMETERS, ids=lambda case: case.name)
+def test_matrices_by_products(case, centered, monkeypatch):
+    monkeypatch.setattr("vivit.gram.forms.CLEARLY", 0.0)
+    dense = Dense(case, centered)
+    assert "D products" in dense.ours.plan().matrices[0].why
+    assert_close(dense.ours.eigvalsh(), torch.linalg.eigvalsh(dense.matrix), dense.scale)
+    lambdas, g = dense.ours.directional_derivatives().lambdas, dense.gradients
+    e = columns_of(dense.ours.eigh().vectors)
+    images = g - g.mean(dim=0) if centered else g
+    assert_close(lambdas, (images @ e).square(), g.square().sum(), 1e-7)
+
+
+@CENTERED
 @pytest.mark.parametrize("k", [1, 2])
 def test_lanczos_iteration(centered, k):
     for batches in (None, 7):
