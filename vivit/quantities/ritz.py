@@ -125,11 +125,20 @@ def orthonormal(x: Tensor, known: Sequence[Tensor], smallest: float) -> tuple[Te
     for bound in (smallest, MOSTLY):  # once is not enough: Parlett, "The symmetric eigenvalue
         for rows in known:  # problem", section 6.9
             x = x - inner(x, rows).to(x) @ rows
-        q, r = torch.linalg.qr(x.T.double())
-        turn, lengths, u = torch.linalg.svd(r.T)
+        turn, lengths, rows = _decomposed(x.double())
         keep = lengths > bound
-        x, factor = (u[keep] @ q.T).to(x), factor @ (turn * lengths)[:, keep]
+        x, factor = rows[keep].to(x), factor @ (turn * lengths)[:, keep]
     return x, factor
+
+
+def _decomposed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Singular values, and the vectors of both sides; a single row needs no decomposition."""
+    if len(x) == 1:
+        length = x.norm(dim=1)
+        return x.new_ones(1, 1), length, x / length
+    q, r = torch.linalg.qr(x.T)
+    turn, lengths, u = torch.linalg.svd(r.T)
+    return turn, lengths, u @ q.T
 
 
 def extended(projected: Tensor, coupling: Tensor, corner: Tensor) -> Tensor:
