@@ -24,6 +24,7 @@ from benchmarks.records.files import write
 from benchmarks.training.data import Sets, in_batches
 from benchmarks.training.recipe import Recipe
 from benchmarks.training.steps import DivergedError, Steps
+from vivit.monitor.prediction import right_classes
 
 EPOCHS_APART = 1_000_003
 """Between the seeds of the order of the data: those of an epoch belong to no other training."""
@@ -258,23 +259,18 @@ def evaluate(instance: Instance) -> tuple[float, float | None]:
         instance: The network with its samples.
 
     Returns:
-        Mean of the loss; share of right classes, None if targets are no classes of outputs
-        ``[N, C]``.
+        Mean of the loss; share of right classes, None if targets are no classes.
     """
-    loss, right, count = 0.0, 0, instance.num_samples
+    loss, right, total, count = 0.0, 0, 0, instance.num_samples
     is_classified = True
     for inputs, targets in in_batches(instance):
         outputs = instance.model(inputs)
         loss += len(targets) / count * float(instance.loss_func(outputs, targets))
-        is_classified &= _are_classes(outputs, targets)
-        if is_classified:
-            right += int((outputs.argmax(dim=1) == targets).sum())
-    return loss, right / count if is_classified else None
-
-
-def _are_classes(outputs: Tensor, targets: Tensor) -> bool:
-    whole = not targets.is_floating_point() and targets.ndim == 1
-    return whole and outputs.ndim == 2 and outputs.shape[1] > 1
+        found = right_classes(instance.loss_func, outputs, targets)
+        is_classified &= found is not None
+        if found is not None:
+            right, total = right + int(found.sum()), total + len(found)
+    return loss, right / max(total, 1) if is_classified else None
 
 
 def _store(file: Path, content: dict[str, Any]) -> None:

@@ -27,16 +27,26 @@ def held_out(model: nn.Module, loss_func: Any, batch: tuple[Any, Tensor]) -> dic
     with untouched(model):
         output = model(x)
     found = {"loss": number(loss_func(output, y))}
-    if _are_classes(output, y):
-        counts = y != getattr(loss_func, "ignore_index", None)
-        right = (output.argmax(dim=1) == y)[counts]
+    right = right_classes(loss_func, output, y)
+    if right is not None:
         found["accuracy"] = number(right.double().mean())
     return found
 
 
-def _are_classes(output: Any, y: Tensor) -> bool:
-    """Whether targets are indices of classes, which outputs ``[N, C, *positions]`` are for."""
+def right_classes(loss_func: Any, output: Any, y: Tensor) -> Tensor | None:
+    """Which predictions are right, of those targets that the loss does not ignore.
+
+    Args:
+        loss_func: The loss.
+        output: Of the model, shape ``[N, C, *positions]`` with at least two classes.
+        y: Targets.
+
+    Returns:
+        A flat mask; None if targets are no classes.
+    """
     if not isinstance(output, Tensor) or output.ndim < 2 or output.shape[1] < 2:
-        return False
+        return None
     is_index = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
-    return is_index and y.shape == output.shape[:1] + output.shape[2:]
+    if not is_index or y.shape != output.shape[:1] + output.shape[2:]:
+        return None
+    return (output.argmax(dim=1) == y)[y != getattr(loss_func, "ignore_index", None)]
