@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from vivit.backprop.called import Forward
 from vivit.errors import InputError
 from vivit.fisher import EmpiricalFisher
 from vivit.ggn import EXACT, GGN
@@ -62,6 +63,7 @@ def block_diagonal(
     memory: int | None = None,
     progress: bool = False,
     matrix: str = "ggn",
+    forward: Forward | None = None,
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN, or of another matrix, for groups of parameters.
 
@@ -82,6 +84,7 @@ def block_diagonal(
         progress: As for `GGN`.
         matrix: ``"ggn"``, ``"empirical_fisher"``, or ``"gradient_covariance"`` for a centred
             `EmpiricalFisher`.
+        forward: As for `GGN`.
 
     Returns:
         A mapping from group names to `GGN` or `EmpiricalFisher` blocks.
@@ -106,6 +109,6 @@ def block_diagonal(
             "which is for matrix='ggn'."
         )
     matrices = block_matrices(
-        model, kind, data, groups, params, subset, workspace, memory, progress
+        model, kind, data, groups, params, subset, workspace, memory, progress, forward
     )
     return BlockDiagonal(matrices, GGN if matrix == "ggn" else EmpiricalFisher)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vivit.backprop.autograd import Linearization
+from vivit.backprop.called import plain
 from vivit.backprop.checks import Findings, Versions, refuse_contexts, refuse_shards
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
@@ -57,7 +58,7 @@ class Curvature:
             progress: Where runs through the batches are shown.
         """
         refuse_contexts()
-        refuse_shards(model, parameters)
+        refuse_shards(plain(model), parameters)
         self._model, self.kind, self.parameters = model, kind, parameters
         self.progress = progress
         self._versions = Versions.of(parameters, None)

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from vivit.backprop.called import Forward
 from vivit.kinds import Gradients
 from vivit.low_rank import ALL, LowRankCurvature, block_matrices
 from vivit.options import Subset
@@ -43,6 +44,7 @@ class EmpiricalFisher(LowRankCurvature):
         workspace: int | None = None,
         memory: int | None = None,
         progress: bool = False,
+        forward: Forward | None = None,
     ) -> None:
         """Set up the matrix.
 
@@ -58,6 +60,7 @@ class EmpiricalFisher(LowRankCurvature):
             workspace: Bytes for temporaries.
             memory: Bytes to get by with beyond the forward pass.
             progress: Whether bars show how far long runs over the data are.
+            forward: As for `GGN`.
 
         Raises:
             InputError: As for `GGN`.
@@ -65,6 +68,6 @@ class EmpiricalFisher(LowRankCurvature):
         """
         kind = Gradients(loss_func, centered)
         matrices = block_matrices(
-            model, kind, data, None, params, subset, workspace, memory, progress
+            model, kind, data, None, params, subset, workspace, memory, progress, forward
         )
         self._attach(matrices, ALL)

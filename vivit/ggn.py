@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from vivit.backprop.called import Forward
 from vivit.kinds import GaussNewton
 from vivit.low_rank import ALL, LowRankCurvature, block_matrices
 from vivit.options import Approximation, Exact, Subset
@@ -48,6 +49,7 @@ class GGN(LowRankCurvature):
         workspace: int | None = None,
         memory: int | None = None,
         progress: bool = False,
+        forward: Forward | None = None,
     ) -> None:
         """Set up the GGN.
 
@@ -74,6 +76,8 @@ class GGN(LowRankCurvature):
                 default what is available. If one sweep of backward passes would need more, there
                 are several, each for some of the layers: `plan` says how many.
             progress: Whether bars on standard error show how far long runs over the data are.
+            forward: Maps model and inputs to that tensor, for models that are called in another
+                way: ``lambda model, X: model(**X).logits``.
 
         Raises:
             InputError: An argument has a wrong value, the model gives NaN or infinity, or no
@@ -82,6 +86,6 @@ class GGN(LowRankCurvature):
         """
         kind = GaussNewton(loss_func, approximation)
         matrices = block_matrices(
-            model, kind, data, None, params, subset, workspace, memory, progress
+            model, kind, data, None, params, subset, workspace, memory, progress, forward
         )
         self._attach(matrices, ALL)

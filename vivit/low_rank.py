@@ -14,6 +14,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
+from vivit.backprop.called import Forward, called
 from vivit.batches import Batches
 from vivit.curvature import Curvature
 from vivit.errors import InputError
@@ -75,6 +76,7 @@ def block_matrices(
     workspace: int | None,
     memory: int | None,
     progress: bool,
+    forward: Forward | None = None,
 ) -> BlockMatrices:
     """The matrices of all blocks of a kind of curvature, of which none is made yet.
 
@@ -88,6 +90,7 @@ def block_matrices(
         workspace: Bytes for temporaries.
         memory: Bytes to get by with.
         progress: Whether bars are shown.
+        forward: Calls the model.
 
     Returns:
         The matrices.
@@ -97,7 +100,8 @@ def block_matrices(
     if groups is not None:
         members = group_parameters(model, parameters, groups)
     room = Room.of(parameters, workspace, memory)
-    curvature = Curvature(model, kind, Batches(data), parameters, subset, Progress(progress))
+    model, shown = called(model, forward), Progress(progress)
+    curvature = Curvature(model, kind, Batches(data), parameters, subset, shown)
     return BlockMatrices(curvature, members, room)
 
 

@@ -11,7 +11,7 @@ Source: Novak, Sohl-Dickstein, Schoenholz, "Fast finite width neural tangent ker
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vivit.backprop.autograd import Linearization
+from vivit.backprop.called import Forward, called
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.curvature import Curvature
@@ -47,7 +48,7 @@ def ntk(
     X2: Any = None,  # noqa: N803
     *,
     params: Iterable[Selector] | None = None,
-    forward: Callable[[nn.Module, Any], Tensor] | None = None,
+    forward: Forward | None = None,
     outputs: Literal["full", "trace"] = "full",
     batch_size: int | None = None,
     workspace: int | None = None,
@@ -85,9 +86,7 @@ def ntk(
     """
     _check(X, X2, outputs, batch_size)
     parameters = select_parameters(model, params)
-    if forward is not None:
-        model = _Called(model, forward)
-        parameters = {f"{_Called.PREFIX}{name}": p for name, p in parameters.items()}
+    model = called(model, forward)
     room, folded = Room.of(parameters, workspace, memory), outputs == "trace"
     size = batch_size or _fitting_size(model, X, X2, parameters, room, folded)
     blocks = [_blocks(x, size) for x in (X, X2)]
@@ -99,21 +98,6 @@ def ntk(
     pairs = len(rows) * len(cols) if cols else len(rows) * (len(rows) + 1) // 2
     with torch.no_grad(), bar.stage("kernel", unit=PAIR, total=pairs):
         return kernel.between(rows, cols) if cols else kernel.within(rows)
-
-
-class _Called(nn.Module):
-    """A model that is called in another way."""
-
-    PREFIX = "model."
-
-    def __init__(self, model: nn.Module, forward: Callable[[nn.Module, Any], Tensor]) -> None:
-        super().__init__()
-        self.model, self._forward = model, forward
-        self.training = model.training
-
-    def forward(self, x: Any) -> Tensor:
-        """What it gives."""
-        return self._forward(self.model, x)
 
 
 class _Kernel:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
+from vivit.backprop.called import plain
 from vivit.backprop.checks import (
     Versions,
     check_output,
@@ -72,8 +73,8 @@ class Linearization:
         Raises:
             UnsupportedError: The model mixes samples or cannot be differentiated correctly.
         """
-        refuse_batch_statistics(model)
-        refuse_renormalized_embeddings(model)
+        refuse_batch_statistics(plain(model))
+        refuse_renormalized_embeddings(plain(model))
         refuse_gradient_hooks(parameters)
         refuse_contexts()
         self._model, self._x, self._random_state = model, x, random_state

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from vivit.backprop.called import output_with
 from vivit.backprop.checks import same_output
 from vivit.backprop.forward import checked_indices
 from vivit.backprop.passes import Passes
@@ -145,7 +146,7 @@ class GenericRule:
         }
 
         def alone(values: dict[str, Tensor], *own: Any) -> Tensor:
-            result: Tensor = functional_call(self.model, values, (tree_unflatten(own, structure),))
+            result: Tensor = output_with(self.model, values, tree_unflatten(own, structure))
             return result.squeeze(0)
 
         forward = vmap(alone, in_dims=(0, *axes))

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.graph import GradientEdge, Node
-from torch.func import functional_call
 
 from vivit.backprop.bags import has_bags, unfused_bags
+from vivit.backprop.called import output_with
 from vivit.backprop.forward import (
     full_precision,
     twice_differentiable,
@@ -85,7 +85,7 @@ class Passes:
         """
         with torch.enable_grad(), forward_ad.dual_level():
             duals = {name: forward_ad.make_dual(parameters[name], x) for name, x in v.items()}
-            output = self.run(lambda: functional_call(self._model, duals, (self._x,)))
+            output = self.run(lambda: output_with(self._model, duals, self._x))
             self._output, tangent = forward_ad.unpack_dual(output)
         self.carried = True
         self._last.clear()

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import jvp
 
+from vivit.backprop.called import output_with
 from vivit.backprop.checks import once_differentiable, same_output
 from vivit.backprop.generic import GenericWay
 from vivit.backprop.nodes import has_padding
@@ -169,7 +170,7 @@ class Pushforward:
         """
 
         def forward(values: dict[str, Tensor]) -> Tensor:
-            return functional_call(self._model, values, (self._x,))
+            return output_with(self._model, values, self._x)
 
         values = {name: self._parameters[name].detach() for name in v}
         with torch.no_grad():

@@ -1,0 +1,74 @@
+"""Models that are called in another way than with a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vivit.errors import InputError
+
+Forward = Callable[[nn.Module, Any], Tensor]
+"""Maps a model and a batch of inputs to the model output, shape ``[N, *out]``."""
+
+
+class Called(nn.Module):
+    """A model and how it is called, as a module that maps a batch to outputs."""
+
+    def __init__(self, model: nn.Module, forward: Forward) -> None:
+        """Wrap a model, which stays as it is.
+
+        Args:
+            model: The model.
+            forward: Calls it.
+        """
+        super().__init__()
+        self.model, self._forward = model, forward
+        self.training = model.training
+
+    def forward(self, x: Any) -> Tensor:
+        """The model output."""
+        return self._forward(self.model, x)
+
+
+def called(model: nn.Module, forward: Forward | None) -> nn.Module:
+    """A model that maps a batch to outputs.
+
+    Args:
+        model: The model.
+        forward: Calls it; None if it is called with the batch.
+
+    Returns:
+        The model, or a `Called` one.
+
+    Raises:
+        InputError: It cannot be called so.
+    """
+    if forward is None:
+        return model
+    if not callable(forward):
+        raise InputError(
+            "forward must map the model and a batch of inputs to the output, such as "
+            f"lambda model, X: model(**X).logits, got {type(forward).__name__}."
+        )
+    return Called(model, forward)
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """The model itself, whose names are its own."""
+    return model.model if isinstance(model, Called) else model
+
+
+def output_with(model: nn.Module, parameters: Mapping[str, Tensor], x: Any) -> Any:
+    """The output with other tensors in place of parameters.
+
+    Args:
+        model: Maps ``x`` to a tensor.
+        parameters: By the names of the model itself.
+        x: Inputs.
+    """
+    if isinstance(model, Called):
+        parameters = {f"model.{name}": p for name, p in parameters.items()}
+    return functional_call(model, dict(parameters), (x,))
