@@ -1,11 +1,9 @@
-"""Batches: what a user gives as data, and the loss curvature of each."""
+"""Batches, and the curvature of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from operator import length_hint
 from typing import Any
 
 import torch
@@ -14,7 +12,6 @@ from torch import Tensor
 from vivit.backprop.autograd import Linearization
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
-from vivit.errors import InputError
 from vivit.kinds import BatchColumns, Kind
 from vivit.losses import HessianFactor, loss_gradient
 
@@ -178,59 +175,3 @@ class BatchCurvature:
         if self.samples is None:
             return u
         return torch.zeros_like(self.linearization.output).index_copy_(0, self.samples, u)
-
-
-class Batches:
-    """The batches of what a user gave as data, which are checked as they come."""
-
-    def __init__(self, data: Any) -> None:
-        """Wrap a batch ``(X, y)``, or an iterable of batches."""
-        self._data = data
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        """Inputs and targets.
-
-        Raises:
-            InputError: The data are neither, or a batch or the whole is empty.
-        """
-        return _as_batches(self._data)
-
-    def __length_hint__(self) -> int:
-        """How many there are; 0 if the data cannot tell."""
-        return 1 if _is_batch(self._data) else length_hint(self._data)
-
-
-def _as_batches(data: Any) -> Iterator[tuple[Any, Any]]:
-    if _is_batch(data):
-        yield _checked(data)
-        return
-    if isinstance(data, Tensor) or not isinstance(data, Iterable):
-        raise InputError(
-            "data must be a batch (X, y) of inputs and target tensor or an iterable of batches, "
-            f"got {type(data).__name__}."
-        )
-    count = 0
-    for count, batch in enumerate(data, start=1):
-        if not _is_batch(batch):
-            raise InputError(
-                f"Batch {count - 1} of data must be (X, y), inputs and target tensor, got "
-                f"{type(batch).__name__}"
-                + (f" of length {len(batch)}." if isinstance(batch, (tuple, list)) else ".")
-            )
-        yield _checked(batch)
-    if not count:
-        raise InputError("data has no batches: is the iterable used up?")
-
-
-def _is_batch(data: Any) -> bool:
-    return isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[1], Tensor)
-
-
-def _checked(batch: Any) -> tuple[Any, Any]:
-    for name, tensor in zip(("X", "y"), batch, strict=True):
-        if isinstance(tensor, Tensor) and (tensor.ndim == 0 or len(tensor) == 0):
-            raise InputError(
-                f"The batch is empty: {name} has shape {list(tensor.shape)}, expected samples "
-                "along the first axis."
-            )
-    return batch[0], batch[1]

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from vivit.backprop.called import Forward
+from vivit.data import Target
 from vivit.errors import InputError
 from vivit.fisher import EmpiricalFisher
 from vivit.ggn import EXACT, GGN
@@ -64,6 +65,7 @@ def block_diagonal(
     progress: bool = False,
     matrix: str = "ggn",
     forward: Forward | None = None,
+    target: Target | None = None,
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN, or of another matrix, for groups of parameters.
 
@@ -84,7 +86,8 @@ def block_diagonal(
         progress: As for `GGN`.
         matrix: ``"ggn"``, ``"empirical_fisher"``, or ``"gradient_covariance"`` for a centred
             `EmpiricalFisher`.
-        forward: As for `GGN`.
+        forward: As for `GGN`, as is the next.
+        target: Maps a batch to its targets.
 
     Returns:
         A mapping from group names to `GGN` or `EmpiricalFisher` blocks.
@@ -109,6 +112,6 @@ def block_diagonal(
             "which is for matrix='ggn'."
         )
     matrices = block_matrices(
-        model, kind, data, groups, params, subset, workspace, memory, progress, forward
+        model, kind, data, groups, params, subset, workspace, memory, progress, forward, target
     )
     return BlockDiagonal(matrices, GGN if matrix == "ggn" else EmpiricalFisher)

@@ -130,7 +130,9 @@ class Curvature:
 
     def _check_samples(self, unchecked: list[tuple[Tensor, Any]], alone: bool) -> None:
         """Check outputs and targets of batches, once each; of single samples, two together."""
-        singles = [(output, y) for output, y in unchecked if len(output) == 1]
+        singles = [
+            (output, y) for output, y in unchecked if len(output) == 1 and isinstance(y, Tensor)
+        ]
         shapes = {(output.shape, y.shape) for output, y in singles}
         if len(singles) > 1 and len(shapes) == 1:
             outputs, targets = zip(*singles, strict=True)

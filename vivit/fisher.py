@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from vivit.backprop.called import Forward
+from vivit.data import Target
 from vivit.kinds import Gradients
 from vivit.low_rank import ALL, LowRankCurvature, block_matrices
 from vivit.options import Subset
@@ -45,6 +46,7 @@ class EmpiricalFisher(LowRankCurvature):
         memory: int | None = None,
         progress: bool = False,
         forward: Forward | None = None,
+        target: Target | None = None,
     ) -> None:
         """Set up the matrix.
 
@@ -60,7 +62,8 @@ class EmpiricalFisher(LowRankCurvature):
             workspace: Bytes for temporaries.
             memory: Bytes to get by with beyond the forward pass.
             progress: Whether bars show how far long runs over the data are.
-            forward: As for `GGN`.
+            forward: As for `GGN`, as is the next.
+            target: Maps a batch to its targets.
 
         Raises:
             InputError: As for `GGN`.
@@ -68,6 +71,6 @@ class EmpiricalFisher(LowRankCurvature):
         """
         kind = Gradients(loss_func, centered)
         matrices = block_matrices(
-            model, kind, data, None, params, subset, workspace, memory, progress, forward
+            model, kind, data, None, params, subset, workspace, memory, progress, forward, target
         )
         self._attach(matrices, ALL)

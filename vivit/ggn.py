@@ -19,6 +19,7 @@ from typing import Any
 from torch import nn
 
 from vivit.backprop.called import Forward
+from vivit.data import Target
 from vivit.kinds import GaussNewton
 from vivit.low_rank import ALL, LowRankCurvature, block_matrices
 from vivit.options import Approximation, Exact, Subset
@@ -50,6 +51,7 @@ class GGN(LowRankCurvature):
         memory: int | None = None,
         progress: bool = False,
         forward: Forward | None = None,
+        target: Target | None = None,
     ) -> None:
         """Set up the GGN.
 
@@ -63,6 +65,8 @@ class GGN(LowRankCurvature):
                 in the output, and curved.
             data: A batch ``(X, y)``, or an iterable of batches: the GGN of all their samples. It
                 is run through once; a loader that shuffles draws from torch's global generator.
+                A batch may be a mapping, too, with its targets under ``"labels"``; with `target`,
+                anything.
             params: Names of parameters, globs such as ``"conv*"``, or parameters; by default all
                 that require gradients.
             approximation: ``Exact()``, or ``MonteCarlo(samples, seed)`` of the loss Hessian.
@@ -77,7 +81,11 @@ class GGN(LowRankCurvature):
                 are several, each for some of the layers: `plan` says how many.
             progress: Whether bars on standard error show how far long runs over the data are.
             forward: Maps model and inputs to that tensor, for models that are called in another
-                way: ``lambda model, X: model(**X).logits``.
+                way: ``lambda model, X: model(**X).logits``. By default it is called with ``X``,
+                with the entries of a mapping as keywords if it takes these, and must give a
+                tensor, or ``logits``, or a tuple that begins with a tensor.
+            target: Maps a batch to its targets, anything that the loss takes; the inputs are the
+                whole batch then: ``target=lambda batch: batch["label"]``.
 
         Raises:
             InputError: An argument has a wrong value, the model gives NaN or infinity, or no
@@ -86,6 +94,6 @@ class GGN(LowRankCurvature):
         """
         kind = GaussNewton(loss_func, approximation)
         matrices = block_matrices(
-            model, kind, data, None, params, subset, workspace, memory, progress, forward
+            model, kind, data, None, params, subset, workspace, memory, progress, forward, target
         )
         self._attach(matrices, ALL)

@@ -15,8 +15,8 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
 from vivit.backprop.called import Forward, called
-from vivit.batches import Batches
 from vivit.curvature import Curvature
+from vivit.data import Batches, Target
 from vivit.errors import InputError
 from vivit.factor import Factor, Sums, each_vector, pullback
 from vivit.gram.blocks import BlockMatrices
@@ -77,6 +77,7 @@ def block_matrices(
     memory: int | None,
     progress: bool,
     forward: Forward | None = None,
+    target: Target | None = None,
 ) -> BlockMatrices:
     """The matrices of all blocks of a kind of curvature, of which none is made yet.
 
@@ -91,6 +92,7 @@ def block_matrices(
         memory: Bytes to get by with.
         progress: Whether bars are shown.
         forward: Calls the model.
+        target: Gives the targets of a batch.
 
     Returns:
         The matrices.
@@ -101,7 +103,7 @@ def block_matrices(
         members = group_parameters(model, parameters, groups)
     room = Room.of(parameters, workspace, memory)
     model, shown = called(model, forward), Progress(progress)
-    curvature = Curvature(model, kind, Batches(data), parameters, subset, shown)
+    curvature = Curvature(model, kind, Batches(data, target), parameters, subset, shown)
     return BlockMatrices(curvature, members, room)
 
 

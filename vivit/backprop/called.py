@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -71,4 +72,49 @@ def output_with(model: nn.Module, parameters: Mapping[str, Tensor], x: Any) -> A
     """
     if isinstance(model, Called):
         parameters = {f"model.{name}": p for name, p in parameters.items()}
-    return functional_call(model, dict(parameters), (x,))
+    args, keywords = _arguments(model, x)
+    return output_tensor(functional_call(model, dict(parameters), args, keywords))
+
+
+def output_of(model: nn.Module, x: Any) -> Any:
+    """The output, as `output_tensor` reads it.
+
+    Args:
+        model: Maps ``x`` to it.
+        x: Inputs.
+    """
+    args, keywords = _arguments(model, x)
+    return output_tensor(model(*args, **keywords))
+
+
+def output_tensor(found: Any) -> Any:
+    """The tensor that a model means by its output.
+
+    Args:
+        found: A tensor; an object with ``logits``, or a mapping with a single tensor, as models
+            of transformers give; or a tuple that begins with a tensor.
+
+    Returns:
+        The tensor; what was given, if it is none of these.
+    """
+    if isinstance(found, Tensor):
+        return found
+    logits = found.get("logits") if isinstance(found, Mapping) else getattr(found, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    if isinstance(found, Mapping) and len(found) == 1:
+        found = tuple(found.values())
+    if isinstance(found, tuple) and found and isinstance(found[0], Tensor):
+        return found[0]
+    return found
+
+
+def _arguments(model: nn.Module, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs as arguments of a model: a mapping as keywords, if the model takes these."""
+    if isinstance(model, Called) or not isinstance(x, Mapping):
+        return (x,), {}
+    try:
+        signature(model.forward).bind(**x)
+    except TypeError:
+        return (x,), {}
+    return (), dict(x)

@@ -153,8 +153,8 @@ def check_output(output: object, parameters: Mapping[str, Tensor]) -> None:
     """Refuse anything but a finite tensor of the parameters' dtype, samples first."""
     if not isinstance(output, Tensor):
         raise InputError(
-            f"The model must return one tensor, got {type(output).__name__}. Wrap it in a module "
-            "that returns the tensor which goes into the loss."
+            f"The model must return one tensor, got {_shown(output)}. Say which of it goes into "
+            "the loss: forward=lambda model, X: model(X)..., or model(**X)... for a mapping."
         )
     if output.ndim == 0 or output.numel() == 0:
         raise InputError(
@@ -189,6 +189,12 @@ def refuse_contexts() -> None:
             "GGN quantities are computed in the precision of the model, not in mixed precision. "
             "Leave the torch.autocast context."
         )
+
+
+def _shown(output: object) -> str:
+    """A type, and the names of what is in it."""
+    names = f" of {', '.join(map(repr, output))}" if isinstance(output, Mapping) else ""
+    return f"{type(output).__name__}{names}"
 
 
 class Versions:

@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from torch.autograd.graph import GradientEdge, Node
 
 from vivit.backprop.bags import has_bags, unfused_bags
-from vivit.backprop.called import output_with
+from vivit.backprop.called import output_of, output_with
 from vivit.backprop.forward import (
     full_precision,
     twice_differentiable,
@@ -105,7 +105,7 @@ class Passes:
     def forward(self, x: Any) -> Tensor:
         """The model output on any batch, with a graph that can be differentiated twice."""
         with torch.enable_grad():
-            return self.run(lambda: self._model(x))
+            return self.run(lambda: output_of(self._model, x))
 
     def run(self, forward: Callable[[], T]) -> T:
         """A forward pass in the same circumstances each time.

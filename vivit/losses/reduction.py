@@ -74,7 +74,7 @@ def _fitting_reductions(
     """What the gradient of a batch is of those of its halves; None if that cannot be told."""
     n, half = len(output), len(output) // 2
     parts = [slice(0, half), slice(half, n)]
-    if not half or not target.ndim or len(target) != n:
+    if not half or not isinstance(target, Tensor) or not target.ndim or len(target) != n:
         return None
     try:
         whole = loss_gradient(loss_func, output, target)
