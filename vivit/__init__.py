@@ -19,6 +19,7 @@ from vivit.monitor import Monitor
 from vivit.ntk import ntk
 from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo
+from vivit.presets import causal_lm
 from vivit.quantities import diagnostics
 from vivit.quantities.directional import DirectionalDerivatives
 from vivit.quantities.lanczos import Lanczos
@@ -63,6 +64,7 @@ __all__ = [
     "VivitError",
     "__version__",
     "block_diagonal",
+    "causal_lm",
     "diagnostics",
     "ntk",
 ]

@@ -45,7 +45,7 @@ class Batches:
             InputError: The data are none of these, or a batch or the whole is empty.
         """
         data = self._data
-        if self._is_batch(data):
+        if self.is_one:
             yield self._read(data)
             return
         if isinstance(data, Tensor) or not isinstance(data, Iterable):
@@ -66,9 +66,14 @@ class Batches:
         if not count:
             raise InputError("data has no batches: is the iterable used up?")
 
+    @property
+    def is_one(self) -> bool:
+        """Whether the data are a single batch, not several."""
+        return self._is_batch(self._data)
+
     def __length_hint__(self) -> int:
         """How many there are; 0 if the data cannot tell."""
-        return 1 if self._is_batch(self._data) else length_hint(self._data)
+        return 1 if self.is_one else length_hint(self._data)
 
     def _is_batch(self, data: Any) -> bool:
         """Whether this is one batch, not several."""

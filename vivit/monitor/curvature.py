@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vivit.backprop.called import Forward
+from vivit.data import Target
 from vivit.ggn import GGN
 from vivit.losses.known import reduction_of
 from vivit.monitor.numbers import number, numbers
@@ -32,22 +34,26 @@ class Setting:
     Attributes:
         model: The model.
         loss_func: The loss, as `GGN` takes it.
-        batch: Held-out inputs and targets ``(X, y)``.
+        batch: Held-out samples, in any form that `GGN` takes.
         quantities: What to compute.
         k: Leading directions; fewer, where there are not as many.
         params: The parameters that count: see `GGN`, as for the next two.
         approximation: Of the loss Hessian.
         subset: Samples that carry the curvature.
+        forward: Calls the model.
+        target: Gives the targets of the batch.
     """
 
     model: nn.Module
     loss_func: Any
-    batch: tuple[Any, Tensor]
+    batch: Any
     quantities: tuple[Quantity, ...]
     k: int
     params: Iterable[Selector] | None
     approximation: Approximation
     subset: Subset | None
+    forward: Forward | None = None
+    target: Target | None = None
 
 
 class Curvature:
@@ -67,6 +73,8 @@ class Curvature:
             setting.params,
             setting.approximation,
             setting.subset,
+            forward=setting.forward,
+            target=setting.target,
         )
 
     @cached_property

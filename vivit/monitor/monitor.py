@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vivit.backprop.called import Forward, called
+from vivit.data import Batches, Target
 from vivit.errors import InputError
 from vivit.ggn import EXACT
 from vivit.losses import check_loss
@@ -41,7 +43,7 @@ class Monitor:
         self,
         model: nn.Module,
         loss_func: Any,
-        held_out_batch: tuple[Any, Tensor],
+        held_out_batch: Any,
         every: int = 100,
         quantities: Iterable[Quantity | str] = ALL,
         path: Path | str = "run.jsonl",
@@ -50,6 +52,8 @@ class Monitor:
         params: Iterable[Selector] | None = None,
         approximation: Approximation = EXACT,
         subset: Subset | None = None,
+        forward: Forward | None = None,
+        target: Target | None = None,
         *,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -59,8 +63,9 @@ class Monitor:
             model: As `GGN` takes it, as is the loss. Of one that is compiled or in
                 `DistributedDataParallel`, the module within is looked at.
             loss_func: The loss.
-            held_out_batch: Inputs and targets ``(X, y)`` that the training does not use; the same
-                at each step, so that curves are not of the choice of samples.
+            held_out_batch: Inputs and targets ``(X, y)``, or a batch in any form that `GGN` takes,
+                that the training does not use; the same at each step, so that curves are not of
+                the choice of samples.
             every: Steps between observations.
             quantities: What to compute, by name or as `Quantity`; loss and accuracy always are.
             path: File to which a line is appended for each observation; each monitor needs its
@@ -72,6 +77,8 @@ class Monitor:
             approximation: ``MonteCarlo(...)``, where exact curvature costs too much. Its random
                 draws are the same at each step.
             subset: Samples of the batch that carry the curvature.
+            forward: As for `GGN`, as is the next.
+            target: Maps the batch to its targets.
             clock: Tells the time in seconds.
 
         Raises:
@@ -84,13 +91,16 @@ class Monitor:
         self._setting = Setting(
             model,
             loss_func,
-            _checked_batch(held_out_batch),
+            _checked_batch(held_out_batch, target),
             chosen(quantities),
             _positive("k", k),
             None if params is None else _listed(params),
             approximation,
             subset,
+            forward,
+            target,
         )
+        called(model, forward)  # refuses what is no function
         check_loss(loss_func)
         if budget is not None and not 0 < budget <= 1:
             raise InputError(f"budget must be a share of the time in (0, 1], got {budget}.")
@@ -174,7 +184,9 @@ class Monitor:
 
     def _look(self, into: Values) -> None:
         setting = self._setting
-        into |= held_out(setting.model, setting.loss_func, setting.batch)
+        model = called(setting.model, setting.forward)
+        ((x, y),) = Batches(setting.batch, setting.target)
+        into |= held_out(model, setting.loss_func, x, y)
         observe(setting, into)
 
     def _write(self, observation: Observation, is_first: bool) -> None:
@@ -210,10 +222,11 @@ def _listed(params: Iterable[Selector]) -> list[Selector]:
     return [params] if isinstance(params, (str, Tensor)) else list(params)
 
 
-def _checked_batch(batch: Any) -> tuple[Any, Tensor]:
-    if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], Tensor):
-        return batch[0], batch[1]
+def _checked_batch(batch: Any, target: Target | None) -> Any:
+    if Batches(batch, target).is_one:
+        return batch
     raise InputError(
         "held_out_batch must be one batch (X, y), inputs and target tensor, got "
-        f"{type(batch).__name__}. Of a DataLoader, take next(iter(loader))."
+        f"{type(batch).__name__}. Of a DataLoader, take next(iter(loader)); of a mapping or with "
+        "target=, anything that GGN takes."
     )

@@ -7,25 +7,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vivit.backprop.called import output_of
 from vivit.backprop.forward import untouched
 from vivit.monitor.numbers import number
 
 
 @torch.no_grad()
-def held_out(model: nn.Module, loss_func: Any, batch: tuple[Any, Tensor]) -> dict[str, Any]:
+def held_out(model: nn.Module, loss_func: Any, x: Any, y: Any) -> dict[str, Any]:
     """Loss and, where targets are classes, accuracy, in the mode in which the model is.
 
     Args:
         model: The model; its buffers stay as they are.
         loss_func: Maps outputs and targets to a scalar.
-        batch: Inputs and targets.
+        x: Inputs.
+        y: Targets.
 
     Returns:
         ``loss``, and ``accuracy`` if there is one.
     """
-    x, y = batch
     with untouched(model):
-        output = model(x)
+        output = output_of(model, x)
     found = {"loss": number(loss_func(output, y))}
     right = right_classes(loss_func, output, y)
     if right is not None:
@@ -33,7 +34,7 @@ def held_out(model: nn.Module, loss_func: Any, batch: tuple[Any, Tensor]) -> dic
     return found
 
 
-def right_classes(loss_func: Any, output: Any, y: Tensor) -> Tensor | None:
+def right_classes(loss_func: Any, output: Any, y: Any) -> Tensor | None:
     """Which predictions are right, of those targets that the loss does not ignore.
 
     Args:
@@ -44,9 +45,9 @@ def right_classes(loss_func: Any, output: Any, y: Tensor) -> Tensor | None:
     Returns:
         A flat mask; None if targets are no classes.
     """
-    if not isinstance(output, Tensor) or output.ndim < 2 or output.shape[1] < 2:
+    if not (isinstance(output, Tensor) and isinstance(y, Tensor)) or output.ndim < 2:
         return None
     is_index = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
-    if not is_index or y.shape != output.shape[:1] + output.shape[2:]:
+    if not is_index or output.shape[1] < 2 or y.shape != output.shape[:1] + output.shape[2:]:
         return None
     return (output.argmax(dim=1) == y)[y != getattr(loss_func, "ignore_index", None)]

@@ -1,0 +1,84 @@
+"""Options for common kinds of models, against the same written by hand."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import vivit
+from vivit.errors import InputError
+
+TOKENS, LENGTH = 7, 5
+
+
+class Gpt(nn.Module):
+    """A language model as transformers has them: of one causal layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(TOKENS, 4)
+        self.mix = nn.RNN(4, 4, batch_first=True)
+        self.head = nn.Linear(4, TOKENS)
+        self.caches = []
+
+    def forward(self, input_ids, attention_mask=None, use_cache=True):
+        self.caches.append(use_cache)
+        return SimpleNamespace(logits=self.head(self.mix(self.embed(input_ids))[0]))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Gpt().double()
+
+
+IDS = torch.randint(TOKENS, (3, LENGTH), generator=torch.Generator().manual_seed(0))
+LABELS = IDS.clone()
+LABELS[0, 3:] = -100
+MASK = torch.ones_like(IDS)
+MASK[0, 3:] = 0
+
+BATCHES = {
+    "labels": ({"input_ids": IDS, "labels": LABELS}, LABELS),
+    "all": ({"input_ids": IDS}, IDS),
+    "padded": ({"input_ids": IDS, "attention_mask": MASK}, LABELS),
+}
+
+
+@pytest.mark.parametrize(("batch", "labels"), BATCHES.values(), ids=BATCHES)
+def test_causal_lm(model, batch, labels):
+    loss_func = nn.CrossEntropyLoss()
+
+    def forward(model, ids):
+        return model.head(model.mix(model.embed(ids))[0])[:, :-1].transpose(1, 2)
+
+    by_hand = vivit.GGN(model, loss_func, (IDS, labels[:, 1:]), forward=forward)
+    ggn = vivit.GGN(model, loss_func, batch, **vivit.causal_lm)
+    assert ggn.num_columns == by_hand.num_columns
+    assert torch.allclose(ggn.eigvalsh(), by_hand.eigvalsh())
+    assert torch.allclose(ggn.flatten(ggn.gradient()), by_hand.flatten(by_hand.gradient()))
+    assert not any(model.caches)
+
+
+def test_causal_lm_without_tokens(model):
+    with pytest.raises(InputError, match="needs 'input_ids' or 'labels' in a batch, got 'text'"):
+        vivit.GGN(model, nn.CrossEntropyLoss(), {"text": IDS}, **vivit.causal_lm)
+
+
+def test_monitor_of_a_language_model(model, tmp_path):
+    path = tmp_path / "run.jsonl"
+    batch = {"input_ids": IDS, "labels": LABELS}
+    loss_func = nn.CrossEntropyLoss()
+    monitor = vivit.Monitor(model, loss_func, batch, path=path, **vivit.causal_lm)
+    monitor(0)
+    (line,) = path.read_text().splitlines()
+    seen = json.loads(line)["quantities"]
+    ggn = vivit.GGN(model, loss_func, batch, **vivit.causal_lm)
+    assert seen["eigenvalues"][0] == pytest.approx(float(ggn.eigvalsh()[-1]))
+    with torch.no_grad():
+        logits = model(IDS).logits[:, :-1]
+    counts = LABELS[:, 1:] != -100
+    right = (logits.argmax(dim=2) == LABELS[:, 1:])[counts]
+    assert seen["accuracy"] == pytest.approx(float(right.double().mean()))
