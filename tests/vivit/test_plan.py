@@ -253,7 +253,7 @@ def smallest_memory(plan):
 
 def test_several_sweeps_give_the_same(ggn):
     """With little memory, the layers take turns; all that they serve is served once."""
-    model, loss_func = ggn._curvature._model, ggn._curvature._loss_func
+    model, loss_func = ggn._curvature._model, ggn._curvature.kind.loss_func
     batch = ggn._curvature.batches[0]
     plan = ggn.plan()
     memory = smallest_memory(plan)
