@@ -16,6 +16,7 @@ from parameter_uses import (
     Indexed,
     Prototypes,
     RadialBasis,
+    RelativePositions,
     StateSpace,
     Vectors,
 )
@@ -697,6 +698,7 @@ CASES = [
     Case("state space", StateSpace, (5, 3, 2)),
     Case("hypernetwork", Hypernetwork, (5, 4)),
     Case("indexed", Indexed, (5, 4)),
+    Case("relative positions", RelativePositions, (5, 3)),
     Case("prototypes", Prototypes, (5, 4), generic=("classes",)),
     Case("branches", Branches, (5, 4), generic=("classes",)),
 ]

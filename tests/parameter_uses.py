@@ -198,3 +198,23 @@ class Branches(nn.Module):
     def forward(self, x):
         similar = [torch.logaddexp(one, self.classes).sum(1) for one in torch.tanh(self.embed(x))]
         return torch.stack([s if s.sum() > 2 else -2 * s for s in similar])
+
+
+class RelativePositions(nn.Module):
+    """Scores of pairs of positions from a table, before masks of each sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(5, 2)
+        self.register_buffer("distances", torch.arange(3)[:, None] - torch.arange(3) + 2)
+        self.filled = nn.Parameter(torch.randn(3))
+        self.start = nn.Parameter(torch.randn(3))
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x):
+        scores = self.table(self.distances).permute(2, 0, 1)[None]  # one table for all samples
+        seen = x[:, None, None, :] > -1
+        weights = torch.where(seen, scores, torch.full_like(scores, -9.0)).softmax(dim=-1)
+        h = torch.einsum("nhts,ns->nt", weights, x)
+        h = torch.where(x > 0, h, self.start) + self.filled.masked_fill(x > 1, 0.0)
+        return self.head(torch.tanh(h))

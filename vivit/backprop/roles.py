@@ -185,6 +185,23 @@ def _scaled(
     return Role(Kind.LONE, node, ScaleUse(span, lambda: derivative(x).expand(shape), x))
 
 
+def _chosen(field: str, where: bool) -> Rule:
+    """Entries of a parameter that are taken where a mask says so, in place of other ones."""
+
+    def rule(node: Node, parameter: Tensor) -> Role | None:
+        shape, mask = output_shape(node), saved(node, field).detach()
+        span = _span(tuple(parameter.shape), shape)
+        if span is None:
+            return None
+
+        def taken() -> Tensor:
+            return (mask == where).to(parameter.dtype).expand(shape)
+
+        return Role(Kind.LONE, node, ScaleUse(span, taken, mask))
+
+    return rule
+
+
 def _negative_slope(node: Node, parameter: Tensor) -> Role | None:
     """PReLU: its weight scales the negative part of its input."""
     span = _span(tuple(parameter.shape), output_shape(node))
@@ -289,6 +306,9 @@ _RULES: dict[tuple[str, int], Rule] = {
     ("MulBackward0", 1): _multiplied("self"),
     ("DivBackward0", 0): _divided,
     ("DivBackward0", 1): _divisor,
+    ("WhereBackward0", 0): _chosen("condition", where=True),
+    ("WhereBackward0", 1): _chosen("condition", where=False),
+    ("MaskedFillBackward0", 0): _chosen("mask", where=False),
     ("NativeBatchNormBackward0", 1): _batch_norm,
     ("NativeBatchNormBackward0", 2): _channel_bias,
     ("NativeLayerNormBackward0", 1): _layer_norm,
