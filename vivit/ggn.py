@@ -56,7 +56,9 @@ class GGN(LowRankCurvature):
         """Set up the GGN.
 
         Args:
-            model: Maps the inputs to a tensor of shape ``[N, *out]``, samples first.
+            model: Maps the inputs to a tensor of shape ``[N, *out]``, samples first. Of one in
+                ``DataParallel`` or ``DistributedDataParallel``, or compiled, the module within
+                counts, with its own names; nothing runs compiled.
             loss_func: ``torch.nn.CrossEntropyLoss``, ``MSELoss``, ``BCEWithLogitsLoss`` or, on
                 normalised log-probabilities, ``NLLLoss`` with any options, or their functions in
                 ``torch.nn.functional`` and ``functools.partial`` of them; or any callable

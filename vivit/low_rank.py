@@ -14,7 +14,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
-from vivit.backprop.called import Forward, called
+from vivit.backprop.called import Forward, called, unwrapped
 from vivit.curvature import Curvature
 from vivit.data import Batches, Target
 from vivit.errors import InputError
@@ -97,6 +97,7 @@ def block_matrices(
     Returns:
         The matrices.
     """
+    model = unwrapped(model)
     parameters = select_parameters(model, params)
     members = {ALL: [*parameters]}
     if groups is not None:

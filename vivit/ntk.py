@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vivit.backprop.autograd import Linearization
-from vivit.backprop.called import Forward, called
+from vivit.backprop.called import Forward, called, unwrapped
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.curvature import Curvature
@@ -85,6 +85,7 @@ def ntk(
         InsufficientMemoryError: The kernel would not fit.
     """
     _check(X, X2, outputs, batch_size)
+    model = unwrapped(model)
     parameters = select_parameters(model, params)
     model = called(model, forward)
     room, folded = Room.of(parameters, workspace, memory), outputs == "trace"

@@ -61,3 +61,49 @@ def test_what_cannot_be_called():
     model, loss_func, x, y = CASES[0].make()
     with pytest.raises(InputError, match="forward must map the model and a batch"):
         vivit.GGN(model, loss_func, (x, y), forward="logits")
+
+
+def in_place(model):
+    """Compiled without a wrapper."""
+    model.compile()
+    return model
+
+
+def inner(model):
+    """A compiled part."""
+    return nn.Sequential(torch.compile(model[0]), *model[1:])
+
+
+def parallel(model):
+    """As on a machine of several processes, which a test has none of."""
+    wrapped = nn.parallel.DistributedDataParallel.__new__(nn.parallel.DistributedDataParallel)
+    nn.Module.__init__(wrapped)
+    wrapped.module = model
+    return wrapped
+
+
+WRAPPERS = {
+    "compiled": torch.compile,
+    "compiled in place": in_place,
+    "compiled part": inner,
+    "DataParallel": nn.DataParallel,
+    "DistributedDataParallel": parallel,
+    "both": lambda model: torch.compile(parallel(model)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_wrappers(wrap):
+    """What is within counts, under its own names, and runs as it is written."""
+    model, loss_func, x, y = CASES[0].make()
+    plain = vivit.GGN(model, loss_func, (x, y))
+    kernel, values, product = vivit.ntk(model, x), plain.eigvalsh(), plain @ plain.gradient()
+    wrapped = wrap(model)
+    ggn = vivit.GGN(wrapped, loss_func, (x, y))
+    names = [name.replace("_orig_mod.", "") for name in ggn.parameter_names]
+    assert names == plain.parameter_names
+    assert torch.equal(ggn.eigvalsh(), values)
+    assert set(ggn.plan().done.served_by.values()) == {"affine"}
+    assert torch.equal(ggn.flatten(ggn @ ggn.gradient()), plain.flatten(product))
+    assert torch.equal(vivit.ntk(wrapped, x), kernel)

@@ -57,6 +57,29 @@ def called(model: nn.Module, forward: Forward | None) -> nn.Module:
     return Called(model, forward)
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """A model without what makes it run on several devices or processes, or compiled.
+
+    The forward pass of `DistributedDataParallel` talks to the other processes, that of
+    `DataParallel` copies the parameters, and a compiled one has names of its own.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The module within, which has the same parameters under its own names; the model itself, if
+        it is plain.
+    """
+    parallel = nn.parallel.DistributedDataParallel, nn.DataParallel
+    while True:
+        if isinstance(model, parallel):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):  # torch.compile's
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            return model
+
+
 def plain(model: nn.Module) -> nn.Module:
     """The model itself, whose names are its own."""
     return model.model if isinstance(model, Called) else model

@@ -45,6 +45,20 @@ def unfused_recurrence(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """What is compiled runs as it is written: compiled graphs tell nothing of layers."""
+    if not any(_is_compiled(module) for module in model.modules()):
+        yield  # without torch's compiler, which takes seconds to import
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
+
+
+@contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Convolutions on a GPU in float32, unless TF32 was asked for.
 

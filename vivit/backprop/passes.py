@@ -16,6 +16,7 @@ from torch.autograd.graph import GradientEdge, Node
 from vivit.backprop.bags import has_bags, unfused_bags
 from vivit.backprop.called import output_of, output_with
 from vivit.backprop.forward import (
+    eager,
     full_precision,
     twice_differentiable,
     unfused_recurrence,
@@ -120,6 +121,7 @@ class Passes:
             unfused_bags(self._unfused),
             full_precision(self._device),
             twice_differentiable(),
+            eager(self._model),
         ):
             result = forward()
         self._after = after[0]

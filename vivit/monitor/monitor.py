@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vivit.backprop.called import Forward, called
+from vivit.backprop.called import Forward, called, unwrapped
 from vivit.data import Batches, Target
 from vivit.errors import InputError
 from vivit.ggn import EXACT
@@ -23,7 +23,7 @@ from vivit.monitor.numbers import number
 from vivit.monitor.observation import Observation
 from vivit.monitor.prediction import held_out
 from vivit.monitor.quantities import ALL, Quantity, chosen
-from vivit.monitor.quiet import evaluating, plain
+from vivit.monitor.quiet import evaluating
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector
 
@@ -87,7 +87,7 @@ class Monitor:
         """
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-        model = plain(model)
+        model = unwrapped(model)
         self._setting = Setting(
             model,
             loss_func,

@@ -11,27 +11,6 @@ from torch import nn
 from vivit.backprop.random_state import RandomState
 
 
-def plain(model: nn.Module) -> nn.Module:
-    """A model without what makes it run on several processes, or compiled.
-
-    The forward pass of `DistributedDataParallel` talks to the other processes, which a monitor in
-    one of them must not do; a compiled one has an autograd graph that tells nothing of layers.
-
-    Args:
-        model: The model.
-
-    Returns:
-        The module within, which has the same parameters; the model itself, if it is plain.
-    """
-    while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):  # torch.compile's
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
-
-
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Let a model predict: in evaluation mode, with the random numbers of its own.
