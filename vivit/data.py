@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import length_hint
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from vivit.errors import InputError
@@ -24,8 +25,9 @@ class Batches:
         """Wrap a batch, or an iterable of batches.
 
         Args:
-            data: A batch ``(X, y)``; a mapping with targets under ``"labels"``, whose other
-                entries are the inputs; with `target`, any batch; or an iterable of these.
+            data: A batch ``(X, y)``, with any nest of targets if ``X`` is a tensor; a mapping with
+                targets under ``"labels"``, whose other entries are the inputs; with `target`, any
+                batch; or an iterable of these.
             target: Maps a batch to its targets. All of the batch counts as inputs then.
 
         Raises:
@@ -81,7 +83,10 @@ class Batches:
             return True
         if self._target is not None and (isinstance(data, Tensor) or hasattr(data, "_fields")):
             return True
-        return isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[1], Tensor)
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            return False
+        is_nest = isinstance(data, tuple) and isinstance(data[0], Tensor)
+        return is_nest or isinstance(data[1], (Tensor, np.ndarray))
 
     def _read(self, batch: Any) -> tuple[Any, Any]:
         if self._target is not None:
@@ -90,13 +95,27 @@ class Batches:
             x, y = _split(batch)
         else:
             x, y = batch
-        for name, tensor in (("X", x), ("y", y)):
-            if isinstance(tensor, Tensor) and (tensor.ndim == 0 or len(tensor) == 0):
-                raise InputError(
-                    f"The batch is empty: {name} has shape {list(tensor.shape)}, expected samples "
-                    "along the first axis."
-                )
+        for name, part in (("X", x), ("y", y)):
+            _check(name, part)
         return dict(x) if isinstance(x, Mapping) else x, y
+
+
+def _check(name: str, part: Any) -> None:
+    """Refuse inputs or targets without samples, and what is no tensor but could be."""
+    if isinstance(part, np.ndarray):
+        raise InputError(f"{name} is a numpy array: give a tensor, torch.as_tensor({name}).")
+    if not isinstance(part, Tensor) or part.is_nested:
+        return
+    if part.ndim == 0:
+        raise InputError(
+            f"{name} has shape [], expected samples along the first axis. Is it a single sample? "
+            "Give a batch of it, X[None] and y[None]."
+        )
+    if len(part) == 0:
+        raise InputError(
+            f"The batch is empty: {name} has shape {list(part.shape)}, expected samples along the "
+            "first axis."
+        )
 
 
 def _split(batch: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:

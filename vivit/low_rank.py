@@ -45,6 +45,7 @@ from vivit.quantities.newton import Damping, dampings
 from vivit.quantities.pairs import find_pairs
 from vivit.quantities.selection import Criterion, Selection
 from vivit.quantities.solvers import Solver
+from vivit.shown import line, names, summary, table
 
 C = TypeVar("C", bound="LowRankCurvature")
 
@@ -52,7 +53,7 @@ ALL = ""
 """Name of the group of all parameters."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EigenPairs:
     """Eigenvalues and eigenvectors of a curvature matrix, in ascending order.
 
@@ -64,6 +65,17 @@ class EigenPairs:
 
     values: Tensor
     vectors: dict[str, Tensor]
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        return {"values": summary(self.values), "vectors": names([*self.vectors])}
+
+    def __repr__(self) -> str:
+        """Shape and range, for interactive use."""
+        return line(type(self).__name__, self._parts)
+
+    def _repr_html_(self) -> str:
+        return table(type(self).__name__, self._parts)
 
 
 def block_matrices(

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from vivit.errors import InputError
+from vivit.errors import InputError, UnsupportedError
 
 Selector = str | Tensor
 """A parameter, its name, or a glob over names such as ``"conv*"``."""
@@ -34,10 +34,22 @@ def select_parameters(
     Raises:
         InputError: Nothing is selected, a name or parameter is unknown or frozen, or the
             parameters differ in device or have no common dtype of single or double precision.
+        UnsupportedError: The model is scripted.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            "The model is scripted or traced: its autograd graph does not show how parameters are "
+            "used. Give the module that it was made of."
+        )
     known: dict[str, Tensor] = dict(model.named_parameters())
+    lazy = [name for name, p in known.items() if nn.parameter.is_lazy(p)]
+    if lazy:
+        raise InputError(
+            f"Parameters have no values yet: {', '.join(lazy)}. Run the model once, so that its "
+            "lazy modules know their sizes."
+        )
     if params is None:
         selected = {name: p for name, p in known.items() if p.requires_grad}
     else:

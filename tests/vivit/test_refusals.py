@@ -294,7 +294,7 @@ REFUSED = {
     "no target tensor": (
         lambda: ggn(data=(X, [0, 1, 2, 0])),
         InputError,
-        "inputs and target tensor",
+        "CrossEntropyLoss takes a tensor of targets, got list",
     ),
     "k and criterion": (
         lambda: ggn().eigh(k=1, criterion=lambda v: [0]),
@@ -459,3 +459,71 @@ def test_tied_weights_are_selected_by_either_name():
     model = TiedWeight()
     data = torch.randn(4, 4), Y
     assert ggn(model, data=data, params=["second.weight"]).parameter_names == ["first.weight"]
+
+
+class TwoInputs(nn.Linear):
+    """Called with two tensors."""
+
+    def forward(self, a, b):
+        return super().forward(a + b)
+
+
+WORDS = {
+    "scripted": (
+        lambda: ggn(torch.jit.trace(nn.Linear(5, 3), X)),
+        UnsupportedError,
+        "is scripted or traced",
+    ),
+    "lazy": (lambda: ggn(nn.LazyLinear(3)), InputError, "no values yet: weight, bias. Run the"),
+    "numpy": (lambda: ggn(data=(X.numpy(), Y)), InputError, "X is a numpy array: give a tensor"),
+    "numpy targets": (lambda: ggn(data=(X, Y.numpy())), InputError, "y is a numpy array"),
+    "numpy within": (
+        lambda: ggn(data=([X.numpy()], Y), forward=lambda m, x: m(x[0])),
+        InputError,
+        "The inputs are numpy arrays",
+    ),
+    "two arguments": (
+        lambda: ggn(TwoInputs(5, 3), data=((X, X), Y)),
+        InputError,
+        r"forward takes \(a, b\), but is called with X alone.*lambda model, X: model\(\*X\)",
+    ),
+    "other dtype": (
+        lambda: ggn(data=(X.double(), Y)),
+        InputError,
+        r"Inputs have dtype torch.float64, the parameters torch.float32: convert one",
+    ),
+    "other device": (
+        lambda: ggn(data=(X.to("meta"), Y)),
+        InputError,
+        r"Inputs are on meta, the parameters on cpu: move the inputs with X.to\('cpu'\)",
+    ),
+    "nested": (
+        lambda: ggn(data=(torch.nested.nested_tensor([X[0], X[1]]), Y[:2])),
+        InputError,
+        "The inputs are nested tensors: pad them",
+    ),
+    "one sample": (lambda: ggn(data=(X[0], Y[0])), InputError, r"give a batch of it, X\[None\]"),
+    "targets of a known loss": (
+        lambda: ggn(data=(X, {"y": Y})),
+        InputError,
+        "CrossEntropyLoss takes a tensor of targets, got dict",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+@pytest.mark.parametrize(("call", "kind", "message"), WORDS.values(), ids=WORDS.keys())
+def test_what_a_newcomer_meets(call, kind, message):
+    with pytest.raises(kind, match="(?i)" + message):
+        call()
+
+
+def test_what_a_model_raises_otherwise_stays():
+    class Broken(nn.Linear):
+        def forward(self, x):
+            raise KeyError("of its own")
+
+    with pytest.raises(KeyError, match="of its own"):
+        ggn(Broken(5, 3))

@@ -22,6 +22,7 @@ from vivit.backprop.checks import (
     refuse_renormalized_embeddings,
     same_output,
 )
+from vivit.backprop.diagnosis import explained
 from vivit.backprop.forward import checked_indices
 from vivit.backprop.generic import GenericRule
 from vivit.backprop.graph import Operation, ParameterUses, find_uses
@@ -93,7 +94,8 @@ class Linearization:
         Raises:
             InputError: It is not a finite tensor, or has no samples.
         """
-        output = self._passes.output
+        with explained(self._model, self._x, self.parameters):
+            output = self._passes.output
         check_output(output, self.parameters)
         return output.detach()
 

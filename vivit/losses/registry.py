@@ -46,7 +46,15 @@ def loss_hessian(loss_func: Any, output: Tensor, target: Any) -> LossHessian:
             f"The targets are on {target.device}, the output on {output.device}. Move them to the "
             "same device."
         )
-    return SUPPORTED.get(type(loss_func), convex_loss)(loss_func, output, target)
+    found = SUPPORTED.get(type(loss_func))
+    if found is None:
+        return convex_loss(loss_func, output, target)
+    if not isinstance(target, Tensor):
+        raise InputError(
+            f"{type(loss_func).__name__} takes a tensor of targets, got {type(target).__name__}. "
+            "Say which of it: target=lambda batch: ..."
+        )
+    return found(loss_func, output, target)
 
 
 def check_loss(loss_func: Any) -> None:

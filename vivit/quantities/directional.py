@@ -21,9 +21,10 @@ from vivit.gram.outer import projections
 from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
 from vivit.layers.affine import Workspace
 from vivit.losses import DenseFactor
+from vivit.shown import line, summary, table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DirectionalDerivatives:
     """Derivatives of each sample's loss along unit eigenvectors, in ascending order.
 
@@ -40,6 +41,17 @@ class DirectionalDerivatives:
 
     gammas: Tensor
     lambdas: Tensor
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        return {"gammas": summary(self.gammas), "lambdas": summary(self.lambdas)}
+
+    def __repr__(self) -> str:
+        """Shapes and ranges, for interactive use."""
+        return line(type(self).__name__, self._parts)
+
+    def _repr_html_(self) -> str:
+        return table(type(self).__name__, self._parts)
 
     def to(self, dtype: torch.dtype) -> DirectionalDerivatives:
         """In another precision."""

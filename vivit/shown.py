@@ -1,0 +1,55 @@
+"""Results in a line, and as a table in notebooks; never a wall of numbers."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+
+def summary(x: Tensor) -> str:
+    """Shape and range of a tensor.
+
+    Args:
+        x: Of any shape.
+    """
+    shape = f"[{', '.join(map(str, x.shape))}]"
+    if not x.numel():
+        return shape
+    return f"{shape} from {float(x.min()):.3g} to {float(x.max()):.3g}"
+
+
+def line(name: str, parts: Mapping[str, str]) -> str:
+    """A result in a line.
+
+    Args:
+        name: Of its class.
+        parts: What there is to say of each attribute.
+    """
+    return f"{name}({', '.join(f'{key}={value}' for key, value in parts.items())})"
+
+
+def table(name: str, parts: Mapping[str, str]) -> str:
+    """The same as a table of HTML.
+
+    Args:
+        name: Of its class.
+        parts: What there is to say of each attribute.
+    """
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
+        for key, value in parts.items()
+    )
+    return f"<table><caption>{html.escape(name)}</caption>{rows}</table>"
+
+
+def names(found: Sequence[str], most: int = 3) -> str:
+    """How many names, and the first ones.
+
+    Args:
+        found: The names.
+        most: How many are shown.
+    """
+    more = ", ..." if len(found) > most else ""
+    return f"{len(found)} parameters ({', '.join(found[:most])}{more})"
