@@ -37,10 +37,8 @@ def table(name: str, parts: Mapping[str, str]) -> str:
         name: Of its class.
         parts: What there is to say of each attribute.
     """
-    rows = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
-        for key, value in parts.items()
-    )
+    cells = [(html.escape(key), html.escape(value)) for key, value in parts.items()]
+    rows = "".join(f"<tr><th scope='row'>{key}</th><td>{value}</td></tr>" for key, value in cells)
     return f"<table><caption>{html.escape(name)}</caption>{rows}</table>"
 
 
