@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from vivit.blocks import BlockDiagonal, block_diagonal
+from vivit.check import Check, check
 from vivit.errors import (
     ConvergenceError,
     InputError,
@@ -45,6 +46,7 @@ __all__ = [
     "GGN",
     "BlockDiagonal",
     "BootstrapDamping",
+    "Check",
     "ConvergenceError",
     "DirectionalDerivatives",
     "EigenPairs",
@@ -65,6 +67,7 @@ __all__ = [
     "__version__",
     "block_diagonal",
     "causal_lm",
+    "check",
     "diagnostics",
     "ntk",
 ]

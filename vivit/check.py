@@ -1,0 +1,166 @@
+"""Will it work, and how fast: all that can be said of a model, a loss and data before the work."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from vivit.backprop.called import Forward, unwrapped
+from vivit.backprop.checks import (
+    refuse_batch_statistics,
+    refuse_contexts,
+    refuse_renormalized_embeddings,
+    refuse_shards,
+)
+from vivit.data import Target
+from vivit.errors import VivitError
+from vivit.ggn import EXACT
+from vivit.gram.plan import FAST, Plan
+from vivit.kinds import GaussNewton
+from vivit.losses import check_loss
+from vivit.low_rank import block_matrices
+from vivit.options import Approximation, Subset
+from vivit.parameters import Selector, select_parameters
+from vivit.shown import table
+
+UNUSED = "unused"
+"""What does not reach the output."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found; true if nothing is refused.
+
+    Attributes:
+        refused: What would be refused, and what to do about it.
+        warned: What would be warned of.
+        served_by: How each parameter is served: ``affine`` and ``parts`` are fast; anything else
+            takes longer, and is as exact, but for ``unused``. Empty if something is refused.
+        plan: What the Gram matrix will cost; None if something is refused.
+    """
+
+    refused: tuple[str, ...]
+    warned: tuple[str, ...]
+    served_by: dict[str, str]
+    plan: Plan | None
+
+    def __bool__(self) -> bool:
+        """Whether the quantities can be computed."""
+        return not self.refused
+
+    @property
+    def slow(self) -> dict[str, str]:
+        """Parameters without a fast rule, and how they are served."""
+        others = (*FAST, UNUSED)
+        return {name: way for name, way in self.served_by.items() if way not in others}
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        found = {f"refused ({i})": text for i, text in enumerate(self.refused, start=1)}
+        found |= {f"warning ({i})": text for i, text in enumerate(self.warned, start=1)}
+        if self.plan is None:
+            return found
+        fast = sum(way in FAST for way in self.served_by.values())
+        found["parameters"] = f"{fast} of {len(self.served_by)} by fast rules"
+        if self.slow:
+            found["slower"] = ", ".join(f"{name} ({way})" for name, way in self.slow.items())
+        *_, totals = str(self.plan).splitlines()
+        return found | {"Gram matrix": totals}
+
+    def __str__(self) -> str:
+        """A table for people."""
+        width = max(len(key) for key in self._parts)
+        return "\n".join(f"{key.ljust(width)}  {value}" for key, value in self._parts.items())
+
+    def _repr_html_(self) -> str:
+        return table("check", self._parts)
+
+
+def check(
+    model: nn.Module,
+    loss_func: Any,
+    data: Any,
+    params: Iterable[Selector] | None = None,
+    approximation: Approximation = EXACT,
+    subset: Subset | None = None,
+    workspace: int | None = None,
+    memory: int | None = None,
+    forward: Forward | None = None,
+    target: Target | None = None,
+) -> Check:
+    """Look at everything that `GGN` needs, without computing it.
+
+    It takes a forward pass of each batch, and some backward passes that find which rule serves
+    which parameter. Nothing is raised that `GGN` would refuse: all of it is in the result.
+
+    Args:
+        model: As for `GGN`, as are the others.
+        loss_func: The loss.
+        data: A batch ``(X, y)``, or an iterable of batches.
+        params: The parameters that count.
+        approximation: Of the loss Hessian.
+        subset: Samples that carry the curvature.
+        workspace: Bytes for temporaries.
+        memory: Bytes to get by with.
+        forward: Calls the model.
+        target: Maps a batch to its targets.
+
+    Returns:
+        What was found; print it.
+    """
+    module = unwrapped(model)
+    refused = [
+        *_refused(lambda: refuse_contexts()),
+        *_refused(lambda: check_loss(loss_func)),
+        *_refused(lambda: refuse_shards(module, select_parameters(module, params))),
+    ]
+    if isinstance(module, nn.Module):
+        refused += _refused(lambda: refuse_batch_statistics(module))
+        refused += _refused(lambda: refuse_renormalized_embeddings(module))
+    if refused:  # what depends on running the model cannot be told
+        return Check(tuple(refused), (), {}, None)
+    served_by: dict[str, str] = {}
+    plans: list[Plan] = []
+
+    def look() -> None:
+        kind = GaussNewton(loss_func, approximation)
+        matrices = block_matrices(
+            model,
+            kind,
+            data,
+            None,
+            params,
+            subset,
+            workspace,
+            memory,
+            progress=False,
+            forward=forward,
+            target=target,
+        )
+        for linearization, *_ in matrices.curvature.carrying():
+            found = linearization.served_by  # finds the rules
+            served_by.update(found)
+        names = matrices.curvature.parameters
+        served_by.update({name: served_by.get(name, UNUSED) for name in names})
+        plans.append(matrices.costs.fitting_plan(solver_copies=1))
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        refused += _refused(look)
+    if refused:
+        return Check(tuple(refused), (), {}, None)
+    warned = tuple(dict.fromkeys(str(warning.message) for warning in told))
+    return Check((), warned, served_by, plans[0])
+
+
+def _refused(look: Callable[[], object]) -> list[str]:
+    """What is refused by a look."""
+    try:
+        look()
+    except VivitError as error:
+        return [str(error)]
+    return []
