@@ -6,11 +6,8 @@ import torch
 from torch import Tensor
 
 from vivit.gram.blocks import BlockMatrices
-from vivit.gram.matrices import group_matrices
 from vivit.gram.spectrum import GramPairs
-
-FEW_COLUMNS = 256
-"""Columns of the few samples whose leading eigenspace starts a Lanczos iteration."""
+from vivit.quantities.few import FEW_COLUMNS, few_samples
 
 
 @torch.no_grad()
@@ -32,32 +29,14 @@ def leading_of_some(
         fewer vectors, if there are fewer. None if few are most of them, or the model cannot run
         on them alone.
     """
-    curvature = matrices.curvature
-    batch = next(curvature.curved())
-    samples = range(batch.batch.size) if batch.samples is None else batch.samples.tolist()
-    count = max(FEW_COLUMNS // curvature.columns, 1)
-    plan = matrices.costs.plan_of_few(group, count)
-    too_large = not matrices.costs.fits(plan)
-    if curvature.columns > FEW_COLUMNS or 2 * count > len(samples) or too_large:
+    columns = matrices.curvature.columns
+    if columns > FEW_COLUMNS:
         return None
-    few = torch.tensor(samples[:count], device=curvature.like.device)
-    some = batch.linearization.of_samples(few)
-    if some is None:
+    few = few_samples(matrices, group, max(FEW_COLUMNS // columns, 1))
+    if few is None:
         return None
-    factor = batch.factor.of_samples(torch.arange(count, device=few.device))
-    of_few = group_matrices(
-        lambda: iter([(some, factor, None)]),
-        [count],
-        curvature.parameters,
-        {group: matrices.groups[group]},
-        curvature.columns,
-        matrices.costs.room.workspace,
-        plan,
-    )
-    sums = _sums_of_leading(of_few[group].pairs(None), k, width).to(curvature.like)
-    cotangents = [factor.spread(x.reshape(count, -1)) for x in sums.unbind(dim=1)]
-    pulled = [some.products.pullback(u, matrices.groups[group]) for u in cotangents]
-    return {name: torch.stack([x[name] for x in pulled]) for name in pulled[0]} if pulled else None
+    sums = _sums_of_leading(few.pairs, k, width).to(matrices.curvature.like)
+    return few.spread(sums) if sums.shape[1] else None
 
 
 def _sums_of_leading(pairs: GramPairs, k: int, width: int) -> Tensor:
