@@ -22,9 +22,11 @@ from vivit.operators import FactorOperator, GramOperator
 from vivit.options import Exact, MonteCarlo
 from vivit.presets import causal_lm
 from vivit.quantities import diagnostics
+from vivit.quantities.conjugate_gradients import ConjugateGradients
 from vivit.quantities.directional import DirectionalDerivatives
 from vivit.quantities.lanczos import Lanczos
 from vivit.quantities.newton import BootstrapDamping
+from vivit.quantities.solve import InverseOperator
 from vivit.quantities.solvers import FullGram
 from vivit.version import __version__
 
@@ -47,6 +49,7 @@ __all__ = [
     "BlockDiagonal",
     "BootstrapDamping",
     "Check",
+    "ConjugateGradients",
     "ConvergenceError",
     "DirectionalDerivatives",
     "EigenPairs",
@@ -57,6 +60,7 @@ __all__ = [
     "GramOperator",
     "InputError",
     "InsufficientMemoryError",
+    "InverseOperator",
     "Lanczos",
     "Monitor",
     "MonteCarlo",

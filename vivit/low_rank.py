@@ -40,10 +40,14 @@ from vivit.operators import (
 from vivit.options import Subset
 from vivit.parameters import Selector, group_parameters, select_parameters
 from vivit.progress import Progress
+from vivit.quantities.arguments import Positive, Vectors
+from vivit.quantities.block import Block
 from vivit.quantities.directional import DirectionalDerivatives, directional_derivatives
 from vivit.quantities.newton import Damping, dampings
 from vivit.quantities.pairs import find_pairs
+from vivit.quantities.scalars import effective_dimension, frobenius_norm, logdet
 from vivit.quantities.selection import Criterion, Selection
+from vivit.quantities.solve import InverseOperator, SolveMethod, flat_newton_step, solve
 from vivit.quantities.solvers import Solver
 from vivit.shown import line, names, summary, table
 
@@ -270,12 +274,13 @@ class LowRankCurvature:
         criterion: Criterion | None = None,
         rank_tolerance: float | None = None,
         method: Solver | None = None,
+        flat: bool = False,
     ) -> dict[str, Tensor]:
         """The damped Newton step ``sum_k -gamma_k / (lambda_k + delta_k) e_k``.
 
         One vector-Jacobian product, however many directions. Trivial ones are left out, which a
         damping that is not far above ``rank_tolerance`` times the largest eigenvalue would let
-        make up much of the step: give a smaller tolerance then.
+        make up much of the step: give a smaller tolerance then, or ``flat=True``.
 
         Args:
             damping: ``delta``, one for all directions, or a rule that maps eigenvalues ``[K]``
@@ -284,6 +289,10 @@ class LowRankCurvature:
             criterion: Chooses the directions.
             rank_tolerance: Which eigenvalues are trivial.
             method: The way to the eigenpairs.
+            flat: Whether it is ``-(G + delta I)^-1 g``, along all directions, the flat ones too:
+                from a Cholesky factor, much faster than eigenpairs. The damping is one positive
+                number then, and nothing is selected. As for `solve`, a warning if it is not
+                accurate.
 
         Returns:
             What to add to each parameter.
@@ -291,7 +300,10 @@ class LowRankCurvature:
         Raises:
             InputError: The damping is negative, not finite or of the wrong shape.
         """
-        pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
+        selection = Selection(k, criterion, rank_tolerance, method)
+        if flat:
+            return flat_newton_step(self._block, damping, selection, self.gradient)
+        pairs = self._pairs(selection)
         derivatives, curvature = self._derivatives(pairs), self._curvature
         dtype = curvature.like.dtype
         delta = dampings(damping, pairs.values.to(dtype), derivatives.to(dtype))
@@ -336,6 +348,89 @@ class LowRankCurvature:
             lost = self._factor.centering_traces()
             found = {name: (x - lost[name]).clamp(min=0) for name, x in found.items()}
         return found
+
+    def solve(
+        self, v: Vectors, damping: Positive, method: SolveMethod | None = None
+    ) -> dict[str, Tensor] | Tensor:
+        """Solve ``(G + delta I) x = v``, with the flat directions.
+
+        By a Cholesky factor of the smaller matrix: of ``G + delta I``, or of ``K + delta I`` with
+        ``(v - V (K + delta I)^-1 V^T v) / delta`` (Woodbury), one Jacobian-vector and one
+        vector-Jacobian product for each vector. The residual ``v - (G + delta I) x`` is computed,
+        by one product more, and solved for in turn as long as that helps (Higham, "Accuracy and
+        Stability of Numerical Algorithms", chapter 12). What is left is rounding errors, some
+        ``eps lambda_max ||x||``, where ``||x||`` may be ``||v|| / delta``; there is a warning if
+        it exceeds ``sqrt(eps) ||v||``.
+
+        Args:
+            v: Tensors by parameter name, or a flat tensor of shape ``[D]`` or, for several vectors
+                that share all passes, ``[D, K]``; of the parameters' dtype and device.
+            damping: ``delta > 0``, in units of ``G``; or a sequence or tensor of ``P`` of them,
+                which share ``V^T v``, all passes and, if they are many, one eigendecomposition.
+            method: ``FullGram()`` for the matrix, or ``ConjugateGradients()``, which forms none;
+                by default the matrix, if it fits into memory.
+
+        Returns:
+            The solution, in the same form; for several dampings with an axis of size ``P`` in
+            front, of each tensor.
+
+        Raises:
+            InputError: A damping is not positive and finite, the vector is not as described, or
+                the method is none.
+            ConvergenceError: Conjugate gradients did not find it.
+            InsufficientMemoryError: The matrix was asked for, and does not fit.
+        """
+        return solve(self._block, v, damping, method)
+
+    def inverse_operator(
+        self, damping: float, method: SolveMethod | None = None, check: bool = True
+    ) -> InverseOperator:
+        """``(G + delta I)^-1`` as an operator: factored once, applied many times.
+
+        Args:
+            damping: ``delta > 0``, one.
+            method: As for `solve`.
+            check: Whether each application computes its residual and corrects itself, as `solve`
+                does. That at least doubles its cost; a preconditioner can do without.
+
+        Returns:
+            The operator, with ``shape``, ``@``, ``to_scipy()`` and ``residual``.
+
+        Raises:
+            InputError: As for `solve`, as are the others.
+        """
+        return InverseOperator(self._block, damping, method, check)
+
+    def trace(self) -> Tensor:
+        """``tr G``, a scalar: the sum of `traces`, without a Gram matrix."""
+        return torch.stack([*self.traces().values()]).sum()
+
+    def frobenius_norm(self) -> Tensor:
+        """``||G||_F = ||K||_F``, a scalar, from the smaller matrix."""
+        return frobenius_norm(self._block)
+
+    def logdet(self, damping: Positive) -> Tensor:
+        """``log det(G + delta I) = (D - M) log delta + log det(K + delta I)``, if ``M < D``.
+
+        Args:
+            damping: ``delta > 0``; or a sequence or tensor of ``P`` of them.
+
+        Returns:
+            A scalar, or shape ``[P]``; a warning, if a damping is below rounding errors.
+
+        Raises:
+            InputError: A damping is not positive and finite.
+            InsufficientMemoryError: The smaller matrix does not fit.
+        """
+        return logdet(self._block, damping)
+
+    def effective_dimension(self, damping: Positive) -> Tensor:
+        """``sum_k lambda_k / (lambda_k + delta)``: directions that are curved more than damped.
+
+        Args:
+            damping: As for `logdet`, as are results and errors.
+        """
+        return effective_dimension(self._block, damping)
 
     def __matmul__(self, v: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor] | Tensor:
         """Multiply ``G v = sum_n J_n^T H_n J_n v`` without forming ``G``.
@@ -390,6 +485,10 @@ class LowRankCurvature:
 
     def _pairs(self, selection: Selection) -> Pairs:
         return find_pairs(self._matrices, self._group, self._factor, selection)
+
+    @property
+    def _block(self) -> Block:
+        return Block(self._matrices, self._group, self._factor, self._multiply_columns)
 
     @property
     def _workspace(self) -> int:

@@ -1,0 +1,201 @@
+"""Damped systems from products with ``G`` alone, many right-hand sides at once.
+
+Conjugate gradients (Hestenes and Stiefel, "Methods of conjugate gradients for solving linear
+systems", 1952), preconditioned by the inverse of the curvature of few samples. Where rounding
+errors have driven the residual of the recursion away from the true one, it begins anew with that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vivit.errors import ConvergenceError, InputError
+from vivit.gram.spectrum import NOT_FINITE
+from vivit.operators import flatten_columns, unflatten_columns
+from vivit.quantities.block import Block
+from vivit.quantities.few import FEW_COLUMNS, FewSamples, few_samples
+
+Columns = Callable[[Tensor], Tensor]
+"""Maps columns ``[D, Q]`` to as many."""
+
+GAIN = 0.5
+"""Share of the residual that a further start must leave at most, or there is none."""
+
+
+@dataclass(frozen=True)
+class ConjugateGradients:
+    """Solve damped systems by products with the curvature, without any matrix.
+
+    Attributes:
+        tolerance: Norm of the residual ``v - (G + delta I) x`` relative to that of ``v``; by
+            default 1e-10 in double and 1e-4 in single precision.
+        max_products: With each right-hand side, before it gives up. All right-hand sides and
+            dampings share their runs through the data.
+        preconditioner_samples: Samples whose curvature, scaled to stand for all, preconditions;
+            by default as many as have 256 columns. With 0 there is no preconditioner, nor with a
+            model that cannot run on few samples alone.
+    """
+
+    tolerance: float | None = None
+    max_products: int = 500
+    preconditioner_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        tolerance, samples = self.tolerance, self.preconditioner_samples
+        if tolerance is not None and not 0 < tolerance < 1:
+            raise InputError(f"ConjugateGradients needs a tolerance in (0, 1), got {tolerance}.")
+        if self.max_products < 1:
+            raise InputError(
+                f"ConjugateGradients needs at least one product, got {self.max_products}."
+            )
+        if samples is not None and (not isinstance(samples, int) or samples < 0):
+            raise InputError(
+                f"preconditioner_samples must be a whole number >= 0, or None, got {samples}."
+            )
+
+    def tolerance_in(self, dtype: torch.dtype) -> float:
+        """The tolerance for vectors of a precision."""
+        if self.tolerance is not None:
+            return self.tolerance
+        return 1e-10 if torch.finfo(dtype).bits >= 64 else 1e-4
+
+    def few(self, block: Block) -> FewSamples | None:
+        """The samples that precondition, if any."""
+        columns, count = block.factor.columns, self.preconditioner_samples
+        if count == 0 or not columns or (count is None and columns > FEW_COLUMNS):
+            return None
+        count = max(FEW_COLUMNS // columns, 1) if count is None else count
+        return few_samples(block.matrices, block.group, count, or_half=True)
+
+
+@dataclass(frozen=True)
+class Preconditioner:
+    """``(s V V^T + delta I)^-1`` by Woodbury, with ``V`` of one in ``s`` samples.
+
+    With eigenpairs ``V^T V = U diag(lambda) U^T`` it maps ``v`` to
+    ``(v - V U diag(s / (s lambda + delta)) U^T V^T v) / delta``.
+
+    Attributes:
+        few: The samples.
+        block: The block.
+    """
+
+    few: FewSamples
+    block: Block
+
+    def apply(self, v: Tensor, dampings: Tensor) -> Tensor:
+        """Map columns ``[D, Q]``, with a damping for each, shape ``[Q]``."""
+        shapes, pairs = self.block.factor.shapes, self.few.pairs
+        if not len(pairs.values):
+            return v / dampings
+        share = self.block.factor.num_samples / self.few.count
+        images = self.few.contract(unflatten_columns(v, shapes))
+        vectors = pairs.coefficients.to(v)
+        weights = share / (share * pairs.values.to(v)[:, None] + dampings)
+        coefficients = vectors @ (weights * (vectors.T @ images))
+        return (v - flatten_columns(self.few.spread(coefficients), shapes)) / dampings
+
+
+@dataclass
+class Systems:
+    """``(G + delta_q I) x_q = b_q`` for some right-hand sides, of one pass each step.
+
+    Attributes:
+        multiply: ``G`` times columns.
+        preconditioner: Near its damped inverse, if there is one.
+        tolerance: Of residuals, relative to ``b``.
+        max_products: Before it gives up.
+        report: Is told how far it is, in words.
+    """
+
+    multiply: Columns
+    preconditioner: Preconditioner | None
+    tolerance: float
+    max_products: int
+    report: Callable[[str], None]
+    products: int = 0
+
+    def solve(self, b: Tensor, dampings: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve all.
+
+        Args:
+            b: Columns, shape ``[D, Q]``.
+            dampings: Of each, shape ``[Q]``.
+
+        Returns:
+            Solutions, shape ``[D, Q]``, and norms of their true residuals relative to ``b``.
+
+        Raises:
+            ConvergenceError: One residual stays too large.
+            InputError: A product is NaN or infinite.
+        """
+        norms = b.norm(dim=0)
+        x, r = torch.zeros_like(b), b.clone()
+        relative = (norms > 0).to(b)
+        while True:
+            left = (relative > self.tolerance).nonzero()[:, 0]
+            if not len(left):
+                return x, relative
+            if self.products >= self.max_products:
+                raise self._gave_up(relative)
+            x[:, left] += self._run(r[:, left], dampings[left], self.tolerance * norms[left])
+            r[:, left] = b[:, left] - self._damped(x[:, left], dampings[left])
+            before = relative[left]
+            relative[left] = r[:, left].norm(dim=0) / norms[left]
+            worse = (relative[left] > self.tolerance) & (relative[left] > GAIN * before)
+            if worse.any():
+                raise self._gave_up(relative)
+
+    def _run(self, b: Tensor, dampings: Tensor, allowed: Tensor) -> Tensor:
+        """From zero until the residuals of the recursion are small enough, or products run out.
+
+        Columns whose residuals are small enough take no further part.
+        """
+        x, r, left = torch.zeros_like(b), b.clone(), torch.arange(b.shape[1], device=b.device)
+        z = self._preconditioned(r, dampings)
+        p, slope = z, _inner(r, z)
+        while self.products + 1 < self.max_products:  # the true residual takes one
+            q = self._damped(p, dampings[left])
+            curvature = _inner(p, q)
+            step = torch.where((curvature > 0) & (slope > 0), slope / curvature, 0.0)
+            x[:, left] += step * p
+            r = r - step * q
+            going = (r.norm(dim=0) > allowed[left]) & (step > 0)  # no descent: rounding errors
+            self.report(f"conjugate gradients: {self.products} products, {int(going.sum())} left")
+            if not going.any():
+                break
+            left, r, p, before = left[going], r[:, going], p[:, going], slope[going]
+            z = self._preconditioned(r, dampings[left])
+            slope = _inner(r, z)
+            p = z + slope / before * p
+        return x
+
+    def _damped(self, x: Tensor, dampings: Tensor) -> Tensor:
+        self.products += 1
+        product = self.multiply(x)
+        if not product.isfinite().all():
+            raise InputError(NOT_FINITE)
+        return product + dampings * x
+
+    def _preconditioned(self, r: Tensor, dampings: Tensor) -> Tensor:
+        return (
+            r / dampings if self.preconditioner is None else self.preconditioner.apply(r, dampings)
+        )
+
+    def _gave_up(self, relative: Tensor) -> ConvergenceError:
+        return ConvergenceError(
+            f"Conjugate gradients reached a relative residual of {float(relative.max()):.1e} with "
+            f"{self.products} products, where {self.tolerance:.1e} is asked for. Use a larger "
+            "damping, ConjugateGradients with a larger tolerance, more max_products or more "
+            "preconditioner_samples, a model in float64, or method=FullGram()."
+        )
+
+
+def _inner(u: Tensor, v: Tensor) -> Tensor:
+    """Inner products of columns, shape ``[Q]``."""
+    return (u * v).sum(dim=0)
