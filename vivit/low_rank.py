@@ -42,12 +42,13 @@ from vivit.parameters import Selector, group_parameters, select_parameters
 from vivit.progress import Progress
 from vivit.quantities.arguments import Positive, Vectors
 from vivit.quantities.block import Block
+from vivit.quantities.damped import SolveMethod
 from vivit.quantities.directional import DirectionalDerivatives, directional_derivatives
 from vivit.quantities.newton import Damping, dampings
 from vivit.quantities.pairs import find_pairs
 from vivit.quantities.scalars import effective_dimension, frobenius_norm, logdet
 from vivit.quantities.selection import Criterion, Selection
-from vivit.quantities.solve import InverseOperator, SolveMethod, flat_newton_step, solve
+from vivit.quantities.solve import InverseOperator, flat_newton_step, solve
 from vivit.quantities.solvers import Solver
 from vivit.shown import line, names, summary, table
 

@@ -10,11 +10,17 @@ import oracle
 import pytest
 import torch
 from cases import CASES, conv2d, mlp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse.linalg import cg
 from torch import nn
 
 import vivit
 from vivit import ConjugateGradients, ConvergenceError, FullGram, InputError, MonteCarlo
+from vivit.gram import precision, prediction
+from vivit.gram.forms import Form, Times
+from vivit.quantities.arguments import Dampings
+from vivit.quantities.inverses import CholeskyInverse, EigenInverse, inverse_of
 
 CE, CE_SUM, MSE = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum"), nn.MSELoss()
 NETWORKS = {
@@ -266,6 +272,92 @@ def test_inaccurate_solves_are_told(conv):
         ggn.solve(v.double(), 1e-15 * scale)
 
 
+PRECISIONS = {
+    "again in double precision": {"SMALL_FLOPS": -1},
+    "in single precision": {"SMALL_FLOPS": -1, "AFFORDABLE_FLOPS": -1},
+}
+
+
+@pytest.mark.parametrize("limits", PRECISIONS.values(), ids=PRECISIONS.keys())
+@pytest.mark.parametrize("name", ["conv", "more columns than parameters"])
+def test_precision_of_the_matrix(limits, name, monkeypatch):
+    """However it is summed, what is left of the residual is the precision of the solution."""
+    p = problem(name)
+    v = (p.dense @ vectors(len(p.dense), 2)).float()
+    for limit, value in limits.items():
+        monkeypatch.setattr(precision, limit, value)
+    for damping in (1e-3, 1e-5):
+        operator = p.ggn(torch.float32).inverse_operator(damping * float(p.dense.norm()))
+        x = operator @ v
+        found = residuals(p.dense, damping * p.dense.norm(), x, v)
+        assert (found <= 1e-4).all()
+        assert (operator.residual <= 1e-4).all()
+
+
+def test_scalars_in_single_precision_are_told(conv, monkeypatch):
+    for limit, value in PRECISIONS["in single precision"].items():
+        monkeypatch.setattr(precision, limit, value)
+    with pytest.warns(UserWarning, match="below the rounding errors of the curvature matrix"):
+        conv.ggn(torch.float32).logdet(1e-8)
+
+
+@pytest.mark.parametrize("form", [Form.SUM, Form.PRODUCTS], ids=lambda form: form.name)
+def test_forms_of_the_smaller_matrix(form, monkeypatch):
+    times = Times(product=0.0, sum=1.0) if form is Form.PRODUCTS else Times(1.0, 0.0)
+    monkeypatch.setattr(prediction, "_times", lambda *_: times)
+    p = problem("more columns than parameters")
+    ggn, v = p.ggn(workspace=1), vectors(len(p.dense), 2)
+    assert ggn.plan().matrices[0].form is form
+    assert_close(ggn.solve(v, 0.1), torch.linalg.solve(damped(p.dense, 0.1), v))
+    assert_close(ggn.logdet(0.1), torch.logdet(damped(p.dense, 0.1)))
+    step = ggn.flatten(ggn.newton_step(0.1, flat=True))
+    assert_close(step, -torch.linalg.solve(damped(p.dense, 0.1), p.gradient))
+
+
+def test_indefinite_matrices():
+    """Rounding errors that the damping does not outweigh count as zero."""
+    basis = torch.linalg.qr(vectors(4, 4))[0]
+    matrix = basis @ torch.diag(torch.tensor([-1e-3, 0.0, 1.0, 2.0]).double()) @ basis.T
+    dampings = Dampings.of([1e-6, 1e-4], torch.float64)
+    inverse = inverse_of(matrix, dampings, None)
+    assert isinstance(inverse, EigenInverse)
+    found = inverse.apply(torch.eye(4).double()[None])
+    for damping, x in zip(dampings.values, found, strict=True):
+        values = 1 / (torch.tensor([0.0, 0.0, 1.0, 2.0]).double() + damping)
+        assert_close(x, basis @ torch.diag(values) @ basis.T, 1e-6)
+
+
+def test_factors_that_do_not_fit():
+    """One decomposition takes the place of several factors."""
+    matrix, dampings = torch.eye(10).double(), Dampings.of([1.0, 2.0, 3.0], torch.float64)
+    assert isinstance(inverse_of(matrix, dampings, None), CholeskyInverse)
+    assert isinstance(inverse_of(matrix, dampings, 2500), EigenInverse)
+
+
+def test_products_that_are_not_finite():
+    x, y = torch.full((4, 2), 1e200, dtype=torch.float64), torch.zeros(4, 3).double()
+    ggn = vivit.GGN(nn.Linear(2, 3).double(), MSE, (x, y))
+    v = torch.ones(9).double()
+    with pytest.raises(InputError, match="NaN or infinite: look for"):
+        ggn.solve(v, 1.0, ConjugateGradients(preconditioner_samples=0))
+
+
+@pytest.mark.parametrize("damping", [1e-2, 1e-8])
+def test_iteration_that_stagnates(conv, damping):
+    """A tolerance below rounding errors is not attained, and never claimed to be."""
+    ggn, v = conv.ggn(torch.float32), vectors(len(conv.dense), 1, torch.float32)
+    with pytest.raises(ConvergenceError, match="reached a relative residual of"):
+        ggn.solve(v, damping, ConjugateGradients(tolerance=1e-9))
+
+
+def test_iteration_in_single_precision(conv):
+    ggn, v = conv.ggn(torch.float32), vectors(len(conv.dense), 2, torch.float32)
+    operator = ggn.inverse_operator(0.1, ConjugateGradients())
+    x = operator @ v
+    assert (residuals(conv.dense, 0.1, x, v) <= 1.1e-4).all()
+    assert (operator.residual <= 1e-4).all()
+
+
 def test_without_check(conv):
     ggn, v = conv.ggn(), vectors(len(conv.dense), 2)
     operator = ggn.inverse_operator(0.1, check=False)
@@ -350,6 +442,68 @@ def test_step_is_flat_where_the_gradient_is(conv, dtype):
     assert (flat.T @ step).norm() <= 1e3 * eps * step.norm()
     expected = -torch.linalg.solve(damped(conv.dense, 1e-2), conv.gradient)
     assert_close(step, expected, 1e4 * eps)
+
+
+class Once(torch.autograd.Function):
+    """Twice its input, without a second derivative."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g
+
+
+class DifferentiableOnce(nn.Module):
+    """Has no Jacobian-vector products."""
+
+    def forward(self, x):
+        return Once.apply(x)
+
+
+class Doubled(nn.Module):
+    """The same function, with them."""
+
+    def forward(self, x):
+        return 2 * x
+
+
+def test_models_without_products():
+    """A step along the gradients' own range does without them; a solve cannot, and says so."""
+    x, y, found = torch.randn(4, 5).double(), torch.arange(4) % 3, []
+    weights = mlp().double()
+    for last in (DifferentiableOnce(), Doubled()):
+        ggn = vivit.GGN(nn.Sequential(weights, last), CE, (x, y))
+        found.append(ggn.flatten(ggn.newton_step(0.1, flat=True)))
+        if isinstance(last, DifferentiableOnce):
+            with pytest.raises(vivit.UnsupportedError):
+                ggn.solve(ggn.gradient(), 0.1)
+    assert_close(*found)
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(
+    st.integers(1, 6),
+    st.integers(1, 4),
+    st.integers(2, 4),
+    st.floats(-6, 3),
+    st.integers(1, 3),
+    st.sampled_from([None, ConjugateGradients(1e-10)]),
+)
+def test_random_systems(samples, inputs, outputs, exponent, count, method):
+    """Whichever side is smaller: an inverse times its matrix is the identity."""
+    torch.manual_seed(samples)
+    model, damping = nn.Linear(inputs, outputs).double(), 10.0**exponent
+    data = torch.randn(samples, inputs).double(), torch.arange(samples) % outputs
+    ggn, v = vivit.GGN(model, CE_SUM, data), vectors((inputs + 1) * outputs, count)
+    x = ggn.solve(v, damping, method)
+    assert_close(ggn @ x + damping * x, v, 1e-8)
+    assert_close(ggn.solve(ggn @ v + damping * v, damping, method), v, 1e-3)
+    values = torch.linalg.eigvalsh(dense_of(ggn)).clamp(min=0)
+    assert_close(ggn.logdet(damping), (values + damping).log().sum())
 
 
 def test_step_with_all_pairs(conv):

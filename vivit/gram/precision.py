@@ -133,6 +133,21 @@ def are_affordable(
     return flops <= AFFORDABLE_FLOPS and (available is None or size <= available)
 
 
+def may_be_factored(size: int, copies: int, available: int | None) -> bool:
+    """Whether a matrix may be factored in double precision, as Cholesky does.
+
+    Args:
+        size: Of the matrix.
+        copies: Matrices that are held beside it.
+        available: Bytes that are left; None if unknown.
+
+    Returns:
+        Whether they fit, and it takes no ages.
+    """
+    fits = available is None or 8 * (1 + copies) * size**2 <= available
+    return fits and size**3 / 3 <= AFFORDABLE_FLOPS
+
+
 def has_weak(kept: Tensor, values: Tensor) -> bool:
     """Whether an eigenvalue that was kept is weak, of all nontrivial ones in ascending order."""
     return bool(len(values)) and bool((kept < WEAK * values[-1]).any())

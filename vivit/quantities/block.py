@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
-from vivit.gram.precision import WEAK, are_affordable, may_gain
+from vivit.gram.precision import WEAK, are_affordable, may_be_factored, may_gain
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
 
 
@@ -74,10 +74,11 @@ class Block:
         tensor = self._made(copies, double)
         norm, is_single = float(tensor.norm()), torch.finfo(tensor.dtype).bits < 64
         if gains and is_single and scale < WEAK * norm and self._may_be_double(copies):
+            del tensor  # its memory is free
             tensor = self._made(copies, double=True)
         noise = torch.finfo(tensor.dtype).eps * norm
         room = self.matrices.costs.room
-        if may_gain(tensor) and are_affordable(0, len(tensor), copies, room.available):
+        if may_gain(tensor) and may_be_factored(len(tensor), copies, room.available):
             tensor = tensor.double()
         return SmallerMatrix(tensor, norm, noise)
 

@@ -1,243 +1,26 @@
-"""Damped systems ``(G + delta I) x = v``, with the flat directions, and how accurate they are.
-
-Woodbury's identity makes them one of the size of the Gram matrix ``K = V^T V``
-(Dangel, Tatzel, Hennig, "ViViT", TMLR 2022, appendix on inverse products)::
-
-    (G + delta I)^-1 v = (v - V (K + delta I)^-1 V^T v) / delta.
-
-For a small ``delta`` the difference cancels. So the residual of the solution is computed, by a
-product with ``G``, and solved for in turn as long as that helps: iterative refinement (Higham,
-"Accuracy and Stability of Numerical Algorithms", chapter 12).
-"""
+"""Solutions of damped systems ``(G + delta I) x = v``, in the form in which vectors were given."""
 
 from __future__ import annotations
 
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from vivit.errors import InputError
-from vivit.operators import flatten_columns, scipy_operator, unflatten_columns
+from vivit.errors import InputError, UnsupportedError
+from vivit.operators import scipy_operator
 from vivit.quantities.arguments import Dampings, Positive, Vectors, as_columns
-from vivit.quantities.block import Block, SmallerMatrix
-from vivit.quantities.conjugate_gradients import ConjugateGradients, Preconditioner, Systems
-from vivit.quantities.inverses import Inverse, copies_beside, inverse_of
+from vivit.quantities.block import Block
+from vivit.quantities.damped import (
+    Solution,
+    SolveMethod,
+    WoodburyInverse,
+    damped_inverse,
+    tell,
+)
 from vivit.quantities.newton import Damping
 from vivit.quantities.selection import Selection
-from vivit.quantities.solvers import FullGram
-
-SolveMethod = FullGram | ConjugateGradients
-
-REFINEMENTS = 3
-"""Corrections of a solution at most."""
-
-GAIN = 0.5
-"""Share of some residual that a correction must leave at most, or it is the last."""
-
-ATTAINED = 4.0
-"""Backward error, in units of the precision, that no correction makes smaller."""
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Solutions of damped systems.
-
-    Attributes:
-        x: Shape ``[P, D, K]``.
-        residual: Norms of the residuals relative to the right-hand sides, shape ``[P, K]``; None
-            if they are not known.
-    """
-
-    x: Tensor
-    residual: Tensor | None
-
-
-@dataclass(frozen=True)
-class DampedInverse(ABC):
-    """``(G + delta_p I)^-1`` for dampings ``delta_1, ..., delta_P``.
-
-    Attributes:
-        block: The curvature.
-        dampings: The dampings.
-    """
-
-    block: Block
-    dampings: Dampings
-
-    def solve(self, v: Tensor, check: bool = True) -> Solution:
-        """Solve for right-hand sides ``[D, K]``, and say how well unless that is not wanted."""
-        if v.shape[1]:
-            return self._solved(v, check)
-        count = len(self.dampings.values)
-        return Solution(v.new_zeros(count, *v.shape), v.new_zeros(count, 0))
-
-    @abstractmethod
-    def _solved(self, v: Tensor, check: bool) -> Solution: ...
-
-
-@dataclass(frozen=True)
-class DirectInverse(DampedInverse):
-    """From a matrix that is factored once.
-
-    Attributes:
-        matrix: The smaller one of the two, of which `inverse` is.
-        inverse: Of it.
-    """
-
-    matrix: SmallerMatrix
-    inverse: Inverse
-
-    def _solved(self, v: Tensor, check: bool) -> Solution:
-        x = self.apply(v[None])
-        return self.refined(v, x) if check else Solution(x, None)
-
-    def refined(self, v: Tensor, x: Tensor) -> Solution:
-        """Correct solutions by the inverse of their residuals, as long as that helps.
-
-        Args:
-            v: Right-hand sides, shape ``[D, K]``.
-            x: First solutions, shape ``[P, D, K]``.
-
-        Returns:
-            Solutions whose residuals are the smallest that were met.
-        """
-        scale = v.norm(dim=0)
-        scale = torch.where(scale > 0, scale, 1.0)
-        r = self._residual(v, x)
-        size = r.norm(dim=1) / scale
-        for _ in range(REFINEMENTS):
-            if not (size > self._attainable(x, scale)).any():
-                break
-            other = x + self.apply(r)
-            rest = self._residual(v, other)
-            found = rest.norm(dim=1) / scale
-            better, gains = found < size, bool((found < GAIN * size).any())
-            x = torch.where(better[:, None], other, x)
-            r = torch.where(better[:, None], rest, r)
-            size = torch.where(better, found, size)
-            if not gains:
-                break
-        return Solution(x, size.to(v.dtype))
-
-    def _attainable(self, x: Tensor, scale: Tensor) -> Tensor:
-        """What rounding of ``x`` and of products leaves of residuals, shape ``[P, K]``."""
-        lengths = (self.matrix.norm + self.dampings.shaped(x)[:, 0]) * x.norm(dim=1) / scale
-        return ATTAINED * torch.finfo(x.dtype).eps * (1 + lengths)
-
-    @abstractmethod
-    def apply(self, b: Tensor) -> Tensor:
-        """Map ``[P, D, K]``, or ``[1, D, K]`` for all, to ``[P, D, K]``."""
-
-    @abstractmethod
-    def _residual(self, v: Tensor, x: Tensor) -> Tensor:
-        """``v - (G + delta_p I) x_p``, shape ``[P, D, K]``."""
-
-
-class WoodburyInverse(DirectInverse):
-    """From the Gram matrix: a Jacobian-vector and a vector-Jacobian product for each vector."""
-
-    def apply(self, b: Tensor) -> Tensor:
-        """See `DirectInverse`."""
-        factor = self.block.factor
-        images = factor.contract(unflatten_columns(_side_by_side(b), factor.shapes))
-        return (b - self.spread(images, len(b))) / self.dampings.shaped(b)
-
-    def spread(self, coordinates: Tensor, count: int = 1) -> Tensor:
-        """``V (K + delta_p I)^-1 w``, shape ``[P, D, K]``.
-
-        So with right-hand sides ``V w`` these are the solutions, without any difference.
-
-        Args:
-            coordinates: ``w``, shape ``[M, count K]``, of all dampings or one after the other.
-            count: One, or the number of dampings.
-        """
-        factor, columns = self.block.factor, coordinates.shape[1] // count
-        w = _stacked(coordinates.to(self.matrix.tensor), count)
-        solved = _side_by_side(self.inverse.apply(w)).to(factor.like.dtype)
-        spread = flatten_columns(factor.spread(solved), factor.shapes)
-        return _stacked(spread, solved.shape[1] // columns)
-
-    def _residual(self, v: Tensor, x: Tensor) -> Tensor:
-        product = _stacked(self.block.multiply(_side_by_side(x)), len(x))
-        return v - product - self.dampings.shaped(x) * x
-
-
-class MatrixInverse(DirectInverse):
-    """From ``G`` itself, if it has no more rows than the Gram matrix: no product with ``V``."""
-
-    def apply(self, b: Tensor) -> Tensor:
-        """See `DirectInverse`."""
-        return self.inverse.apply(b.to(self.matrix.tensor)).to(self.block.factor.like.dtype)
-
-    def _residual(self, v: Tensor, x: Tensor) -> Tensor:
-        x = x.to(self.matrix.tensor)
-        return v - self.matrix.tensor @ x - self.dampings.shaped(x) * x
-
-
-@dataclass(frozen=True)
-class IterativeInverse(DampedInverse):
-    """By products with ``G``.
-
-    Attributes:
-        method: Settings.
-        preconditioner: The preconditioner, if there is one.
-    """
-
-    method: ConjugateGradients
-    preconditioner: Preconditioner | None
-
-    def _solved(self, v: Tensor, check: bool) -> Solution:
-        """The residual is known in any case: it ends the iteration."""
-        count, progress = len(self.dampings.values), self.block.matrices.curvature.progress
-        with progress.stage("conjugate gradients"):
-            systems = Systems(
-                self.block.multiply,
-                self.preconditioner,
-                self.method.tolerance_in(v.dtype),
-                self.method.max_products,
-                progress.describe,
-            )
-            dampings = self.dampings.values.to(v.dtype).to(v.device)
-            x, residual = systems.solve(v.repeat(1, count), dampings.repeat_interleave(v.shape[1]))
-        return Solution(_stacked(x, count), residual.reshape(count, -1))
-
-
-def damped_inverse(
-    block: Block, dampings: Dampings, method: SolveMethod | None = None
-) -> DirectInverse | IterativeInverse:
-    """Prepare the inverse: form and factor the smaller matrix, if it fits.
-
-    Args:
-        block: The curvature.
-        dampings: The dampings.
-        method: The way; by default the matrix, if it fits or has been made, else iteration.
-
-    Returns:
-        The inverse.
-
-    Raises:
-        InputError: The method is none.
-        InsufficientMemoryError: The matrix was asked for, and does not fit.
-    """
-    if method is not None and not isinstance(method, (FullGram, ConjugateGradients)):
-        raise InputError(f"method must be FullGram() or ConjugateGradients(), got {method!r}.")
-    copies, costs = copies_beside(len(dampings.values)), block.matrices.costs
-    if method is None and not block.matrices.are_made and not costs.fits(costs.plan(copies)):
-        method = ConjugateGradients()
-    if isinstance(method, ConjugateGradients):
-        block.matrices.curvature.check_fresh()
-        few = method.few(block)
-        preconditioner = None if few is None else Preconditioner(few, block)
-        return IterativeInverse(block, dampings, method, preconditioner)
-    matrix = block.smaller(copies, float(dampings.values.min()))
-    inverse = inverse_of(matrix.tensor, dampings, costs.room.available)
-    kind = WoodburyInverse if block.has_gram else MatrixInverse
-    return kind(block, dampings, matrix, inverse)
 
 
 class InverseOperator:
@@ -320,7 +103,8 @@ def flat_newton_step(
     """``-(G + delta I)^-1 g``, with the flat directions.
 
     Eq. (9) of the conference version of Dangel, Tatzel, Hennig, "ViViT". Where gradients are in
-    the range of ``V``, ``g = V w``, it is ``-V (K + delta I)^-1 w``, which does not cancel.
+    the range of ``V``, ``g = V w``, it is ``-V (K + delta I)^-1 w``, which does not cancel, and
+    takes no Jacobian-vector product but for the check, which a model without them does without.
 
     Args:
         block: The curvature.
@@ -344,7 +128,7 @@ def flat_newton_step(
     right, restored = as_columns(gradient(), shapes, like)
     w = block.matrices.curvature.gradient_coordinates()
     if isinstance(inverse, WoodburyInverse) and w is not None:
-        found = inverse.refined(right, inverse.spread(w.reshape(-1, 1)))
+        found = _checked(inverse, right, inverse.spread(w.reshape(-1, 1)))
     else:
         found = inverse.solve(right)
     tell(inverse, found)
@@ -353,36 +137,9 @@ def flat_newton_step(
     return step
 
 
-def tell(inverse: DirectInverse | IterativeInverse, found: Solution) -> bool:
-    """Warn of a residual above the square root of the precision; whether it was.
-
-    An iteration has said so itself, with a tolerance of its own.
-    """
-    if isinstance(inverse, IterativeInverse) or found.residual is None:
-        return False
-    if not found.residual.numel():
-        return False
-    dtype = found.x.dtype
-    limit, worst = torch.finfo(dtype).eps ** 0.5, found.residual.amax(dim=1)
-    if not (worst > limit).any():
-        return False
-    p = int(worst.argmax())
-    damping, norm = float(inverse.dampings.values[p]), inverse.matrix.norm
-    remedy = "" if dtype is torch.float64 else ", or a model in float64"
-    warnings.warn(
-        f"The damped system is solved up to a relative residual of {float(worst[p]):.1e}, above "
-        f"{limit:.1e}: the damping {damping:.1e} is small beside the norm {norm:.1e} of the "
-        f"curvature, in {dtype}. Use a larger damping{remedy}.",
-        stacklevel=2,
-    )
-    return True
-
-
-def _side_by_side(x: Tensor) -> Tensor:
-    """``[P, D, K]`` as columns ``[D, P K]``."""
-    return x.movedim(0, 1).flatten(1)
-
-
-def _stacked(x: Tensor, count: int) -> Tensor:
-    """Columns ``[D, P K]`` as ``[P, D, K]``."""
-    return x.unflatten(1, (count, -1)).movedim(1, 0)
+def _checked(inverse: WoodburyInverse, right: Tensor, x: Tensor) -> Solution:
+    """A solution that did not need products with ``G``, checked if the model has them."""
+    try:
+        return inverse.refined(right, x)
+    except UnsupportedError:
+        return Solution(x, None)
