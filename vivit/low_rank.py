@@ -392,7 +392,8 @@ class LowRankCurvature:
             damping: ``delta > 0``, one.
             method: As for `solve`.
             check: Whether each application computes its residual and corrects itself, as `solve`
-                does. That at least doubles its cost; a preconditioner can do without.
+                does. That takes one product with ``G`` more for each vector, and two for each
+                correction; a preconditioner can do without.
 
         Returns:
             The operator, with ``shape``, ``@``, ``to_scipy()`` and ``residual``.
