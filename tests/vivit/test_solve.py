@@ -142,6 +142,22 @@ def test_all_cases(case):
     assert_close(step, -torch.linalg.solve(matrix, gradient))
 
 
+def test_all_cases_in_single_precision(case):
+    """As accurate as passes of the model are, which err by some 1e-6 of the norm."""
+    model, loss_func, x, y = case.make()
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    dense = oracle.ggn(model, loss_func, x, y, names)
+    gradient = oracle.gradient(model, loss_func, x, y, names)
+    data = x.float(), y.float() if y.is_floating_point() else y
+    ggn, v = vivit.GGN(deepcopy(model).float(), loss_func, data), vectors(len(dense), 2)
+    damping = 1e-2 * float(dense.norm())
+    matrix = damped(dense, damping)
+    assert_close(ggn.solve(v.float(), damping).double(), torch.linalg.solve(matrix, v), 1e-3)
+    step = ggn.flatten(ggn.newton_step(damping, flat=True)).double()
+    assert_close(step, -torch.linalg.solve(matrix, gradient), 1e-3)
+    assert_close(ggn.logdet(damping).double(), torch.logdet(matrix), 1e-3)
+
+
 def test_all_cases_by_iteration(case):
     model, loss_func, x, y = case.make()
     ggn = vivit.GGN(model, loss_func, (x, y))
@@ -401,6 +417,8 @@ def test_small_memory(conv):
     operator = ggn.inverse_operator(0.1)
     assert_close(operator @ v, torch.linalg.solve(damped(conv.dense, 0.1), v), 1e-8)
     assert (operator.residual <= 1e-10).all()
+    step = ggn.flatten(ggn.newton_step(0.1, flat=True))
+    assert_close(step, -torch.linalg.solve(damped(conv.dense, 0.1), conv.gradient), 1e-8)
     with pytest.raises(vivit.InsufficientMemoryError):
         ggn.solve(v, 0.1, method=FullGram())
 
@@ -511,6 +529,24 @@ def test_step_with_all_pairs(conv):
     ggn = conv.ggn()
     expected = ggn.flatten(ggn.newton_step(0.1))
     assert_close(ggn.flatten(ggn.newton_step(0.1, flat=True)), expected)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("solver", [FullGram(), ConjugateGradients()], ids=["matrix", "iteration"])
+def test_vectors_of_any_length(conv, solver, scale):
+    """Even where the squares of their entries leave the range of the precision."""
+    ggn, v = conv.ggn(torch.float32), vectors(len(conv.dense), 2, torch.float32)
+    operator = ggn.inverse_operator(0.1, solver)
+    assert_close((operator @ (scale * v)) / scale, operator @ v, 1e-4)
+    assert (operator.residual > 0).all()
+
+
+def test_overflow_is_told(conv):
+    ggn, v = conv.ggn(torch.float32), vectors(len(conv.dense), 1, torch.float32)
+    with pytest.warns(UserWarning, match=r"relative residual of (inf|nan)"):
+        ggn.solve(v, 1e-38)
+    with pytest.raises((InputError, ConvergenceError)):
+        ggn.solve(v, 1e-38, ConjugateGradients())
 
 
 def test_zero_and_no_vectors(conv, method):

@@ -138,7 +138,7 @@ class Systems:
         x, r = torch.zeros_like(b), b.clone()
         relative = (norms > 0).to(b)
         while True:
-            left = (relative > self.tolerance).nonzero()[:, 0]
+            left = (relative <= self.tolerance).logical_not().nonzero()[:, 0]
             if not len(left):
                 return x, relative
             if self.products >= self.max_products:
@@ -147,8 +147,7 @@ class Systems:
             r[:, left] = b[:, left] - self._damped(x[:, left], dampings[left])
             before = relative[left]
             relative[left] = r[:, left].norm(dim=0) / norms[left]
-            worse = (relative[left] > self.tolerance) & (relative[left] > GAIN * before)
-            if worse.any():
+            if not (relative[left] <= (GAIN * before).clamp(min=self.tolerance)).all():
                 raise self._gave_up(relative)
 
     def _run(self, b: Tensor, dampings: Tensor, allowed: Tensor) -> Tensor:

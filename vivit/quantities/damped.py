@@ -68,10 +68,12 @@ class DampedInverse(ABC):
 
     def solve(self, v: Tensor, check: bool = True) -> Solution:
         """Solve for right-hand sides ``[D, K]``, and say how well unless that is not wanted."""
-        if v.shape[1]:
-            return self._solved(v, check)
+        if v.numel():
+            scale = _near_largest(v)
+            found = self._solved(v / scale, check)
+            return Solution(found.x * scale, found.residual)
         count = len(self.dampings.values)
-        return Solution(v.new_zeros(count, *v.shape), v.new_zeros(count, 0))
+        return Solution(v.new_zeros(count, *v.shape), v.new_zeros(count, v.shape[1]))
 
     @abstractmethod
     def _solved(self, v: Tensor, check: bool) -> Solution: ...
@@ -253,7 +255,7 @@ def tell(inverse: DirectInverse | IterativeInverse, found: Solution) -> bool:
         return False
     dtype = found.x.dtype
     limit, worst = accurate(dtype), found.residual.amax(dim=1)
-    if not (worst > limit).any():
+    if (worst <= limit).all():  # which NaN is not
         return False
     p = int(worst.argmax())
     damping, norm = float(inverse.dampings.values[p]), inverse.matrix.norm
@@ -265,6 +267,16 @@ def tell(inverse: DirectInverse | IterativeInverse, found: Solution) -> bool:
         stacklevel=2,
     )
     return True
+
+
+def _near_largest(v: Tensor) -> Tensor:
+    """Powers of two near the largest entry of each column, shape ``[K]``.
+
+    Divided by these, which is exact, no column is so small or large that its norm cannot be told.
+    """
+    largest = v.abs().amax(dim=0)
+    _, exponents = torch.frexp(largest)
+    return torch.ldexp(torch.ones_like(largest), exponents.clamp(-100, 100))
 
 
 def _side_by_side(x: Tensor) -> Tensor:
