@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
-from vivit.gram.precision import WEAK, are_affordable, may_be_factored, may_gain
+from vivit.gram.precision import WEAK, are_affordable, is_double, may_be_factored, may_gain
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
 
 
@@ -72,7 +72,7 @@ class Block:
         gains = may_gain(self.factor.like) and self.has_gram
         double = gains and self.matrices.may_be_double(copies, small=True)
         tensor = self._made(copies, double)
-        norm, is_single = float(tensor.norm()), torch.finfo(tensor.dtype).bits < 64
+        norm, is_single = float(tensor.norm()), not is_double(tensor.dtype)
         if gains and is_single and scale < WEAK * norm and self._may_be_double(copies):
             del tensor  # its memory is free
             tensor = self._made(copies, double=True)

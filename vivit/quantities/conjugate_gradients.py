@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vivit.errors import ConvergenceError, InputError
+from vivit.gram.precision import is_double
 from vivit.gram.spectrum import NOT_FINITE
 from vivit.operators import flatten_columns, unflatten_columns
 from vivit.quantities.block import Block
@@ -22,8 +23,16 @@ from vivit.quantities.few import FEW_COLUMNS, FewSamples, few_samples
 Columns = Callable[[Tensor], Tensor]
 """Maps columns ``[D, Q]`` to as many."""
 
-GAIN = 0.5
+GAIN = 0.8
 """Share of the residual that a further start must leave at most, or there is none."""
+
+
+RELIABLE = 1 / 3
+"""Directions of few samples that count in their preconditioner, as a share of their columns. More
+would be those of these samples alone, which makes it worse than none."""
+
+BISECTIONS = 30
+"""To find a damping; each halves the error of its exponent."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class ConjugateGradients:
 
     Attributes:
         tolerance: Norm of the residual ``v - (G + delta I) x`` relative to that of ``v``; by
-            default 1e-10 in double and 1e-4 in single precision.
+            default 1e-10 in double and 3.5e-4 in single precision, the square root of ``eps``.
         max_products: With each right-hand side, before it gives up. All right-hand sides and
             dampings share their runs through the data.
         preconditioner_samples: Samples whose curvature, scaled to stand for all, preconditions;
@@ -62,7 +71,7 @@ class ConjugateGradients:
         """The tolerance for vectors of a precision."""
         if self.tolerance is not None:
             return self.tolerance
-        return 1e-10 if torch.finfo(dtype).bits >= 64 else 1e-4
+        return 1e-10 if is_double(dtype) else float(torch.finfo(dtype).eps) ** 0.5
 
     def few(self, block: Block) -> FewSamples | None:
         """The samples that precondition, if any."""
@@ -73,32 +82,57 @@ class ConjugateGradients:
         return few_samples(block.matrices, block.group, count, or_half=True)
 
 
-@dataclass(frozen=True)
 class Preconditioner:
-    """``(s V V^T + delta I)^-1`` by Woodbury, with ``V`` of one in ``s`` samples.
+    """``(s V V^T + (delta + t) I)^-1`` by Woodbury, with ``V`` of one in ``s`` samples.
 
     With eigenpairs ``V^T V = U diag(lambda) U^T`` it maps ``v`` to
-    ``(v - V U diag(s / (s lambda + delta)) U^T V^T v) / delta``.
-
-    Attributes:
-        few: The samples.
-        block: The block.
+    ``(v - V U diag(s / (s lambda + delta + t)) U^T V^T v) / (delta + t)``. Weak directions of few
+    samples are not those of all, and the others' curvature has no part in their flat ones. So
+    ``t`` takes the place of both: it is so large that ``sum s lambda / (s lambda + t)``, the
+    number of directions that count, is `RELIABLE` of the columns.
     """
 
-    few: FewSamples
-    block: Block
+    def __init__(self, few: FewSamples, block: Block) -> None:
+        """Find the tail ``t``.
+
+        Args:
+            few: The samples.
+            block: The block.
+        """
+        self._few, self._shapes = few, block.factor.shapes
+        self._share = block.factor.num_samples / few.count
+        self._tail = _damping_of(self._share * few.pairs.values, RELIABLE)
 
     def apply(self, v: Tensor, dampings: Tensor) -> Tensor:
         """Map columns ``[D, Q]``, with a damping for each, shape ``[Q]``."""
-        shapes, pairs = self.block.factor.shapes, self.few.pairs
+        pairs, dampings = self._few.pairs, dampings + self._tail
         if not len(pairs.values):
             return v / dampings
-        share = self.block.factor.num_samples / self.few.count
-        images = self.few.contract(unflatten_columns(v, shapes))
+        images = self._few.contract(unflatten_columns(v, self._shapes))
         vectors = pairs.coefficients.to(v)
-        weights = share / (share * pairs.values.to(v)[:, None] + dampings)
+        weights = self._share / (self._share * pairs.values.to(v)[:, None] + dampings)
         coefficients = vectors @ (weights * (vectors.T @ images))
-        return (v - flatten_columns(self.few.spread(coefficients), shapes)) / dampings
+        return (v - flatten_columns(self._few.spread(coefficients), self._shapes)) / dampings
+
+
+def _damping_of(values: Tensor, share: float) -> float:
+    """``t`` with ``sum lambda / (lambda + t)`` of that share of the number of eigenvalues.
+
+    Args:
+        values: Positive.
+        share: Below one.
+
+    Returns:
+        The damping, found by bisection; 0 if there is no eigenvalue.
+    """
+    if not len(values):
+        return 0.0
+    low, high = share * float(values[0]), float(values[-1]) / share
+    for _ in range(BISECTIONS):
+        middle = (low * high) ** 0.5
+        counted = float((values / (values + middle)).mean())
+        low, high = (middle, high) if counted > share else (low, middle)
+    return high
 
 
 @dataclass
