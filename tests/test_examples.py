@@ -19,4 +19,4 @@ def test_examples(path, capsys, monkeypatch, tmp_path):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 8

@@ -135,6 +135,27 @@ def test_newton_step(case, centered):
     assert_close(step, exact, dense.gradient.norm() / damping + 1e-300, 1e-6)
 
 
+METHODS = [None, vivit.ConjugateGradients(tolerance=1e-12)]
+
+
+@ON_EVERY_CASE
+@CENTERED
+@pytest.mark.parametrize("method", METHODS, ids=["matrix", "iteration"])
+def test_solves(case, centered, method):
+    dense = Dense(case, centered)
+    damping, size = 0.1 * float(dense.scale) + 1e-6, len(dense.matrix)
+    v = torch.linspace(-1, 1, 2 * size, dtype=dense.matrix.dtype).reshape(size, 2)
+    damped = dense.matrix + damping * torch.eye(size, dtype=v.dtype)
+    exact = torch.linalg.solve(damped, v)
+    assert_close(dense.ours.solve(v, damping, method=method), exact, exact.norm(), 1e-9)
+    if method is None:
+        step = dense.ours.flatten(dense.ours.newton_step(damping, flat=True))
+        exact = -torch.linalg.solve(damped, dense.gradient)
+        assert_close(step, exact, dense.gradient.norm() / damping + 1e-300, 1e-9)
+        assert_close(dense.ours.logdet(damping), torch.logdet(damped), size)
+        assert_close(dense.ours.trace(), dense.matrix.trace(), dense.scale)
+
+
 VARIANTS = {
     "several batches": {"batches": 2},
     "little memory": {"memory": 10**6, "workspace": 1000},
