@@ -72,6 +72,21 @@ class Columns:
             store.add_gram(gram, self._names)
 
     @torch.no_grad()
+    def add_blocks(self, blocks: Tensor) -> None:
+        """Add the inner products of the columns of each sample with each other.
+
+        Args:
+            blocks: Shape ``[N, C, C]``, samples of all batches; changed in place.
+        """
+        start = 0
+        for size, stores in self._kept:
+            stop = start + size // blocks.shape[1]
+            for store in stores.values():
+                for name in self._names & store.parameters:
+                    _add_blocks(blocks[start:stop], store, name, self._workspace)
+            start = stop
+
+    @torch.no_grad()
     def add_products(self, gram: Tensor, others: Iterator[Carrying]) -> None:
         """Add the inner products with the columns of other batches, one batch after the other.
 
@@ -84,8 +99,43 @@ class Columns:
             width, theirs = self._stores(batch)
             cols, row = slice(start, start + width), 0
             for height, ours in self._kept:
-                for key, store in ours.items():
-                    store.add_gram(gram[row : row + height, cols], self._names, theirs[key])
+                _add_products(gram[row : row + height, cols], ours, theirs, self._names)
                 row += height
             start += width
             del theirs, batch  # before those of the next
+
+
+def _add_products(
+    gram: Tensor, ours: dict[Key, Store], theirs: dict[Key, Store], names: set[str]
+) -> None:
+    """Those of two batches; from columns, where they are not served by the same rules."""
+    for key, store in ours.items():
+        if key in theirs:
+            store.add_gram(gram, names, theirs[key])
+    left, right = (
+        {
+            name: store
+            for key, store in of_batch.items()
+            if key not in other
+            for name in names & store.parameters
+        }
+        for of_batch, other in ((ours, theirs), (theirs, ours))
+    )
+    for name in left.keys() & right.keys():
+        gram += left[name].columns({name}) @ right[name].columns({name}).T
+
+
+def _add_blocks(blocks: Tensor, store: Store, name: str, workspace: Workspace) -> None:
+    """Those of one parameter: from plain vectors, or of as many samples as the workspace holds."""
+    samples, columns, _ = blocks.shape
+    factors = store.vector_factors(name)
+    if factors is not None:
+        lengths = factors.a.square().sum(dim=1)
+        blocks += (factors.s @ factors.s.mT) * lengths[:, None, None]
+        return
+    per_sample = store.columns({name}, slice(0, 1)).numel()
+    step = max(workspace.size // max(per_sample, 1), 1)
+    for start in range(0, samples, step):
+        some = slice(start, min(start + step, samples))
+        formed = store.columns({name}, some).unflatten(0, (-1, columns))
+        blocks[some] += formed @ formed.mT
