@@ -139,10 +139,11 @@ class BlockMatrices:
             for forms in (SWEPT, (Form.SUM,), (Form.PRODUCTS,))
         )
         found: dict[str, GroupMatrix | OuterMatrix] = {}
+        dtype = torch.float64 if double else None
         with self._sweeping(plan):
             if swept:
                 keep = double and self.costs.is_small(plan)
-                found |= self._gram_matrices(plan, swept, torch.float64 if double else None, keep)
+                found |= self._gram_matrices(plan, swept, dtype, keep)
             if summed:
                 found |= outer_matrices(
                     curvature.carrying,
@@ -151,6 +152,7 @@ class BlockMatrices:
                     self.costs.room.workspace,
                     plan,
                     self._advance,
+                    dtype,
                 )
         for group, names in multiplied.items():
             parameters = {name: curvature.parameters[name] for name in names}

@@ -29,6 +29,7 @@ def outer_matrices(
     workspace: int,
     plan: Plan,
     advance: Advance,
+    dtype: torch.dtype | None = None,
 ) -> dict[str, OuterMatrix]:
     """The ``D x D`` matrices of some groups, in one sweep; what is kept of a batch goes with it.
 
@@ -39,14 +40,15 @@ def outer_matrices(
         workspace: Bytes for temporaries.
         plan: How many columns are made, and sent, at once.
         advance: Is told of backward passes that are done.
+        dtype: To work in, from the backward passes on; by default the parameters'.
 
     Returns:
-        The matrix of each group, in the precision of the parameters.
+        The matrix of each group.
 
     Raises:
         InputError: One is not finite.
     """
-    like = next(iter(parameters.values())).detach().new_empty(0)
+    like = next(iter(parameters.values())).detach().new_empty(0, dtype=dtype)
     places = {group: _places(names, parameters) for group, names in groups.items()}
     found = {group: like.new_zeros(_size(x), _size(x)) for group, x in places.items()}
     names = {name for members in groups.values() for name in members}

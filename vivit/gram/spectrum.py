@@ -134,6 +134,10 @@ class OuterMatrix:
     matrix: Tensor
     removed: float = 0.0
 
+    def outer(self, room: Room | None = None) -> Tensor:
+        """``V V^T``, in the order of flat vectors."""
+        return self.matrix
+
     def eigenvalues(self) -> Tensor:
         """All, ascending."""
         values: Tensor = robust(torch.linalg.eigvalsh, self.matrix)
@@ -204,18 +208,27 @@ class GroupMatrix:
             values, vectors = robust(torch.linalg.eigh, self.gram)
             keep = nontrivial(values, rank_tolerance, self.precision, self.removed)
             return GramPairs(values[keep], vectors[:, keep], kept=self.kept)
-        assert self.columns is not None
-        columns = self.columns
-        if may_gain(columns):
-            available = None if room is None else room.available
-            count, dimension = columns.shape
-            if are_affordable(count, dimension, EIGENVECTOR_COPIES, available):
-                columns = columns.double()
+        columns = self._accurate_columns(room)
         values, vectors = robust(torch.linalg.eigh, columns.T @ columns)
         keep = nontrivial(values, rank_tolerance, self.precision, self.removed)
         values, vectors = values[keep], vectors[:, keep]
         coefficients = columns @ vectors
         return GramPairs(values, coefficients / coefficients.norm(dim=0), vectors)
+
+    def outer(self, room: Room | None = None) -> Tensor:
+        """``V V^T`` of columns that are kept; in double precision, where that is affordable."""
+        columns = self._accurate_columns(room)
+        return columns.T @ columns
+
+    def _accurate_columns(self, room: Room | None) -> Tensor:
+        """The columns, in double precision where that is affordable."""
+        assert self.columns is not None
+        if may_gain(self.columns):
+            available = None if room is None else room.available
+            count, dimension = self.columns.shape
+            if are_affordable(count, dimension, EIGENVECTOR_COPIES, available):
+                return self.columns.double()
+        return self.columns
 
 
 def is_finite(matrix: Tensor) -> bool:
