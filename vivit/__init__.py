@@ -15,6 +15,7 @@ from vivit.errors import (
 from vivit.fisher import EmpiricalFisher
 from vivit.ggn import GGN
 from vivit.gram.plan import Plan
+from vivit.laplace import LaplacePosterior, Predictive
 from vivit.low_rank import EigenPairs
 from vivit.monitor import Monitor
 from vivit.ntk import ntk
@@ -62,9 +63,11 @@ __all__ = [
     "InsufficientMemoryError",
     "InverseOperator",
     "Lanczos",
+    "LaplacePosterior",
     "Monitor",
     "MonteCarlo",
     "Plan",
+    "Predictive",
     "StaleError",
     "UnsupportedError",
     "VivitError",

@@ -157,6 +157,16 @@ class Curvature:
         """Whether the loss is a mean over samples, not a sum."""
         return self.batches[0].normalizer is not None
 
+    @property
+    def summed(self) -> float:
+        """What makes of the loss of all batches the sum that it is the mean of."""
+        return self._normalizer if self.is_mean else 1.0
+
+    def linearize(self, x: Any) -> Linearization:
+        """The model at other inputs, as it is now."""
+        self._versions.check()
+        return self._linearize(x, RandomState.current(self._model), Ways())
+
     def each(self, only: Collection[int] | None = None) -> Iterator[BatchCurvature]:
         """The batches with their graphs, one at a time.
 
