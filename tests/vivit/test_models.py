@@ -1,6 +1,5 @@
 """Families of models that people have, with random weights, against dense float64 curvature."""
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,14 +9,11 @@ import oracle
 import pytest
 import torch
 from torch import nn
+from torchvision_hidden import hide_if_broken
 
 import vivit
 
-try:
-    import torchvision  # noqa: F401
-except (ImportError, RuntimeError):  # its operators are of another build of torch
-    sys.modules["torchvision"] = None  # so that others do without, too
-
+hide_if_broken()
 transformers = pytest.importorskip("transformers", reason="the extra models is not installed")
 peft = pytest.importorskip("peft", reason="the extra models is not installed")
 
