@@ -29,6 +29,7 @@ from vivit.kinds import Kind
 from vivit.operators import (
     FactorOperator,
     GramOperator,
+    check_kind,
     check_vector,
     flatten,
     flatten_columns,
@@ -449,13 +450,15 @@ class LowRankCurvature:
             UnsupportedError: An operation has neither a second derivative nor a forward mode.
         """
         if isinstance(v, Tensor):
-            return map_vectors(self._multiply_columns, v, self.shape[0])
+            return map_vectors(self._multiply_columns, v, self.shape[0], self._factor.like)
         if not isinstance(v, Mapping):
             raise InputError(
                 "G is multiplied with a tensor or a mapping from parameter names to tensors, got "
                 f"{type(v).__name__}."
             )
         check_vector(v, self._shapes)
+        for name, x in v.items():
+            check_kind(x, self._factor.like, f" for {name!r}")
         product = self._multiply({name: x[None] for name, x in v.items()})
         return {name: x[0] for name, x in product.items()}
 

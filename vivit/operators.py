@@ -80,20 +80,45 @@ def check_vector(v: Mapping[str, Tensor], shapes: Shapes) -> None:
             )
 
 
-def map_vectors(matmat: Callable[[Tensor], Tensor], v: Tensor, size: int) -> Tensor:
+def check_kind(v: object, like: Tensor, of: str = "") -> None:
+    """Refuse what is no tensor of the parameters' dtype and device.
+
+    Args:
+        v: A vector, or a part of one.
+        like: A tensor of that dtype and device.
+        of: Which part, in words.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if not isinstance(v, Tensor):
+        raise InputError(
+            "A vector is a tensor or a mapping from parameter names to tensors, got "
+            f"{type(v).__name__}{of}."
+        )
+    if v.dtype != like.dtype or v.device != like.device:
+        raise InputError(
+            f"The vector{of} must be {like.dtype} on {like.device}, as the parameters are, got "
+            f"{v.dtype} on {v.device}."
+        )
+
+
+def map_vectors(matmat: Callable[[Tensor], Tensor], v: Tensor, size: int, like: Tensor) -> Tensor:
     """Apply a linear map to a flat vector, or to all columns of a matrix at once.
 
     Args:
         matmat: Maps a tensor of shape ``[size, K]`` to a matrix with as many columns.
         v: Shape ``[size]`` or ``[size, K]``.
         size: What the map takes.
+        like: A tensor of the dtype and device that it takes.
 
     Returns:
         The image, in the same form.
 
     Raises:
-        InputError: The shape does not fit.
+        InputError: The shape, dtype or device does not fit.
     """
+    check_kind(v, like)
     if v.ndim not in (1, 2) or len(v) != size:
         raise InputError(
             f"A flat vector needs shape [{size}], or [{size}, K] for several, got {list(v.shape)}."
@@ -172,7 +197,7 @@ class FactorOperator:
             InputError: The shape does not fit.
         """
         matmat = self._contract if self._transposed else self._spread
-        return map_vectors(matmat, x, self.shape[1])
+        return map_vectors(matmat, x, self.shape[1], self._factor.like)
 
     def to_scipy(self) -> LinearOperator:
         """The operator for scipy's solvers."""
@@ -210,7 +235,7 @@ class GramOperator:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Multiply with a vector ``[M]`` or with each column of ``[M, K]``."""
-        return map_vectors(self._factor.multiply_gram, x, self.shape[0])
+        return map_vectors(self._factor.multiply_gram, x, self.shape[0], self._factor.like)
 
     def to_scipy(self) -> LinearOperator:
         """The operator for scipy's solvers."""

@@ -503,6 +503,21 @@ WORDS = {
         "The inputs are nested tensors: pad them",
     ),
     "one sample": (lambda: ggn(data=(X[0], Y[0])), InputError, r"give a batch of it, X\[None\]"),
+    "vector of another dtype": (
+        lambda: ggn() @ torch.ones(79).double(),
+        InputError,
+        "The vector must be torch.float32 on cpu, as the parameters are, got torch.float64",
+    ),
+    "part of another dtype": (
+        lambda: ggn() @ {name: p.detach().double() for name, p in mlp().named_parameters()},
+        InputError,
+        "The vector for '0.weight' must be torch.float32",
+    ),
+    "list times a factor": (
+        lambda: ggn().factor_operator() @ [1.0],
+        InputError,
+        "A vector is a tensor or a mapping .* got list",
+    ),
     "targets of a known loss": (
         lambda: ggn(data=(X, {"y": Y})),
         InputError,

@@ -13,6 +13,7 @@ from torch import Tensor
 from vivit.errors import InputError
 from vivit.operators import (
     Shapes,
+    check_kind,
     check_vector,
     flatten,
     unflatten_columns,
@@ -115,10 +116,10 @@ def as_columns(
     """
     if isinstance(v, Mapping):
         for name, x in v.items():
-            _check_kind(x, like, f" for {name!r}")
+            check_kind(x, like, f" for {name!r}")
         check_vector(v, shapes)
         return _finite(flatten(v, shapes)[:, None]), lambda x: _named(x[..., 0], shapes)
-    _check_kind(v, like, "")
+    check_kind(v, like, "")
     size = sum(shape.numel() for shape in shapes.values())
     if v.ndim not in (1, 2) or len(v) != size:
         raise InputError(
@@ -134,19 +135,6 @@ def _named(x: Tensor, shapes: Shapes) -> dict[str, Tensor]:
     rows = x if x.ndim == 2 else x[None]
     named = unflatten_columns(rows.T, shapes)
     return named if x.ndim == 2 else {name: part[0] for name, part in named.items()}
-
-
-def _check_kind(v: object, like: Tensor, of: str) -> None:
-    if not isinstance(v, Tensor):
-        raise InputError(
-            f"A vector is a tensor or a mapping from parameter names to tensors, got "
-            f"{type(v).__name__}{of}."
-        )
-    if v.dtype != like.dtype or v.device != like.device:
-        raise InputError(
-            f"The vector{of} must be {like.dtype} on {like.device}, as the parameters are, got "
-            f"{v.dtype} on {v.device}."
-        )
 
 
 def _finite(v: Tensor) -> Tensor:
