@@ -16,7 +16,6 @@ from vivit.fisher import EmpiricalFisher
 from vivit.ggn import GGN
 from vivit.gram.plan import Plan
 from vivit.laplace import LaplacePosterior, Predictive
-from vivit.low_rank import EigenPairs
 from vivit.monitor import Monitor
 from vivit.ntk import ntk
 from vivit.operators import FactorOperator, GramOperator
@@ -25,6 +24,7 @@ from vivit.presets import causal_lm
 from vivit.quantities import diagnostics
 from vivit.quantities.conjugate_gradients import ConjugateGradients
 from vivit.quantities.directional import DirectionalDerivatives
+from vivit.quantities.eigen_pairs import EigenPairs
 from vivit.quantities.lanczos import Lanczos
 from vivit.quantities.newton import BootstrapDamping
 from vivit.quantities.solve import InverseOperator

@@ -14,9 +14,10 @@ from vivit.fisher import EmpiricalFisher
 from vivit.ggn import EXACT, GGN
 from vivit.gram.blocks import BlockMatrices
 from vivit.kinds import GaussNewton, Gradients, Kind
-from vivit.low_rank import LowRankCurvature, block_matrices
+from vivit.low_rank import LowRankCurvature
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector
+from vivit.setup import block_matrices
 
 MATRICES = ("ggn", "empirical_fisher", "gradient_covariance")
 """Whose blocks there are."""

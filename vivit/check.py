@@ -19,12 +19,14 @@ from vivit.backprop.checks import (
 from vivit.data import Target
 from vivit.errors import VivitError
 from vivit.ggn import EXACT
+from vivit.gram.blocks import BlockMatrices
 from vivit.gram.plan import FAST, Plan
+from vivit.gram.spectrum import EIGENVALUE_COPIES
 from vivit.kinds import GaussNewton
 from vivit.losses import check_loss
-from vivit.low_rank import block_matrices
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, select_parameters
+from vivit.setup import block_matrices
 from vivit.shown import table
 
 UNUSED = "unused"
@@ -123,38 +125,27 @@ def check(
         refused += _refused(lambda: refuse_renormalized_embeddings(module))
     if refused:  # what depends on running the model cannot be told
         return Check(tuple(refused), (), {}, None)
-    served_by: dict[str, str] = {}
-    plans: list[Plan] = []
-
-    def look() -> None:
-        kind = GaussNewton(loss_func, approximation)
-        matrices = block_matrices(
-            model,
-            kind,
-            data,
-            None,
-            params,
-            subset,
-            workspace,
-            memory,
-            progress=False,
-            forward=forward,
-            target=target,
-        )
-        for linearization, *_ in matrices.curvature.carrying():
-            found = linearization.served_by  # finds the rules
-            served_by.update(found)
-        names = matrices.curvature.parameters
-        served_by.update({name: served_by.get(name, UNUSED) for name in names})
-        plans.append(matrices.costs.fitting_plan(solver_copies=1))
-
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        refused += _refused(look)
-    if refused:
-        return Check(tuple(refused), (), {}, None)
+        try:
+            kind = GaussNewton(loss_func, approximation)
+            matrices = block_matrices(
+                model, kind, data, None, params, subset, workspace, memory, False, forward, target
+            )
+            plan, served_by = _seen(matrices)
+        except VivitError as error:
+            return Check((str(error),), (), {}, None)
     warned = tuple(dict.fromkeys(str(warning.message) for warning in told))
-    return Check((), warned, served_by, plans[0])
+    return Check((), warned, served_by, plan)
+
+
+def _seen(matrices: BlockMatrices) -> tuple[Plan, dict[str, str]]:
+    """What the work will cost, and which rule serves each parameter."""
+    curvature = matrices.curvature
+    served_by = dict.fromkeys(curvature.parameters, UNUSED)
+    for linearization, *_ in curvature.carrying():
+        served_by |= linearization.served_by  # finds the rules
+    return matrices.costs.fitting_plan(EIGENVALUE_COPIES), served_by
 
 
 def _refused(look: Callable[[], object]) -> list[str]:

@@ -15,9 +15,10 @@ from torch import nn
 from vivit.backprop.called import Forward
 from vivit.data import Target
 from vivit.kinds import Gradients
-from vivit.low_rank import ALL, LowRankCurvature, block_matrices
+from vivit.low_rank import LowRankCurvature
 from vivit.options import Subset
 from vivit.parameters import Selector
+from vivit.setup import ALL, block_matrices
 
 
 class EmpiricalFisher(LowRankCurvature):

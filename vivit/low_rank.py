@@ -6,26 +6,21 @@ All that follows needs no more than the columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from scipy.sparse.linalg import LinearOperator
-from torch import Tensor, nn
+from torch import Tensor
 
-from vivit.backprop.called import Forward, called, unwrapped
-from vivit.curvature import Curvature
-from vivit.data import Batches, Target
 from vivit.errors import InputError
 from vivit.factor import Factor, Sums, each_vector, pullback
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.forms import SWEPT
-from vivit.gram.memory import Room, check_matrix_fits
+from vivit.gram.memory import check_matrix_fits
 from vivit.gram.plan import Plan
 from vivit.gram.spectrum import EIGENVALUE_COPIES, OuterMatrix, Pairs
 from vivit.gram.traces import parameter_traces
-from vivit.kinds import Kind
 from vivit.operators import (
     FactorOperator,
     GramOperator,
@@ -38,92 +33,19 @@ from vivit.operators import (
     unflatten,
     unflatten_columns,
 )
-from vivit.options import Subset
-from vivit.parameters import Selector, group_parameters, select_parameters
-from vivit.progress import Progress
 from vivit.quantities.arguments import Positive, Vectors
 from vivit.quantities.block import Block
 from vivit.quantities.damped import SolveMethod
 from vivit.quantities.directional import DirectionalDerivatives, directional_derivatives
+from vivit.quantities.eigen_pairs import EigenPairs
 from vivit.quantities.newton import Damping, dampings
 from vivit.quantities.pairs import find_pairs
 from vivit.quantities.scalars import effective_dimension, frobenius_norm, logdet
 from vivit.quantities.selection import Criterion, Selection
 from vivit.quantities.solve import InverseOperator, flat_newton_step, solve
 from vivit.quantities.solvers import Solver
-from vivit.shown import line, names, summary, table
 
 C = TypeVar("C", bound="LowRankCurvature")
-
-ALL = ""
-"""Name of the group of all parameters."""
-
-
-@dataclass(frozen=True, repr=False)
-class EigenPairs:
-    """Eigenvalues and eigenvectors of a curvature matrix, in ascending order.
-
-    Attributes:
-        values: Shape ``[K]``, in units of the loss per squared parameter.
-        vectors: For each parameter a tensor of shape ``[K, *shape]``. Together, the ``k``-th
-            slices of all parameters are a vector of unit norm.
-    """
-
-    values: Tensor
-    vectors: dict[str, Tensor]
-
-    @property
-    def _parts(self) -> dict[str, str]:
-        return {"values": summary(self.values), "vectors": names([*self.vectors])}
-
-    def __repr__(self) -> str:
-        """Shape and range, for interactive use."""
-        return line(type(self).__name__, self._parts)
-
-    def _repr_html_(self) -> str:
-        return table(type(self).__name__, self._parts)
-
-
-def block_matrices(
-    model: nn.Module,
-    kind: Kind,
-    data: Any,
-    groups: str | Mapping[str, Iterable[Selector]] | None,
-    params: Iterable[Selector] | None,
-    subset: Subset | None,
-    workspace: int | None,
-    memory: int | None,
-    progress: bool,
-    forward: Forward | None = None,
-    target: Target | None = None,
-) -> BlockMatrices:
-    """The matrices of all blocks of a kind of curvature, of which none is made yet.
-
-    Args:
-        model: As for `GGN`.
-        kind: Of the curvature.
-        data: As for `GGN`.
-        groups: As for `block_diagonal`; None for one block of all parameters.
-        params: As for `GGN`, as are the others.
-        subset: Samples that carry curvature.
-        workspace: Bytes for temporaries.
-        memory: Bytes to get by with.
-        progress: Whether bars are shown.
-        forward: Calls the model.
-        target: Gives the targets of a batch.
-
-    Returns:
-        The matrices.
-    """
-    model = unwrapped(model)
-    parameters = select_parameters(model, params)
-    members = {ALL: [*parameters]}
-    if groups is not None:
-        members = group_parameters(model, parameters, groups)
-    room = Room.of(parameters, workspace, memory)
-    model, shown = called(model, forward), Progress(progress)
-    curvature = Curvature(model, kind, Batches(data, target), parameters, subset, shown)
-    return BlockMatrices(curvature, members, room)
 
 
 class LowRankCurvature:

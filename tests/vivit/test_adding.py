@@ -97,7 +97,8 @@ import torch
 from cases import mlp
 
 from vivit.kinds.margins import Margins
-from vivit.low_rank import ALL, LowRankCurvature, block_matrices
+from vivit.low_rank import LowRankCurvature
+from vivit.setup import ALL, block_matrices
 
 
 class MarginMatrix(LowRankCurvature):

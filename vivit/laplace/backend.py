@@ -21,8 +21,8 @@ from vivit.ggn import EXACT, GGN
 from vivit.gram.outer import outer_matrices
 from vivit.gram.sweep import unnoticed
 from vivit.kinds import GaussNewton
-from vivit.low_rank import ALL, block_matrices
 from vivit.options import Approximation, MonteCarlo
+from vivit.setup import ALL, block_matrices
 
 try:
     from laplace.curvature import GGNInterface

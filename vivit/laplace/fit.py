@@ -13,9 +13,9 @@ from vivit.gram.memory import Room
 from vivit.gram.precision import is_double, may_gain
 from vivit.gram.spectrum import EIGENVECTOR_COPIES, GramPairs, robust
 from vivit.laplace.decomposition import Decomposition, GramDecomposition, OuterDecomposition
-from vivit.low_rank import ALL
 from vivit.quantities.pairs import find_pairs
 from vivit.quantities.selection import Selection
+from vivit.setup import ALL
 
 
 class Fit:

@@ -29,10 +29,10 @@ from vivit.laplace.fit import Fit
 from vivit.laplace.outputs import outputs_in_turn
 from vivit.laplace.predictive import Link, Predictive, positive_semidefinite
 from vivit.losses.base import random_normal
-from vivit.low_rank import block_matrices
 from vivit.memory import human_bytes
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector
+from vivit.setup import block_matrices
 
 
 class LaplacePosterior:
