@@ -10,7 +10,8 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from benchmarks.records.tasks import Computed, Task
+from benchmarks.measure.vectors import PROJECTIONS, fixed_vector, sketch
+from benchmarks.records.tasks import SOLVE_DAMPING, Computed, Task
 
 STEP_TOLERANCE = 1e-2
 """Of a Newton step and of directional derivatives. Single precision decides near-ties of a max
@@ -26,7 +27,13 @@ NEVER_RIGHT = 0.99
 WEIGHT_TOLERANCE = 1e-3
 """Of the sum of the weights of a density, in single precision."""
 
-PROJECTIONS = 64
+SKETCHED = {
+    Computed.NEWTON_STEP: "step",
+    Computed.NTK: "kernel",
+    Computed.SOLVE: "solution, without what it is where curvature is zero",
+    Computed.PRODUCT: "product",
+}
+"""Results with many entries, of which references hold random projections."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class Outcome:
 
     Attributes:
         values: Eigenvalues in ascending order, those of several blocks one after the other; the
-            Gram matrix; or the flat entries of a step or gradient.
+            Gram matrix; the flat entries of a step, gradient, solution or product; the kernel,
+            shape ``[N, N, C, C]``; or the trace, shape ``[1]``.
         vectors: Eigenvectors to the values, of each block one tensor ``[K, D_block]``, if they
             were asked for.
         blocks: Number of eigenvalues of each block; None if there is one block.
@@ -56,7 +64,8 @@ class Reference:
 
     Attributes:
         values: Eigenvalues in ascending order, those of several blocks one after the other; or the
-            `sketch` of a step.
+            `sketch` of a step, of a kernel, of a product, or of what `changed_by_curvature` in a
+            solution; or the trace.
         blocks: Number of eigenvalues of each block.
         exact_trace: For a Monte-Carlo approximation, the trace of the GGN without it.
         trace_deviation: Standard deviation of the trace of the approximation.
@@ -100,14 +109,15 @@ def check(outcome: Outcome, task: Task, reference: Reference, tolerance: float) 
         outcome: What a run gave.
         task: What it was to compute.
         reference: The same in float64.
-        tolerance: Of eigenvalues; that of a step is `STEP_TOLERANCE`.
+        tolerance: Of eigenvalues and traces; that of steps and other vectors is `STEP_TOLERANCE`.
 
     Returns:
-        The error, relative to the largest eigenvalue of the block or to the norm of the step.
+        The error, relative to the largest eigenvalue of the block, or to the norm of the result.
     """
-    if task.computed is Computed.NEWTON_STEP:
-        error = relative_error(sketch(outcome.values), reference.values)
-        return Check(error, STEP_TOLERANCE, f"{PROJECTIONS} projections of the float64 step")
+    if task.computed in SKETCHED:
+        return _check_sketch(outcome, task, reference)
+    if task.computed is Computed.TRACE:
+        return Check(relative_error(outcome.values, reference.values), tolerance, "float64 trace")
     if task.computed is Computed.DERIVATIVES:
         return Check(
             derivatives_error(outcome.values, reference.values, task.k or 0),
@@ -124,6 +134,31 @@ def check(outcome: Outcome, task: Task, reference: Reference, tolerance: float) 
     exact = reference.values.split(reference.blocks)
     error = largest(spectral_error(v, r) for v, r in zip(parts, exact, strict=True))
     return Check(error, tolerance, "eigenvalues in float64")
+
+
+def _check_sketch(outcome: Outcome, task: Task, reference: Reference) -> Check:
+    """Compare random projections of a long result."""
+    values, what = outcome.values.flatten(), SKETCHED[task.computed]
+    if task.computed is Computed.SOLVE:
+        values = changed_by_curvature(values)
+    error = relative_error(sketch(values), reference.values)
+    return Check(error, STEP_TOLERANCE, f"{PROJECTIONS} projections of the float64 {what}")
+
+
+def changed_by_curvature(solution: Tensor) -> Tensor:
+    """What a solution of ``(G + d I) x = v`` owes to ``G``: errors are relative to its norm.
+
+    A random vector of many parameters lies almost wholly where ``G`` is zero. There, ``x`` is
+    ``v / d`` for any method: relative to the norm of ``x``, any result would seem right.
+
+    Args:
+        solution: ``x``, shape ``[D]``.
+
+    Returns:
+        ``x - v / d``, shape ``[D]``, float64, on the CPU: 1 is the error of ignoring ``G``.
+    """
+    vector = fixed_vector(len(solution)).double()
+    return solution.detach().double().cpu() - vector / SOLVE_DAMPING
 
 
 def mean_error(outcome: Outcome, reference: Reference) -> float:
@@ -265,24 +300,3 @@ def density_error(outcome: Outcome, reference: Reference) -> float:
 def _with_rest(weights: Tensor) -> Tensor:
     """With what is left for zero before them."""
     return torch.cat([(1 - weights.sum()).clamp(min=0)[None], weights])
-
-
-def sketch(vector: Tensor) -> Tensor:
-    """Random projections that keep distances: a long vector in few numbers.
-
-    The norm of a sketch, or of the difference of two, has the right square in expectation, with a
-    standard deviation of about 9% of the norm.
-
-    Args:
-        vector: Shape ``[D]``.
-
-    Returns:
-        Shape ``[64]``, float64, on the CPU.
-    """
-    generator = torch.Generator().manual_seed(0)
-    vector = vector.detach().double().cpu()
-    projections = [
-        torch.randn(len(vector), generator=generator, dtype=torch.float64) @ vector
-        for _ in range(PROJECTIONS)
-    ]
-    return torch.stack(projections) / PROJECTIONS**0.5

@@ -200,6 +200,6 @@ def refuse_combinations(method: Method, task: Task) -> None:
     if variant or in_blocks:
         raise NotApplicableError(
             f"{method.name} is measured for eigenvalues, leading pairs and steps of blocks, and "
-            "for derivatives and densities of the network without approximation, not for: "
+            "for all else of the network without approximation, not for: "
             f"{task.title}."
         )

@@ -41,6 +41,8 @@ class Quantity(Choice):
     SPECTRUM = "spectrum"
     STEP = "step"
     DERIVATIVES = "derivatives"
+    RESULT = "result"
+    """Of a task that has a reference of its own: what it gives, or random projections of it."""
     PROBE = "probe"
     """Whether a batch size fits into a budget, and its peak memory if it does."""
     CRITICAL = "critical_batch_size"
@@ -70,6 +72,7 @@ class Quantity(Choice):
             Quantity.SPECTRUM: "loss / parameter^2",
             Quantity.STEP: "parameter",
             Quantity.DERIVATIVES: "loss",
+            Quantity.RESULT: "of the task",
             Quantity.PROBE: "bytes",
             Quantity.CRITICAL: "samples",
             Quantity.DISTANCE: "parameter",

@@ -13,6 +13,10 @@ NEWTON_CUTOFF = 1e-4
 """Directions of a Newton step have eigenvalues above this: as in the example of the original's
 documentation and in the published experiment on critical batch sizes."""
 
+SOLVE_DAMPING = 1e-2
+"""``d`` of the solve with ``G + d I``: small enough that curvature decides the solution along
+leading directions, large enough for conjugate gradients in single precision."""
+
 SUBSET_DIVISOR = 8
 
 
@@ -27,6 +31,15 @@ class Computed(Choice):
     GRAM = "gram_matrix"
     DENSITY = "spectral_density"
     PRECONDITIONED = "preconditioned_gradient"
+    NTK = "ntk"
+    """The empirical neural tangent kernel of the batch with itself."""
+    FISHER = "fisher"
+    """All eigenvalues of the empirical Fisher, uncentred."""
+    SOLVE = "solve"
+    """``(G + d I)^-1 v`` for the fixed random vector and the damping that all methods agree on."""
+    TRACE = "trace"
+    PRODUCT = "product"
+    """``G v`` for the same vector."""
 
     @property
     def label(self) -> str:
@@ -39,12 +52,26 @@ class Computed(Choice):
             Computed.GRAM: "Gram matrix",
             Computed.DENSITY: "spectral density",
             Computed.PRECONDITIONED: "preconditioned gradient",
+            Computed.NTK: "neural tangent kernel",
+            Computed.FISHER: "eigenvalues of the empirical Fisher",
+            Computed.SOLVE: "damped solve",
+            Computed.TRACE: "trace",
+            Computed.PRODUCT: "product with a vector",
         }[self]
 
     @property
     def is_about_leading(self) -> bool:
         """Whether some leading eigenvectors are what it is about."""
         return self in (Computed.PAIRS, Computed.DERIVATIVES)
+
+    @property
+    def is_of_family(self) -> bool:
+        """Whether it is about another low-rank matrix, or needs no eigenpair of the GGN."""
+        return self in FAMILY
+
+
+FAMILY = (Computed.NTK, Computed.FISHER, Computed.SOLVE, Computed.TRACE, Computed.PRODUCT)
+"""What else the same backward passes give. Of the network without approximation only."""
 
 
 class Approximation(Choice):
@@ -168,6 +195,7 @@ class Task:
             Computed.DERIVATIVES: f"derivatives along {self.k} leading",
             Computed.DENSITY: "spectral density",
             Computed.PRECONDITIONED: "preconditioned gradient",
+            **{computed: computed.label for computed in FAMILY},
         }[self.computed]
         variants = [
             (self.approximation is Approximation.MONTE_CARLO, "Monte-Carlo"),

@@ -9,7 +9,7 @@ from benchmarks.grid.comparison import Comparison
 from benchmarks.methods import find_method
 from benchmarks.records.record import Quantity, cell_key
 from benchmarks.records.settings import FIELD
-from benchmarks.records.tasks import Computed
+from benchmarks.records.tasks import FAMILY, Computed
 
 KNOWN_PAIRS = 32
 """Leading ones in the reference of a Monte-Carlo approximation, or of a matrix too large to
@@ -95,10 +95,11 @@ def reference_cell(comparison: Comparison) -> Cell:
 
 
 def _reference_quantity(comparison: Comparison) -> Quantity:
-    """Steps and derivatives have references of their own; all else is checked by a spectrum."""
+    """Steps, derivatives and the family have their own; all else is checked by a spectrum."""
     quantities = {
         Computed.NEWTON_STEP: Quantity.STEP,
         Computed.DERIVATIVES: Quantity.DERIVATIVES,
+        **dict.fromkeys(FAMILY, Quantity.RESULT),
     }
     return quantities.get(comparison.task.computed, Quantity.SPECTRUM)
 
@@ -108,5 +109,7 @@ def _reference_parameters(comparison: Comparison) -> dict[str, Any]:
     dropped, task = {"computed", "k", "repeats"}, comparison.task
     if task.computed is Computed.DERIVATIVES or (task.k or 0) > KNOWN_PAIRS:
         dropped.remove("k")
+    if task.computed.is_of_family:
+        dropped.remove("computed")
     kept = {name: v for name, v in comparison.parameters.items() if name not in dropped}
     return kept | {"dtype": "float64"}

@@ -10,15 +10,15 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from benchmarks.measure.accuracy import Outcome, Reference, largest, sketch, spectral_error
+from benchmarks.measure.accuracy import Outcome, Reference, largest, spectral_error
+from benchmarks.measure.vectors import sketch
 from benchmarks.methods.base import NotApplicableError
 from benchmarks.methods.conventions import above_cutoff, blocks, flat_vectors, matrix_free_ggn
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import NEWTON_DAMPING, Approximation, Computed, Task
 from benchmarks.run.cells import KNOWN_PAIRS
-
-LARGEST_RESIDUAL = 1e-9
-"""Of an eigenpair, relative to the largest eigenvalue, in float64."""
+from benchmarks.run.certified import LARGEST_RESIDUAL, require
+from benchmarks.run.family_reference import family_reference
 
 LARGEST_DERIVATIVE_ERROR = 1e-6
 """Of directional derivatives in float64: between close eigenvalues, directions are less exact."""
@@ -48,13 +48,21 @@ def make_reference(instance: Instance, task: Task) -> tuple[Reference, dict[str,
 
     Raises:
         ArithmeticError: A check failed.
-        NotApplicableError: Steps of approximations and of blocks have no reference.
+        NotApplicableError: Steps and other results of approximations and of blocks have no
+            reference.
     """
     if task.computed is Computed.NEWTON_STEP and not task.is_plain:
         raise NotApplicableError(
             f"There is no reference for: {task.title}. Steps of approximations and of blocks are "
             "measured in searches for critical batch sizes alone."
         )
+    if task.computed.is_of_family:
+        if not task.is_plain:
+            raise NotApplicableError(
+                f"There is no reference for: {task.title}. It is measured of the whole network, "
+                "without approximation."
+            )
+        return family_reference(instance, task.computed)
     carrying = instance.first(task.num_samples(instance.num_samples))
     if task.computed is Computed.NEWTON_STEP:
         step, residual = reference_step(carrying)
@@ -106,7 +114,7 @@ def reference_leading(instance: Instance, names: list[str], k: int) -> tuple[Ten
     start = np.random.default_rng(0).standard_normal(operator.shape[0])
     others = eigsh(operator, k, which="LA", v0=start, return_eigenvectors=False)
     error = spectral_error(torch.from_numpy(np.sort(others)), values)
-    _require(error, "leading eigenvalues")
+    require(error, "leading eigenvalues")
     return values, error
 
 
@@ -131,7 +139,7 @@ def reference_spectrum(instance: Instance, names: list[str] | None = None) -> tu
     pairs = ggn.eigh(criterion=lambda nontrivial: _spread(len(nontrivial)))
     vectors = flat_vectors(pairs.vectors.values())
     residual = largest_residual(instance, pairs.values, vectors, names)
-    _require(residual, "spectrum")
+    require(residual, "spectrum")
     return values, residual
 
 
@@ -155,13 +163,13 @@ def reference_step(instance: Instance) -> tuple[Tensor, float]:
     flat = torch.cat([s.flatten() for s in step.values()])
     pairs = ggn.eigh(criterion=lambda values: _among(above_cutoff(values)))
     vectors = flat_vectors(pairs.vectors.values())
-    _require(largest_residual(instance, pairs.values, vectors), "eigenpairs")
+    require(largest_residual(instance, pairs.values, vectors), "eigenpairs")
     loss = instance.loss_func(instance.model(instance.inputs), instance.targets)
     parts = torch.autograd.grad(loss, list(instance.model.parameters()))
     slopes = vectors @ torch.cat([g.flatten() for g in parts])
     coefficients = -slopes / (pairs.values + NEWTON_DAMPING)
     error = float((vectors @ flat - coefficients).abs().max() / flat.norm())
-    _require(error, "Newton step")
+    require(error, "Newton step")
     return flat, error
 
 
@@ -185,7 +193,7 @@ def reference_derivatives(instance: Instance, k: int) -> tuple[Tensor, float]:
     ggn = _ggn(instance)
     pairs, derivatives = ggn.eigh(k=k), ggn.directional_derivatives(k=k)
     vectors = flat_vectors(pairs.vectors.values())
-    _require(largest_residual(instance, pairs.values, vectors), "eigenpairs")
+    require(largest_residual(instance, pairs.values, vectors), "eigenpairs")
     parameters = list(instance.model.parameters())
     errors = []
     for n in _spread(instance.num_samples):
@@ -198,7 +206,7 @@ def reference_derivatives(instance: Instance, k: int) -> tuple[Tensor, float]:
         curvatures_error = (derivatives.lambdas[n] - curvatures).abs().max()
         errors += [slopes_error / slopes.abs().max(), curvatures_error / curvatures.max()]
     error = float(torch.stack(errors).max())
-    _require(error, "directional derivatives", LARGEST_DERIVATIVE_ERROR)
+    require(error, "directional derivatives", LARGEST_DERIVATIVE_ERROR)
     return torch.cat([derivatives.gammas.flatten(), derivatives.lambdas.flatten()]), error
 
 
@@ -322,11 +330,3 @@ def _among(mask: Tensor) -> Tensor:
 def _spread(count: int) -> list[int]:
     """First, middle and last of so many."""
     return sorted({0, count // 2, count - 1})
-
-
-def _require(error: float, what: str, largest: float = LARGEST_RESIDUAL) -> None:
-    if not error <= largest:
-        raise ArithmeticError(
-            f"The reference's {what} has a relative residual of {error:.1e}, expected at most "
-            f"{largest:.0e}."
-        )

@@ -70,6 +70,11 @@ QUANTITIES = {
     Quantity.DERIVATIVES.value: Entry(
         "Derivatives", "Derivatives", "directional derivatives, to compare others with"
     ),
+    Quantity.RESULT.value: Entry(
+        "Result",
+        "Result",
+        "of a task, or random projections of it, to compare others with",
+    ),
     Quantity.PROBE.value: Entry(
         "Probe", "Probe", "whether a batch size fits into a budget, in a process of its own"
     ),

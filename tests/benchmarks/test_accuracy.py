@@ -18,9 +18,9 @@ from benchmarks.measure.accuracy import (
     density_error,
     derivatives_error,
     mean_error,
-    sketch,
     spectral_error,
 )
+from benchmarks.measure.vectors import sketch
 from benchmarks.methods.conventions import blocks
 from benchmarks.records.tasks import NEWTON_CUTOFF, Approximation, Computed, Grouping, Subset, Task
 from benchmarks.run import reference as reference_module
