@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from benchmarks.problems.problem import Instance
-from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
+from benchmarks.records.tasks import FAMILY, Approximation, Computed, Grouping, Subset, Task
 
 TASKS = {
     task.title: task
@@ -33,6 +33,7 @@ TASKS = {
         Task(Computed.DERIVATIVES, 3),
         Task(Computed.DENSITY),
         Task(Computed.PRECONDITIONED),
+        *map(Task, FAMILY),
     ]
 }
 

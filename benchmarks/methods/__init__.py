@@ -4,19 +4,26 @@ from benchmarks.methods.backpropagation import Backpropagation
 from benchmarks.methods.base import Method, NotApplicableError
 from benchmarks.methods.block_lanczos import BlockLanczos
 from benchmarks.methods.computations import DropIn
+from benchmarks.methods.conjugate_gradients import ConjugateGradients
 from benchmarks.methods.damped_newton import LEADING, DampedNewton
+from benchmarks.methods.diagonal_trace import DiagonalTrace
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
 from benchmarks.methods.gram_power_iteration import GramPowerIteration
 from benchmarks.methods.kfac import kfac_methods
 from benchmarks.methods.lanczos import Lanczos
 from benchmarks.methods.lobpcg import Lobpcg
+from benchmarks.methods.matrix_free_product import MatrixFreeProduct
 from benchmarks.methods.matrix_memory import MatrixMemory
 from benchmarks.methods.matrix_product import MatrixProduct
 from benchmarks.methods.naive_gram import NaiveGram
 from benchmarks.methods.original import Original
+from benchmarks.methods.per_sample_gradients import PerSampleGradients
 from benchmarks.methods.power_iteration import PowerIteration
 from benchmarks.methods.quadrature import Quadrature
+from benchmarks.methods.sketched_eigh import SketchedEigh
+from benchmarks.methods.stochastic_trace import CurvlinopsTrace, SkerchTrace
+from benchmarks.methods.tangent_kernel import JacobianContraction, KernelProducts
 from benchmarks.records.registry import Registry
 from benchmarks.records.settings import split_method
 
@@ -33,8 +40,17 @@ METHODS: Registry[Method] = Registry(
         GramPowerIteration(),
         Lanczos(),
         Lobpcg(),
+        SketchedEigh(),
         Quadrature(),
         *kfac_methods(),
+        JacobianContraction(),
+        KernelProducts(),
+        PerSampleGradients(),
+        ConjugateGradients(),
+        DiagonalTrace(),
+        CurvlinopsTrace(),
+        SkerchTrace(),
+        MatrixFreeProduct(),
         DampedNewton(None),
         DampedNewton(LEADING),
         Gradient(),

@@ -23,7 +23,14 @@ from benchmarks.methods.base import (
 from benchmarks.methods.conventions import above_cutoff, blocks, flat_vectors
 from benchmarks.problems.problem import Instance
 from benchmarks.records.label import Label
-from benchmarks.records.tasks import NEWTON_DAMPING, Approximation, Computed, Subset, Task
+from benchmarks.records.tasks import (
+    FAMILY,
+    NEWTON_DAMPING,
+    Approximation,
+    Computed,
+    Subset,
+    Task,
+)
 
 
 class Computations(Method):
@@ -54,7 +61,7 @@ class Computations(Method):
         """Extend model and loss by BackPACK."""
         refuse_combinations(self, task)
         refuse_nested_inputs(self, instance)
-        if task.computed in (Computed.GRAM, Computed.DENSITY, Computed.PRECONDITIONED):
+        if task.computed in (Computed.GRAM, Computed.DENSITY, Computed.PRECONDITIONED, *FAMILY):
             raise NotApplicableError(f"The computations give no {task.title}.")
         package = self.package()
         torch.manual_seed(0)  # of the only generator that Monte-Carlo samples come from

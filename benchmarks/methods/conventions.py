@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from curvlinops import GGNLinearOperator
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import NEWTON_CUTOFF, Grouping
+
+Parameters = dict[str, Tensor]
+"""Of a network, by name."""
+
+SampleFunction = Callable[[Parameters, Tensor], Tensor]
+"""Maps parameters and one sample to its outputs."""
 
 
 def blocks(model: nn.Module, grouping: Grouping) -> list[list[str]]:
@@ -40,6 +47,22 @@ def above_cutoff(values: Tensor) -> Tensor:
 def flat_vectors(vectors: Iterable[Tensor]) -> Tensor:
     """Eigenvectors in pieces of shape ``[K, *shape]`` as one matrix ``[K, D]``."""
     return torch.cat([v.flatten(start_dim=1) for v in vectors], dim=1)
+
+
+def function_of_a_sample(model: nn.Module) -> tuple[SampleFunction, Parameters]:
+    """A network as torch.func's tutorials have it.
+
+    Args:
+        model: Takes a batch ``[N, *in]``.
+
+    Returns:
+        A function of parameters and one sample ``[*in]``, and the parameters, detached.
+    """
+
+    def outputs(parameters: Parameters, x: Tensor) -> Tensor:
+        return functional_call(model, parameters, (x[None],))[0]
+
+    return outputs, {name: p.detach() for name, p in model.named_parameters()}
 
 
 def num_samples(inputs: Any) -> int:
@@ -73,3 +96,23 @@ def matrix_free_ggn(instance: Instance, names: Iterable[str] | None = None) -> G
         check_deterministic=False,
         batch_size_fn=num_samples,  # inputs may be no tensor
     )
+
+
+class Sketched:
+    """Curvlinops' GGN as skerch wants a matrix: with products from the left, too.
+
+    Attributes:
+        shape: ``(D, D)``.
+    """
+
+    def __init__(self, ggn: GGNLinearOperator) -> None:
+        """Wrap a symmetric operator."""
+        self.shape, self._ggn = tuple(ggn.shape), ggn
+
+    def __matmul__(self, vectors: Tensor) -> Tensor:
+        """Product with vectors ``[D]`` or ``[D, K]``."""
+        return self._ggn @ vectors
+
+    def __rmatmul__(self, vectors: Tensor) -> Tensor:
+        """Product with vectors ``[D]`` or ``[K, D]``, from the left."""
+        return (self._ggn @ vectors.T).T

@@ -1,4 +1,4 @@
-"""Ours: `vivit.GGN` and `vivit.block_diagonal`."""
+"""Ours: `vivit.GGN`, `vivit.block_diagonal`, and the rest of the family."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.measure.accuracy import Check, Outcome, Reference, check
 from benchmarks.methods.base import Method, NotApplicableError, refuse_combinations
 from benchmarks.methods.conventions import above_cutoff, flat_vectors
+from benchmarks.methods.family import family_run, missing_of_family
 from benchmarks.problems.problem import Instance
 from benchmarks.records.label import Label
 from benchmarks.records.tasks import (
@@ -69,6 +70,8 @@ class Gram(Method):
 
         options = _options(vivit, instance, task)
         data = data_of(instance)
+        if task.computed.is_of_family:
+            return family_run(vivit, instance, task.computed, data, options)
 
         def on_network() -> Outcome:
             ggn = vivit.GGN(instance.model, instance.loss_func, data, **options)
@@ -146,6 +149,8 @@ def missing_parts(vivit: Any, task: Task) -> list[str]:
     }
     if not hasattr(vivit, "GGN"):
         return ["GGN"]
+    if task.computed.is_of_family:
+        return missing_of_family(vivit, task.computed)
     method = of_task.get(task.computed, "eigvalsh")
     missing = [] if hasattr(vivit.GGN, method) else [f"GGN.{method}"]
     names = [

@@ -1,18 +1,21 @@
-"""K-FAC: a preconditioned gradient, expand and reduce."""
+"""K-FAC: a preconditioned gradient, or solve, expand and reduce."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from curvlinops import FisherType, KFACInverseLinearOperator, KFACLinearOperator, KFACType
 from torch import Tensor, nn
 
-from benchmarks.measure.accuracy import Check, Outcome, Reference, relative_error
-from benchmarks.methods.base import Method, refuse_others
+from benchmarks.measure.accuracy import Check, Outcome, Reference, check, relative_error
+from benchmarks.measure.vectors import fixed_vector
+from benchmarks.methods.base import Method, NotApplicableError, refuse_others
 from benchmarks.problems.problem import Instance
 from benchmarks.records.label import Label
-from benchmarks.records.tasks import Computed, Task
+from benchmarks.records.tasks import SOLVE_DAMPING, Computed, Task
 
 DAMPING = 1e-3
 """Split between the two factors of a layer by the heuristic of Martens and Grosse (2015)."""
@@ -31,7 +34,8 @@ class Kfac(Method):
     Eschenhagen et al., "Kronecker-factored approximate curvature for modern neural network
     architectures" (2023), by curvlinops. The factors are those of the exact GGN, not of sampled
     labels, so that the step can be checked. Of linear layers and convolutions only, which is what
-    curvlinops knows.
+    curvlinops knows. As a solve, the damping is that of the product of both factors, and it is an
+    approximation: its error is shown, whatever it is.
     """
 
     tolerance = 1e-2
@@ -48,13 +52,29 @@ class Kfac(Method):
 
     def prepare(self, instance: Instance, task: Task) -> Callable[[], Outcome]:
         """Find the parameters that it knows."""
-        refuse_others(self, task, (Computed.PRECONDITIONED,))
-        return lambda: self._step(instance)
+        refuse_others(self, task, (Computed.PRECONDITIONED, Computed.SOLVE))
+        if task.computed is Computed.PRECONDITIONED:
+            return lambda: self._step(instance)
+        known = sum(p.numel() for p in known_parameters(instance.model).values())
+        if known < instance.num_parameters:
+            raise NotApplicableError(
+                f"{self.name} knows {known} of {instance.num_parameters} parameters: those of "
+                "linear layers and convolutions, in which others have no part of a solve."
+            )
+        vector = fixed_vector(known).to(instance.like)
+
+        def solve() -> Outcome:
+            damping = {"damping": SOLVE_DAMPING, "use_exact_damping": True}
+            return Outcome(kfac_inverse(instance, self._kind, **damping) @ vector)
+
+        return solve
 
     def check(
         self, outcome: Outcome, instance: Instance, task: Task, reference: Reference
     ) -> Check:
-        """Norm of the error relative to the norm of the same step in float64."""
+        """Norm of the error relative to that of the same step in float64, or of an exact solve."""
+        if task.computed is Computed.SOLVE:
+            return check(outcome, task, reference, math.inf)
         exact = self._step(instance.double()).values
         error = relative_error(outcome.values, exact)
         return Check(error, self.tolerance, "the same step in float64")
@@ -75,20 +95,34 @@ def kfac_step(instance: Instance, kind: str) -> Tensor:
         Of the parameters that it knows, in their order, shape ``[D']``.
     """
     parameters = [*known_parameters(instance.model).values()]
+    inverse = kfac_inverse(instance, kind, damping=DAMPING, use_heuristic_damping=True)
+    loss = instance.loss_func(instance.model(instance.inputs), instance.targets)
+    gradient = torch.autograd.grad(loss, parameters)
+    return -torch.cat([s.flatten() for s in inverse @ [*gradient]])
+
+
+def kfac_inverse(instance: Instance, kind: str, **damping: Any) -> KFACInverseLinearOperator:
+    """The damped inverse of the Kronecker-factored curvature of the parameters that it knows.
+
+    Args:
+        instance: The problem.
+        kind: Of `KFACType`.
+        **damping: Of curvlinops' inverse: how much, and how it enters.
+
+    Returns:
+        An operator on these parameters.
+    """
     operator = KFACLinearOperator(
         instance.model,
         instance.loss_func,
-        parameters,
+        [*known_parameters(instance.model).values()],
         [(instance.inputs, instance.targets)],
         check_deterministic=False,
         batch_size_fn=lambda _: instance.num_samples,  # inputs may be no tensor
         fisher_type=FisherType.TYPE2,
         kfac_approx=kind,
     )
-    inverse = KFACInverseLinearOperator(operator, DAMPING, use_heuristic_damping=True)
-    loss = instance.loss_func(instance.model(instance.inputs), instance.targets)
-    gradient = torch.autograd.grad(loss, parameters)
-    return -torch.cat([s.flatten() for s in inverse @ [*gradient]])
+    return KFACInverseLinearOperator(operator, **damping)
 
 
 def kfac_methods() -> list[Kfac]:

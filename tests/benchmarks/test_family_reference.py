@@ -103,7 +103,7 @@ def test_wrong_references_do_not_pass(monkeypatch, computed):
     rows = module._rows
     monkeypatch.setattr(module, "_rows", lambda *parts: 1.001 * rows(*parts))
     monkeypatch.setattr(module, "cg", lambda damped, v, **_: (v, 0))
-    with pytest.raises(ArithmeticError, match="reference's .* has a relative residual of"):
+    with pytest.raises(ArithmeticError, match=r"reference's .* has a relative residual of"):
         family_reference(small_problem(), computed)
 
 

@@ -10,6 +10,7 @@ import torch
 from benchmark_cases import TASKS, regression_problem, small_problem
 from torch import nn
 
+import vivit
 from benchmarks.grid.suites import SUITES
 from benchmarks.measure.accuracy import Outcome, Reference
 from benchmarks.measure.time_and_memory import (
@@ -20,6 +21,7 @@ from benchmarks.measure.time_and_memory import (
 )
 from benchmarks.methods import METHODS, NotApplicableError, find_method, lanczos
 from benchmarks.methods.base import refuse_batches
+from benchmarks.methods.gram import missing_parts
 from benchmarks.methods.power_iteration import Rule, power_iteration
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import Computed, Grouping, Subset, Task
@@ -37,8 +39,17 @@ DONE_BY = {
     "lanczos": {"1 leading", "3 leading"},
     "lobpcg": {"1 leading", "3 leading"},
     "quadrature": {"spectral density"},
-    "kfac_expand": {"preconditioned gradient"},
-    "kfac_reduce": {"preconditioned gradient"},
+    "sketched_eigh": {"1 leading", "3 leading"},
+    "kfac_expand": {"preconditioned gradient", "damped solve"},
+    "kfac_reduce": {"preconditioned gradient", "damped solve"},
+    "ntk_jacobian": {"neural tangent kernel"},
+    "ntk_products": {"neural tangent kernel"},
+    "per_sample_gradients": {"eigenvalues of the empirical Fisher"},
+    "conjugate_gradients": {"damped solve"},
+    "diagonal_trace": {"trace"},
+    "curvlinops_trace": {"trace"},
+    "skerch_trace": {"trace"},
+    "matrix_free_product": {"product with a vector"},
     "damped_newton": {"preconditioned gradient"},
     "damped_newton_leading": {"preconditioned gradient"},
 }
@@ -48,6 +59,18 @@ TOLERANCES = {
     "lanczos": 1e-3,
     "lobpcg": 1e-3,
     "quadrature": 0.9,
+    "sketched_eigh": 0.2,
+    "curvlinops_trace": 0.1,
+    "skerch_trace": 0.1,
+    "conjugate_gradients": 1e-3,
+}
+APPROXIMATE = {"kfac_expand": 3, "kfac_reduce": 3}
+"""Errors of solves: ignoring curvature is an error of one."""
+OF_BATCHES = {
+    "conjugate_gradients": Task(Computed.SOLVE),
+    "curvlinops_trace": Task(Computed.TRACE),
+    "skerch_trace": Task(Computed.TRACE),
+    "matrix_free_product": Task(Computed.PRODUCT),
 }
 IN_SINGLE_PRECISION = ("lanczos", "lobpcg")
 
@@ -58,6 +81,8 @@ def test_methods_agree_with_the_reference(name, title):
     """Or refuse, in words; a second run is not disturbed by the first."""
     dtype = torch.float32 if name in IN_SINGLE_PRECISION else torch.float64
     problem, task = small_problem(dtype, batch_size=16), TASKS[title]
+    if name == "gram" and missing_parts(vivit, task):
+        pytest.skip("until the library has it")
     if title not in DONE_BY[name]:
         with pytest.raises(
             NotApplicableError, match=f"{name} is measured for .*, not for: {title}"
@@ -68,7 +93,8 @@ def test_methods_agree_with_the_reference(name, title):
     run = METHODS[name].prepare(problem, task)
     for _ in range(2):
         check = METHODS[name].check(run(), problem, task, reference)
-        assert check.error < TOLERANCES.get(name, 1e-10)
+        largest = APPROXIMATE.get(name, 0) if task.computed is Computed.SOLVE else 0
+        assert check.error < (largest or TOLERANCES.get(name, 1e-10))
         assert check.tolerance >= 1e-4
     assert all(p.grad is None for p in problem.model.parameters())
 
@@ -76,7 +102,7 @@ def test_methods_agree_with_the_reference(name, title):
 @pytest.mark.parametrize("name", METHODS)
 def test_samples_in_several_batches(name):
     """They are those of a single batch, or refused."""
-    method, task = METHODS[name], Task.leading(3)
+    method, task = METHODS[name], OF_BATCHES.get(name, Task.leading(3))
     dtype = torch.float32 if name in IN_SINGLE_PRECISION else torch.float64
     problem = replace(small_problem(dtype, batch_size=16), pieces=3)
     assert [len(y) for _, y in problem.batches] == [6, 6, 4]
@@ -88,7 +114,8 @@ def test_samples_in_several_batches(name):
     reference, _ = make_reference(replace(problem, pieces=1).double(), task)
     outcome = method.prepare(problem, task)()
     assert method.check(outcome, problem, task, reference).error < TOLERANCES.get(name, 1e-10)
-    assert residual_of_pairs(outcome, problem, task) < 1e-3
+    if outcome.vectors is not None:
+        assert residual_of_pairs(outcome, problem, task) < TOLERANCES.get(name, 1e-3)
 
 
 @pytest.mark.parametrize("name", ["gram", "original", "original_lean"])
@@ -98,6 +125,8 @@ def test_samples_in_several_batches(name):
         Task(Computed.DERIVATIVES, 3, subset=Subset.EIGHTH),
         Task(Computed.DERIVATIVES, 3, grouping=Grouping.LAYER),
         Task(Computed.GRAM, grouping=Grouping.LAYER),
+        Task(Computed.NTK, grouping=Grouping.LAYER),
+        Task(Computed.TRACE, subset=Subset.EIGHTH),
     ],
     ids=lambda task: task.title,
 )
