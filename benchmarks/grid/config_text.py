@@ -68,7 +68,7 @@ def size_text(size: int) -> str:
 def _entry(cell: Cell) -> Entry:
     """All that is said of a cell."""
     entry: Entry = {"suite": cell.suite, "problem": (cell.problem,)}
-    if cell.methods not in (None, SUITES[cell.suite].methods):
+    if cell.methods not in (None, SUITES[cell.suite].methods_for(cell.task.computed)):
         entry["methods"] = cell.methods
     if cell.limits is None:
         entry["batch_size"] = (cell.batch_size,)

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 from benchmarks.grid.comparison import Comparison
+from benchmarks.grid.family import POINTS
 from benchmarks.grid.points import GRIDS
 from benchmarks.grid.published import BUDGET, GROUPINGS, SIZES, is_exact, variants
 from benchmarks.grid.suites import SCALED, Cell
@@ -233,6 +234,16 @@ PROFILES = Registry(
             _engine_grid(),
             repeats=5,
             timeout=3600,
+            patience=60,
+            threads=2,
+        ),
+        Profile(
+            "family",
+            "kernels, Fisher, solves, traces and products, against torch.func, curvlinops, skerch "
+            "and BackPACK",
+            tuple(Cell("family", *point) for point in POINTS),
+            repeats=5,
+            timeout=600,
             patience=60,
             threads=2,
         ),

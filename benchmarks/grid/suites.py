@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.grid.comparison import Comparison, named
+from benchmarks.grid.family import FAMILY_METHODS
 from benchmarks.grid.targets import ORIGINAL, methods_by_cell
 from benchmarks.measure.critical import Limits
 from benchmarks.methods import find_method
@@ -14,7 +16,6 @@ from benchmarks.records.tasks import Computed, Task
 
 SCALED = ("gram", "naive_gram", *ORIGINAL, "lanczos")
 """Methods of the scaling suites: all eigenvalues, but leading pairs for the last."""
-
 
 STUDIED = [
     f"power_iteration:tolerance={10 ** (step / 5):.3g},most_iterations=1000000"
@@ -34,6 +35,7 @@ class Suite:
         description: One line for people.
         methods: Names of the methods that can answer it.
         computed: What all of its comparisons compute; None if they differ.
+        by_computed: Of those methods, those for some results, where not all can answer.
     """
 
     name: str
@@ -41,6 +43,18 @@ class Suite:
     description: str
     methods: tuple[str, ...]
     computed: Computed | None = None
+    by_computed: Mapping[Computed, tuple[str, ...]] = field(default_factory=dict)
+
+    def methods_for(self, computed: Computed) -> tuple[str, ...]:
+        """Names of the methods of a comparison.
+
+        Args:
+            computed: Its result.
+
+        Returns:
+            Those that can give it, as far as the suite says; else all.
+        """
+        return self.by_computed.get(computed, self.methods)
 
 
 SUITES = Registry(
@@ -65,6 +79,7 @@ SUITES = Registry(
                 "gram_power_iteration",
                 "lanczos",
                 "lobpcg",
+                "sketched_eigh",
                 "gradient",
             ),
             Computed.PAIRS,
@@ -112,6 +127,13 @@ SUITES = Registry(
             Computed.PRECONDITIONED,
         ),
         Suite(
+            "family",
+            Label("kernels, Fisher, solves and traces", "family"),
+            "what else the same backward passes give, against what people do instead",
+            tuple(dict.fromkeys(name for names in FAMILY_METHODS.values() for name in names)),
+            by_computed=FAMILY_METHODS,
+        ),
+        Suite(
             "engine",
             Label("engine targets", "engine"),
             "the library's targets: ratios to the original, to Lanczos and to power iteration",
@@ -155,7 +177,7 @@ class Cell:
         problem: Name of the problem, or ``path/to/file.py:function`` of a user's own.
         batch_size: ``N``; None to search the critical one.
         task: What is computed.
-        methods: Names of the methods; None for all of the suite.
+        methods: Names of the methods; None for all of the suite that give the result.
         limits: Of the search.
     """
 
@@ -175,7 +197,7 @@ class Cell:
         Returns:
             The comparison.
         """
-        methods = self.methods or SUITES[self.suite].methods
+        methods = self.methods or SUITES[self.suite].methods_for(self.task.computed)
         return Comparison(
             suite=self.suite,
             methods=methods,

@@ -18,7 +18,7 @@ from benchmarks.grid.suites import SUITES, Cell
 from benchmarks.grid.toml_file import ConfigError, TomlFile, key_lines
 from benchmarks.measure.critical import BudgetMode, Limits
 from benchmarks.records.record import Quantity, RecordStore, Status
-from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset, Task
+from benchmarks.records.tasks import FAMILY, Approximation, Computed, Grouping, Subset, Task
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "grid.toml"
 TINY = """
@@ -128,6 +128,8 @@ def test_searches(write):
         ("derivatives", "k = 3", Task(Computed.DERIVATIVES, 3)),
         ("density", "", Task(Computed.DENSITY)),
         ("density", 'computed = "eigenvalues"', Task()),
+        *(("family", f'computed = "{x.value}"', Task(x)) for x in FAMILY),
+        ("family", "k = 3", Task.leading(3)),
     ],
 )
 def test_a_suite_says_what_is_computed(write, suite, more, task):

@@ -244,6 +244,7 @@ def test_slow_methods_get_three_samples(make):
         (Task.leading(KNOWN_PAIRS + 1), Quantity.SPECTRUM, 2),
         (Task(Computed.GRAM), Quantity.SPECTRUM, 1),
         (Task(Computed.NEWTON_STEP), Quantity.STEP, 2),
+        (Task(Computed.FISHER), Quantity.RESULT, 2),
         (Task(approximation=Approximation.MONTE_CARLO), Quantity.SPECTRUM, 2),
         (Task(subset=Subset.EIGHTH), Quantity.SPECTRUM, 2),
         (Task(grouping=Grouping.LAYER), Quantity.SPECTRUM, 2),
