@@ -18,6 +18,7 @@ ABOUT_SUITES = (
     "newton",
     "density",
     "preconditioned",
+    "family",
     "targets",
     "drop_in",
     "critical",

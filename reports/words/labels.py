@@ -61,7 +61,7 @@ QUANTITIES = {
         "Accuracy",
         "Relative error",
         "error against the float64 reference, relative to the largest eigenvalue "
-        "(for the gradient: relative to its norm)",
+        "(of the gradient and of what is no spectrum: relative to its norm)",
     ),
     Quantity.SPECTRUM.value: Entry("Spectrum", "Spectrum", "the GGN's eigenvalues"),
     Quantity.STEP.value: Entry(

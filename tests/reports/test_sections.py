@@ -4,7 +4,7 @@ import pytest
 from copies import ROOT, Copy
 
 from benchmarks.records.record import RecordStore
-from benchmarks.records.tasks import Task
+from benchmarks.records.tasks import Computed, Task
 from reports.pages import PAGES
 from reports.sources.sources import Sources
 from reports.words.labels import slug
@@ -86,6 +86,7 @@ RECORDS = {
     "newton": [{"suite": "newton"}],
     "density": [{"suite": "density"}],
     "preconditioned": [{"suite": "preconditioned"}],
+    "family": [{"suite": "family", **Task(Computed.NTK).parameters}],
     "targets": [{"suite": "engine", "problem": "cifar10_3c3d", **Task().parameters}],
     "drop-in": [{"suite": "drop_in", "method": "drop_in"}],
     "critical": [{"suite": "critical", "quantity": "critical_batch_size", "budget": 2**30}],
