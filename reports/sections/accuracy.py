@@ -16,7 +16,8 @@ from reports.words import units
 
 CAPTION = (
     "Largest error of the eigenvalues against the float64 reference, relative to the largest "
-    "eigenvalue; for the gradient, relative to its norm. Single precision allows about 1e-07."
+    "eigenvalue; of the gradient and of what is no spectrum, relative to its norm. Single "
+    "precision allows about 1e-07."
 )
 
 
