@@ -24,8 +24,6 @@ CELLS = [(c, name) for c, names in FAMILY_METHODS.items() for name in names]
 def test_every_cell_in_small(computed, name):
     """As a process of the harness does it: reference, accuracy, time, bytes of tensors."""
     task = Task(computed, 3 if computed is Computed.PAIRS else None)
-    if name == "gram" and missing_parts(vivit, task):
-        pytest.skip("until the library has it")
     worker = Worker("digits_cnn", name, 8, task.parameters, "cpu", torch.get_num_threads(), seed=0)
     reference = worker.reference()
     answer = worker.accuracy(reference["samples"], reference["details"])
@@ -66,7 +64,7 @@ def test_old_commits_lack_parts(computed):
 
     assert missing_of_family(Old, computed) == missing_parts(Old, Task(computed))
     assert missing_of_family(Old, computed) == [NEEDED[computed]]
-    assert missing_parts(New, Task(computed)) == []
+    assert missing_parts(New, Task(computed)) == missing_parts(vivit, Task(computed)) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import torch
 from benchmark_cases import TASKS, regression_problem, small_problem
 from torch import nn
 
-import vivit
 from benchmarks.grid.suites import SUITES
 from benchmarks.measure.accuracy import Outcome, Reference
 from benchmarks.measure.time_and_memory import (
@@ -21,7 +20,6 @@ from benchmarks.measure.time_and_memory import (
 )
 from benchmarks.methods import METHODS, NotApplicableError, find_method, lanczos
 from benchmarks.methods.base import refuse_batches
-from benchmarks.methods.gram import missing_parts
 from benchmarks.methods.power_iteration import Rule, power_iteration
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import Computed, Grouping, Subset, Task
@@ -81,8 +79,6 @@ def test_methods_agree_with_the_reference(name, title):
     """Or refuse, in words; a second run is not disturbed by the first."""
     dtype = torch.float32 if name in IN_SINGLE_PRECISION else torch.float64
     problem, task = small_problem(dtype, batch_size=16), TASKS[title]
-    if name == "gram" and missing_parts(vivit, task):
-        pytest.skip("until the library has it")
     if title not in DONE_BY[name]:
         with pytest.raises(
             NotApplicableError, match=f"{name} is measured for .*, not for: {title}"

@@ -136,6 +136,8 @@ METHODS_AND_TASKS = [
     ("gram", Task(Computed.FISHER)),
     ("gram", Task(Computed.NTK)),
     ("gram", Task(Computed.PRODUCT)),
+    ("gram", Task(Computed.SOLVE)),
+    ("gram", Task(Computed.TRACE)),
     ("conjugate_gradients", Task(Computed.SOLVE)),
     ("skerch_trace:products=8", Task(Computed.TRACE)),
     ("matrix_free_product", Task(Computed.PRODUCT)),
