@@ -10,8 +10,8 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from benchmarks.measure.vectors import PROJECTIONS, fixed_vector, sketch
-from benchmarks.records.tasks import SOLVE_DAMPING, Computed, Task
+from benchmarks.measure.vectors import PROJECTIONS, changed_by_curvature, sketch
+from benchmarks.records.tasks import Computed, Task
 
 STEP_TOLERANCE = 1e-2
 """Of a Newton step and of directional derivatives. Single precision decides near-ties of a max
@@ -144,22 +144,6 @@ def _check_sketch(outcome: Outcome, task: Task, reference: Reference, tolerance:
         values = changed_by_curvature(values)
     error = relative_error(sketch(values), reference.values)
     return Check(error, tolerance, f"{PROJECTIONS} projections of the float64 {what}")
-
-
-def changed_by_curvature(solution: Tensor) -> Tensor:
-    """What a solution of ``(G + d I) x = v`` owes to ``G``: errors are relative to its norm.
-
-    A random vector of many parameters lies almost wholly where ``G`` is zero. There, ``x`` is
-    ``v / d`` for any method: relative to the norm of ``x``, any result would seem right.
-
-    Args:
-        solution: ``x``, shape ``[D]``.
-
-    Returns:
-        ``x - v / d``, shape ``[D]``, float64, on the CPU: 1 is the error of ignoring ``G``.
-    """
-    vector = fixed_vector(len(solution)).double()
-    return solution.detach().double().cpu() - vector / SOLVE_DAMPING
 
 
 def mean_error(outcome: Outcome, reference: Reference) -> float:

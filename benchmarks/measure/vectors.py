@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from benchmarks.records.tasks import SOLVE_DAMPING
+
 PROJECTIONS = 64
 
 
@@ -18,6 +20,22 @@ def fixed_vector(size: int) -> Tensor:
         Standard normal entries, shape ``[D]``, float32, on the CPU.
     """
     return torch.randn(size, generator=torch.Generator().manual_seed(1))
+
+
+def changed_by_curvature(solution: Tensor) -> Tensor:
+    """What a solution of ``(G + d I) x = v`` owes to ``G``: errors are relative to its norm.
+
+    A random vector of many parameters lies almost wholly where ``G`` is zero. There, ``x`` is
+    ``v / d`` for any method: relative to the norm of ``x``, any result would seem right.
+
+    Args:
+        solution: ``x``, shape ``[D]``.
+
+    Returns:
+        ``x - v / d``, shape ``[D]``, float64, on the CPU: 1 is the error of ignoring ``G``.
+    """
+    vector = fixed_vector(len(solution)).double()
+    return solution.detach().double().cpu() - vector / SOLVE_DAMPING
 
 
 def sketch(vector: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ import torch
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
-from benchmarks.measure.accuracy import Reference, changed_by_curvature, relative_error
-from benchmarks.measure.vectors import fixed_vector, sketch
+from benchmarks.measure.accuracy import Reference, relative_error
+from benchmarks.measure.vectors import changed_by_curvature, fixed_vector, sketch
 from benchmarks.methods.conventions import matrix_free_ggn
 from benchmarks.problems.problem import Instance
 from benchmarks.records.tasks import SOLVE_DAMPING, Computed

@@ -9,8 +9,8 @@ from benchmark_cases import regression_problem, small_problem
 from torch import nn
 from torch.func import functional_call, jacrev
 
-from benchmarks.measure.accuracy import Outcome, changed_by_curvature, check
-from benchmarks.measure.vectors import fixed_vector, sketch
+from benchmarks.measure.accuracy import Outcome, check
+from benchmarks.measure.vectors import changed_by_curvature, fixed_vector, sketch
 from benchmarks.methods import NotApplicableError
 from benchmarks.records.tasks import FAMILY, SOLVE_DAMPING, Computed, Grouping, Task
 from benchmarks.run import family_reference as module
