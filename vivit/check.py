@@ -25,7 +25,7 @@ from vivit.gram.spectrum import EIGENVALUE_COPIES
 from vivit.kinds import GaussNewton
 from vivit.losses import check_loss
 from vivit.options import Approximation, Subset
-from vivit.parameters import Selector, select_parameters
+from vivit.parameters import Selector, listed, select_parameters
 from vivit.setup import block_matrices
 from vivit.shown import table
 
@@ -93,11 +93,13 @@ def check(
     memory: int | None = None,
     forward: Forward | None = None,
     target: Target | None = None,
+    progress: bool = False,
 ) -> Check:
     """Look at everything that `GGN` needs, without computing it.
 
-    It takes a forward pass of each batch, and some backward passes that find which rule serves
-    which parameter. Nothing is raised that `GGN` would refuse: all of it is in the result.
+    It takes two forward passes of each batch, and some backward passes that find which rule serves
+    which parameter. Nothing is raised: what would be, by `GGN` or by the model, is in the result.
+    It speaks for the GGN; `EmpiricalFisher` takes more losses. An iterator is used up by it.
 
     Args:
         model: As for `GGN`, as are the others.
@@ -110,11 +112,12 @@ def check(
         memory: Bytes to get by with.
         forward: Calls the model.
         target: Maps a batch to its targets.
+        progress: Whether bars are shown.
 
     Returns:
         What was found; print it.
     """
-    module = unwrapped(model)
+    module, params = unwrapped(model), None if params is None else listed(params)
     refused = [
         *_refused(lambda: refuse_contexts()),
         *_refused(lambda: check_loss(loss_func)),
@@ -130,11 +133,23 @@ def check(
         try:
             kind = GaussNewton(loss_func, approximation)
             matrices = block_matrices(
-                model, kind, data, None, params, subset, workspace, memory, False, forward, target
+                model,
+                kind,
+                data,
+                None,
+                params,
+                subset,
+                workspace,
+                memory,
+                progress,
+                forward=forward,
+                target=target,
             )
             plan, served_by = _seen(matrices)
         except VivitError as error:
             return Check((str(error),), (), {}, None)
+        except Exception as error:  # of the model, the loss or the data
+            return Check((f"{type(error).__name__}: {error}",), (), {}, None)
     warned = tuple(dict.fromkeys(str(warning.message) for warning in told))
     return Check((), warned, served_by, plan)
 

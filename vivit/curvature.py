@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from vivit.backprop.autograd import Linearization
 from vivit.backprop.called import plain
@@ -16,6 +15,7 @@ from vivit.backprop.checks import Findings, Versions, refuse_contexts, refuse_sh
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carried, Carrying
+from vivit.data import tensors_in
 from vivit.errors import InputError, UnsupportedError
 from vivit.kinds import BatchColumns, Kind
 from vivit.layers.sizes import BatchSizes
@@ -96,7 +96,7 @@ class Curvature:
             batch = Batch(index, x, y, len(output), start, state, columns.normalizer, ways)
             self.batches.append(batch)
             service.add(linearization)
-            self._versions.watch(x for x in tree_leaves((x, y)) if isinstance(x, Tensor))
+            self._versions.watch(tensors_in((x, y)))
             if columns.needs_check:
                 unchecked.append((output, y))
             if index:

@@ -7,7 +7,9 @@ from operator import length_hint
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import Dataset, IterableDataset
 
 from vivit.errors import InputError
 
@@ -50,10 +52,12 @@ class Batches:
         if self.is_one:
             yield self._read(data)
             return
-        if isinstance(data, Tensor) or not isinstance(data, Iterable):
+        if isinstance(data, Tensor) or not isinstance(data, Iterable) or _is_indexed(data):
             raise InputError(
                 "data must be a batch (X, y) of inputs and target tensor or an iterable of "
-                f"batches, got {type(data).__name__}."
+                f"batches, got {type(data).__name__}. Of a dataset, take DataLoader(dataset, "
+                "batch_size=...); of any other batch, say where targets are, target=lambda "
+                "batch: ..."
             )
         count = 0
         for count, batch in enumerate(data, start=1):
@@ -81,8 +85,11 @@ class Batches:
         """Whether this is one batch, not several."""
         if isinstance(data, Mapping):
             return True
-        if self._target is not None and (isinstance(data, Tensor) or hasattr(data, "_fields")):
-            return True
+        if self._target is not None:
+            if isinstance(data, tuple):
+                is_named = hasattr(data, "_fields")
+                return is_named or (bool(data) and isinstance(data[0], (Tensor, Mapping)))
+            return isinstance(data, Tensor) or not isinstance(data, Iterable)
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             return False
         is_nest = isinstance(data, tuple) and isinstance(data[0], Tensor)
@@ -98,6 +105,11 @@ class Batches:
         for name, part in (("X", x), ("y", y)):
             _check(name, part)
         return dict(x) if isinstance(x, Mapping) else x, y
+
+
+def _is_indexed(data: Any) -> bool:
+    """Whether these are samples, not batches."""
+    return isinstance(data, Dataset) and not isinstance(data, IterableDataset)
 
 
 def _check(name: str, part: Any) -> None:
@@ -116,6 +128,19 @@ def _check(name: str, part: Any) -> None:
             f"The batch is empty: {name} has shape {list(part.shape)}, expected samples along the "
             "first axis."
         )
+
+
+def tensors_in(x: Any) -> Iterator[Tensor]:
+    """All tensors of a batch: in nests, and in attributes of other objects.
+
+    Args:
+        x: Anything.
+    """
+    for leaf in tree_leaves(x):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif hasattr(leaf, "__dict__") and not isinstance(leaf, (type, nn.Module)):
+            yield from (y for y in tree_leaves(vars(leaf)) if isinstance(y, Tensor))
 
 
 def _split(batch: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:

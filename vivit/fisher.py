@@ -40,6 +40,7 @@ class EmpiricalFisher(LowRankCurvature):
         model: nn.Module,
         loss_func: Any,
         data: Any,
+        *,
         centered: bool = False,
         params: Iterable[Selector] | None = None,
         subset: Subset | None = None,

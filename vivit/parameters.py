@@ -53,7 +53,7 @@ def select_parameters(
     if params is None:
         selected = {name: p for name, p in known.items() if p.requires_grad}
     else:
-        names = {name for selector in _listed(params) for name in _resolve(selector, model)}
+        names = {name for selector in listed(params) for name in _resolve(selector, model)}
         selected = {name: p for name, p in known.items() if name in names}
         frozen = [name for name, p in selected.items() if not p.requires_grad]
         if frozen:
@@ -97,7 +97,7 @@ def group_parameters(
         return group_by_name(selected, groups)
     result = {}
     for group, selectors in groups.items():
-        names = {name for selector in _listed(selectors) for name in _resolve(selector, model)}
+        names = {name for selector in listed(selectors) for name in _resolve(selector, model)}
         result[group] = [name for name in selected if name in names]
         foreign = sorted(names - set(selected))
         if foreign or not names:
@@ -155,7 +155,7 @@ def _check_cover(groups: Mapping[str, list[str]], selected: Iterable[str]) -> No
         )
 
 
-def _listed(selectors: Iterable[Selector]) -> list[Selector]:
+def listed(selectors: Iterable[Selector]) -> list[Selector]:
     """A list of selectors; a single one is easily passed by mistake."""
     return [selectors] if isinstance(selectors, (str, Tensor)) else list(selectors)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vivit.backprop.called import output_tensor
 from vivit.errors import InputError
 
 IGNORED = -100
@@ -17,13 +18,16 @@ IGNORED = -100
 def _logits(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     """Of all tokens but the last, whose next one is not known; classes along the second axis."""
     inputs = {name: x for name, x in batch.items() if name != "labels"}
-    found = model(**inputs, use_cache=False)
-    logits: Tensor = found if isinstance(found, Tensor) else found.logits
+    logits: Tensor = output_tensor(model(**inputs, use_cache=False))
     return logits[:, :-1].transpose(1, 2)
 
 
 def _next_tokens(batch: Mapping[str, Any]) -> Tensor:
-    """The token after each; not counted where labels say so, or where there is but padding."""
+    """The token after each; not counted where labels say so, or where either is padding."""
+    if not isinstance(batch, Mapping):
+        raise InputError(
+            f"causal_lm takes mappings, such as {{'input_ids': ids}}, got {type(batch).__name__}."
+        )
     if "labels" in batch:
         found: Tensor = batch["labels"]
         return found[:, 1:]
@@ -32,10 +36,11 @@ def _next_tokens(batch: Mapping[str, Any]) -> Tensor:
             "causal_lm needs 'input_ids' or 'labels' in a batch, got "
             f"{', '.join(map(repr, batch))}."
         )
-    tokens, mask = batch["input_ids"], batch.get("attention_mask")
-    if mask is not None:
-        tokens = tokens.masked_fill(mask == 0, IGNORED)
-    return tokens[:, 1:]
+    tokens: Tensor = batch["input_ids"][:, 1:]
+    mask = batch.get("attention_mask")
+    if mask is None:
+        return tokens
+    return tokens.masked_fill((mask[:, 1:] == 0) | (mask[:, :-1] == 0), IGNORED)
 
 
 causal_lm: Mapping[str, Any] = MappingProxyType({"forward": _logits, "target": _next_tokens})
@@ -43,5 +48,7 @@ causal_lm: Mapping[str, Any] = MappingProxyType({"forward": _logits, "target": _
 
 ``GGN(model, torch.nn.CrossEntropyLoss(), batch, **vivit.causal_lm)``: batches are mappings with
 ``input_ids``, of shape ``[N, T]``, perhaps ``attention_mask`` and ``labels`` (-100 where a token
-does not count); a sample is a sequence. Outputs are shifted against labels, and caches are off.
+does not count, which is what the loss has to ignore); a sample is a sequence. Outputs are shifted
+against labels, and caches are off. Without labels, all tokens count that are no padding, but for
+the first after some.
 """

@@ -41,7 +41,15 @@ def normed():
     return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Embedding(3, 3, max_norm=1.0))
 
 
+def broken(model, x):
+    raise KeyError("pixels")
+
+
 REFUSED = {
+    "error of the model": (
+        lambda: vivit.check(nn.Linear(5, 3), CE, (X, Y), forward=broken),
+        ["KeyError: 'pixels'"],
+    ),
     "several at once": (
         lambda: vivit.check(normed(), nn.CrossEntropyLoss(reduction="none"), (X, Y)),
         ["reduction='none'", "BatchNorm1d '1' uses", "Embedding '2' has max_norm=1.0"],
@@ -76,6 +84,12 @@ def test_refusals(call, messages):
     assert found.plan is None
     assert f"refused ({len(messages)})" in str(found)
     assert "<th scope='row'>refused (1)</th>" in found._repr_html_()
+
+
+def test_parameters_may_come_one_after_the_other():
+    model = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
+    found = vivit.check(model, CE, (X, Y), params=model[1].parameters())
+    assert [*found.served_by] == ["1.weight", "1.bias"]
 
 
 def test_warnings():

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import vivit
-from vivit.errors import InputError
+from vivit.errors import InputError, StaleError, UnsupportedError
 
 torch.manual_seed(0)
 LAYER = nn.Linear(5, 3).double()
@@ -140,7 +140,94 @@ def test_targets_may_be_any_nest_that_the_loss_takes():
     assert torch.allclose(ggn.eigvalsh(), expected)
 
 
+@dataclass
+class Record:
+    """A batch as an object."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    label: torch.Tensor
+
+
+OBJECTS = {
+    "tuple of three": ((A, B, Y), lambda x: x[2], lambda m, x: m(x[0], x[1])),
+    "tuples of three": (
+        [(A[:2], B[:2], Y[:2]), (A[2:], B[2:], Y[2:])],
+        lambda x: x[2],
+        lambda m, x: m(x[0], x[1]),
+    ),
+    "two tensors": (
+        [torch.cat([A + B, Y[:, None].double()], dim=1)[rows] for rows in (slice(4), slice(4, 6))],
+        lambda x: x[:, 5].long(),
+        lambda m, x: m.layer(x[:, :5]),
+    ),
+    "object": (Record(A, B, Y), lambda x: x.label, lambda m, x: m(x.a, x.b)),
+    "objects": (
+        [Record(A[:3], B[:3], Y[:3]), Record(A[3:], B[3:], Y[3:])],
+        lambda x: x.label,
+        lambda m, x: m(x.a, x.b),
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "target", "forward"), OBJECTS.values(), ids=OBJECTS)
+def test_batches_of_any_kind(data, target, forward):
+    ggn = vivit.GGN(Keywords(plain), LOSS, data, target=target, forward=forward)
+    assert torch.allclose(ggn.eigvalsh(), EXPECTED)
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_changes_within_objects_are_noticed(pieces):
+    records = [Record(A.clone(), B, Y) for _ in range(pieces)]
+    ggn = vivit.GGN(
+        Keywords(plain),
+        LOSS,
+        records,
+        target=lambda x: x.label,
+        forward=lambda m, x: m(x.a, x.b),
+    )
+    records[0].a.mul_(3)
+    with pytest.raises(StaleError, match="Inputs or targets were changed"):
+        ggn @ torch.ones(18).double()
+
+
+def test_sums_over_nests_of_targets_have_to_say_so():
+    """As those over tensors."""
+
+    def loss_func(output, target):
+        return nn.functional.mse_loss(output, target["y"], reduction="sum")
+
+    targets = {"y": torch.randn(6, 3).double(), "name": "of no account"}
+    with pytest.raises(UnsupportedError, match="It is a sum: give it an attribute reduction"):
+        vivit.EmpiricalFisher(LAYER, loss_func, (A, targets))
+    loss_func.reduction = "sum"
+    fisher = vivit.EmpiricalFisher(LAYER, loss_func, (A, targets))
+    plain = vivit.EmpiricalFisher(LAYER, nn.MSELoss(reduction="sum"), (A, targets["y"]))
+    assert torch.allclose(fisher.eigvalsh(), plain.eigvalsh())
+
+
+class Samples(torch.utils.data.Dataset):
+    """Single samples, by index."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return A[index], Y[index]
+
+
 BAD = {
+    "dataset": (Samples(), {}, r"data must be a batch .* take DataLoader\(dataset"),
+    "extra keys": (
+        {"a": A, "b": B, "id": Y, "labels": Y},
+        {},
+        r"takes \(a, b, scale=1.0\), and the batch has 'id', which it does not take: say how",
+    ),
+    "a pair for one": (
+        ((A, B), Y),
+        {},
+        r"but is called with X alone, a tuple: say how.*model\(\*X",
+    ),
     "no labels": ({"a": A, "b": B}, {}, "The batch has no 'labels', but 'a', 'b'. Say what"),
     "no function": ({"a": A}, {"target": "answer"}, "target must map a batch .* got str"),
     "several": ([A, B, A], {}, r"Batch 0 of data must be \(X, y\).*target=lambda batch"),

@@ -14,6 +14,7 @@ from torch import nn
 import vivit
 from vivit import InputError, Monitor, MonteCarlo, UnsupportedError
 from vivit.monitor import ALL, Quantity, read
+from vivit.monitor.prediction import right_classes
 
 CE, CE_SUM, MSE = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum"), nn.MSELoss()
 WEIGHTED = nn.CrossEntropyLoss(torch.tensor([0.5, 2.0, 1.0]).double(), ignore_index=1)
@@ -496,3 +497,30 @@ def test_a_path_that_cannot_be_written(tmp_path):
     model, batch = problem()
     with pytest.raises(OSError, match="file"):
         Monitor(model, CE, batch, quantities=[], path=tmp_path / "file" / "run.jsonl")(0)
+
+
+NAMES_OF_A_LOSS = {
+    "module": (CE, [True, False, True]),
+    "function": (F.cross_entropy, [True, False, True]),
+    "partial": (functools.partial(F.cross_entropy, ignore_index=0), [False]),
+    "lambda": (lambda f, y: CE(f, y), [True, False, True, False]),  # nothing is known of it
+}
+
+
+@pytest.mark.parametrize(("loss_func", "expected"), NAMES_OF_A_LOSS.values(), ids=NAMES_OF_A_LOSS)
+def test_accuracy_with_losses_under_other_names(loss_func, expected):
+    """Targets that the loss ignores do not count; there is an entry for each that does."""
+    output = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    right = right_classes(loss_func, output, torch.tensor([0, 0, 0, -100]))
+    assert right.tolist() == expected
+
+
+def test_what_cannot_be_looked_at_is_explained(tmp_path):
+    model, (x, y) = problem()
+    with pytest.raises(InputError, match=r"Inputs have dtype torch\.float64"):
+        Monitor(model.float(), CE, (x.double(), y), path=tmp_path / "a.jsonl")(0)
+    monitor = Monitor(
+        model, CE, (x.float(), y), path=tmp_path / "b.jsonl", forward=lambda m, x: [str(m(x))]
+    )
+    with pytest.raises(InputError, match="must return one tensor, got list"):
+        monitor(0)

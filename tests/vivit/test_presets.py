@@ -62,6 +62,27 @@ def test_causal_lm(model, batch, labels):
     assert not any(model.caches)
 
 
+def test_what_pads_hold_does_not_matter(model):
+    """On either side: a token that is predicted from padding does not count."""
+    mask = torch.ones_like(IDS)
+    mask[0, :2], mask[1, 3:] = 0, 0
+    targets = vivit.causal_lm["target"]({"input_ids": IDS, "attention_mask": mask})
+    counts = torch.ones(3, LENGTH - 1, dtype=torch.bool)
+    counts[0, :2], counts[1, 2:] = False, False
+    assert torch.equal(targets != -100, counts)
+    assert torch.equal(targets[counts], IDS[:, 1:][counts])
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [(IDS, "got Tensor"), ([(IDS,), (IDS,)], "takes mappings, such as .*, got tuple")],
+    ids=["tensor", "tuples"],
+)
+def test_causal_lm_takes_mappings(model, batch, message):
+    with pytest.raises(InputError, match=message):
+        vivit.GGN(model, nn.CrossEntropyLoss(), batch, **vivit.causal_lm)
+
+
 def test_causal_lm_without_tokens(model):
     with pytest.raises(InputError, match="needs 'input_ids' or 'labels' in a batch, got 'text'"):
         vivit.GGN(model, nn.CrossEntropyLoss(), {"text": IDS}, **vivit.causal_lm)

@@ -487,6 +487,16 @@ WORDS = {
         InputError,
         r"forward takes \(a, b\), but is called with X alone.*lambda model, X: model\(\*X\)",
     ),
+    "integers": (
+        lambda: ggn(data=(torch.ones(4, 5, dtype=torch.uint8), Y)),
+        InputError,
+        r"Inputs have dtype torch.uint8, the parameters torch.float32: convert one",
+    ),
+    "loss as output": (
+        lambda: ggn(data=(X, Y), forward=lambda m, x: m(x).sum()),
+        InputError,
+        r"Is it a loss\? Say where the output is: forward=",
+    ),
     "other dtype": (
         lambda: ggn(data=(X.double(), Y)),
         InputError,

@@ -126,7 +126,8 @@ class Findings:
             )
         return (
             f"{some}{more}. Look for torch.no_grad, detach, .data, numpy or .item() in its "
-            "forward pass, and for adapters that are disabled or merged."
+            "forward pass, and for adapters that are disabled or merged; or another output of the "
+            "model is meant: say so with forward=."
         )
 
 
@@ -159,7 +160,12 @@ def check_output(output: object, parameters: Mapping[str, Tensor]) -> None:
     if output.ndim == 0 or output.numel() == 0:
         raise InputError(
             f"The model output has shape {list(output.shape)}, expected [N, ...] with N >= 1 "
-            "samples along the first axis. Is the batch empty?"
+            "samples along the first axis. "
+            + (
+                "Is it a loss? Say where the output is: forward=lambda model, X: model(**X)[1]."
+                if output.ndim == 0
+                else "Is the batch empty?"
+            )
         )
     dtype = next(iter(parameters.values())).dtype
     if output.dtype != dtype:

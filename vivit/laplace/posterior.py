@@ -52,6 +52,7 @@ class LaplacePosterior:
         loss_func: Any,
         data: Any,
         prior_precision: float = 1.0,
+        *,
         params: Iterable[Selector] | None = None,
         approximation: Approximation = EXACT,
         subset: Subset | None = None,

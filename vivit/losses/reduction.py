@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from vivit.errors import UnsupportedError, is_out_of_memory
 from vivit.losses.base import loss_gradient
@@ -19,7 +21,7 @@ TOLERANCE = 1e-4
 def check_reduction(
     loss_func: LossFunction,
     output: Tensor,
-    target: Tensor,
+    target: Any,
     *,
     alone: bool,
     of_samples: bool = False,
@@ -68,17 +70,15 @@ def check_reduction(
     )
 
 
-def _fitting_reductions(
-    loss_func: LossFunction, output: Tensor, target: Tensor
-) -> set[str] | None:
+def _fitting_reductions(loss_func: LossFunction, output: Tensor, target: Any) -> set[str] | None:
     """What the gradient of a batch is of those of its halves; None if that cannot be told."""
     n, half = len(output), len(output) // 2
     parts = [slice(0, half), slice(half, n)]
-    if not half or not isinstance(target, Tensor) or not target.ndim or len(target) != n:
+    if not half or not any(_has_samples(leaf, n) for leaf in tree_leaves(target)):
         return None
     try:
         whole = loss_gradient(loss_func, output, target)
-        halves = [loss_gradient(loss_func, output[part], target[part]) for part in parts]
+        halves = [loss_gradient(loss_func, output[x], _part(target, n, x)) for x in parts]
     except Exception as error:  # a loss that was made for its batch size may say so in any way
         if is_out_of_memory(error):
             raise
@@ -96,3 +96,12 @@ def _fitting_reductions(
         for reduction, gradient in expected.items()
         if (whole - gradient).abs().max() <= TOLERANCE * scale
     }
+
+
+def _has_samples(leaf: object, n: int) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == n
+
+
+def _part(target: Any, n: int, rows: slice) -> Any:
+    """Those of some samples, of any nest of targets."""
+    return tree_map(lambda leaf: leaf[rows] if _has_samples(leaf, n) else leaf, target)

@@ -52,7 +52,7 @@ def loss_hessian(loss_func: Any, output: Tensor, target: Any) -> LossHessian:
     if not isinstance(target, Tensor):
         raise InputError(
             f"{type(loss_func).__name__} takes a tensor of targets, got {type(target).__name__}. "
-            "Say which of it: target=lambda batch: ..."
+            "Say which of it, target=lambda batch: ..., or make it a tensor, torch.as_tensor(y)."
         )
     return found(loss_func, output, target)
 

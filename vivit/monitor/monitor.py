@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from vivit.backprop.called import Forward, called, unwrapped
 from vivit.data import Batches, Target
@@ -25,7 +25,7 @@ from vivit.monitor.prediction import held_out
 from vivit.monitor.quantities import ALL, Quantity, chosen
 from vivit.monitor.quiet import evaluating
 from vivit.options import Approximation, Subset
-from vivit.parameters import Selector
+from vivit.parameters import Selector, listed, select_parameters
 
 CALLER = 3
 """Frames from a warning to who calls the monitor, if the call itself warns."""
@@ -94,7 +94,7 @@ class Monitor:
             _checked_batch(held_out_batch, target),
             chosen(quantities),
             _positive("k", k),
-            None if params is None else _listed(params),
+            None if params is None else listed(params),
             approximation,
             subset,
             forward,
@@ -184,9 +184,10 @@ class Monitor:
 
     def _look(self, into: Values) -> None:
         setting = self._setting
+        parameters = select_parameters(setting.model, setting.params)
         model = called(setting.model, setting.forward)
         ((x, y),) = Batches(setting.batch, setting.target)
-        into |= held_out(model, setting.loss_func, x, y)
+        into |= held_out(model, setting.loss_func, x, y, parameters)
         observe(setting, into)
 
     def _write(self, observation: Observation, is_first: bool) -> None:
@@ -215,11 +216,6 @@ def _positive(name: str, value: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(f"{name} must be a whole number of at least 1, got {value!r}.")
     return value
-
-
-def _listed(params: Iterable[Selector]) -> list[Selector]:
-    """Kept for all observations; a single one is easily passed by mistake."""
-    return [params] if isinstance(params, (str, Tensor)) else list(params)
 
 
 def _checked_batch(batch: Any, target: Target | None) -> Any:

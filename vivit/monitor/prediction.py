@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vivit.backprop.called import output_of
+from vivit.backprop.checks import check_output
+from vivit.backprop.diagnosis import explained
 from vivit.backprop.forward import untouched
+from vivit.losses import known_loss
 from vivit.monitor.numbers import number
 
 
 @torch.no_grad()
-def held_out(model: nn.Module, loss_func: Any, x: Any, y: Any) -> dict[str, Any]:
+def held_out(
+    model: nn.Module, loss_func: Any, x: Any, y: Any, parameters: Mapping[str, Tensor]
+) -> dict[str, Any]:
     """Loss and, where targets are classes, accuracy, in the mode in which the model is.
 
     Args:
@@ -21,12 +27,18 @@ def held_out(model: nn.Module, loss_func: Any, x: Any, y: Any) -> dict[str, Any]
         loss_func: Maps outputs and targets to a scalar.
         x: Inputs.
         y: Targets.
+        parameters: Those that count.
 
     Returns:
         ``loss``, and ``accuracy`` if there is one.
+
+    Raises:
+        InputError: The model cannot be run so, or gives no tensor.
     """
-    with untouched(model):
+    with untouched(model), explained(model, x, parameters):
         output = output_of(model, x)
+    if not isinstance(output, Tensor):
+        check_output(output, parameters)
     found = {"loss": number(loss_func(output, y))}
     right = right_classes(loss_func, output, y)
     if right is not None:
@@ -50,4 +62,6 @@ def right_classes(loss_func: Any, output: Any, y: Any) -> Tensor | None:
     is_index = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
     if not is_index or output.shape[1] < 2 or y.shape != output.shape[:1] + output.shape[2:]:
         return None
-    return (output.argmax(dim=1) == y)[y != getattr(loss_func, "ignore_index", None)]
+    right = output.argmax(dim=1) == y
+    ignored = getattr(known_loss(loss_func), "ignore_index", None)
+    return right.flatten() if ignored is None else right[y != ignored]
