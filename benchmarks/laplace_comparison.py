@@ -134,10 +134,14 @@ def main(arguments: list[str] | None = None) -> None:
     ):
         parser.add_argument(f"--{option}", type=types.positive, default=default, help=what)
     options = parser.parse_args(arguments)
+    try:
+        ways = all_ways()
+    except ImportError as error:
+        parser.error(f'laplace-torch cannot be imported: pip install -e ".[laplace]" ({error})')
     print("| network | parameters | samples | tests | by | time | ratio to vivit |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for problem in options.problem or NETWORKS:
-        rows = measured(problem, all_ways(), options.samples, options.tests, options.rounds)
+        rows = measured(problem, ways, options.samples, options.tests, options.rounds)
         print("\n".join(rows), flush=True)
 
 

@@ -62,6 +62,7 @@ class Curvature:
         self._model, self.kind, self.parameters = model, kind, parameters
         self.progress = progress
         self._versions = Versions.of(parameters, None)
+        self._versions.watch_model(plain(model))
         self._generic: frozenset[str] = frozenset()
         self.batches: list[Batch] = []
         self._sizes: list[BatchSizes] = []

@@ -29,7 +29,8 @@ class EmpiricalFisher(LowRankCurvature):
     covariance of gradients: the noise of mini-batches. It needs no second derivatives, so the
     loss may be any mean or sum over samples, convex or not. It is not an approximation of the
     Hessian far from an optimum (Kunstner, Balles, Hennig, "Limitations of the empirical Fisher
-    approximation", NeurIPS 2019).
+    approximation", NeurIPS 2019). ``N`` counts all rows of the data, those too whose targets the
+    loss ignores.
 
     Methods are those of `GGN`, with ``F`` in place of ``G`` and ``C = 1``: of directional
     derivatives, ``lambdas`` are ``(g_n^T e_k)^2``, centred ``((g_n - g)^T e_k)^2``.
@@ -58,7 +59,7 @@ class EmpiricalFisher(LowRankCurvature):
                 sum, if its attribute ``reduction`` says so) of functions that can be
                 differentiated.
             data: A batch ``(X, y)``, or an iterable of batches: the matrix of all their samples.
-            centered: Whether the mean gradient, of the samples that count, is subtracted.
+            centered: Whether the mean gradient, of the samples in `subset`, is subtracted.
             params: As for `GGN`, as are the others.
             subset: Samples whose gradients count, scaled to stand for all.
             workspace: Bytes for temporaries.

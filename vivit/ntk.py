@@ -176,7 +176,8 @@ class _Kernel:
 def _check(x: Any, x2: Any, outputs: str, batch_size: int | None) -> None:
     if outputs not in ("full", "trace"):
         raise InputError(f"outputs must be 'full' or 'trace', got {outputs!r}.")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+    is_number = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+    if batch_size is not None and not (is_number and batch_size >= 1):
         raise InputError(f"batch_size must be a whole number, at least 1, got {batch_size!r}.")
     for name, of_set in (("X", x), ("X2", x2)):
         if isinstance(of_set, Tensor) and (of_set.ndim == 0 or len(of_set) == 0):
@@ -210,13 +211,18 @@ def _fitting_size(
         return None
     try:
         state = RandomState.current(model)
-        probe = Linearization(model, x[:PROBED], parameters, state, frozenset(), Ways())
-        sizes, graph = probe.sizes, probe.graph_bytes / len(probe.output)
+        probes = [
+            Linearization(model, x[:count], parameters, state, frozenset(), Ways())
+            for count in (PROBED // 2, PROBED)
+        ]
+        sizes, (fewer, more) = probes[1].sizes, [probe.graph_bytes for probe in probes]
     except Exception as error:  # a model may need its batch size, and say so in any way
         if is_out_of_memory(error):
             raise
         return None
-    element, columns = probe.output.element_size(), sizes.output
+    graph = max(more - fewer, 0) / (PROBED - PROBED // 2)  # of a sample; the rest is weights
+    constant = max(more - PROBED * graph, 0)
+    element, columns = probes[1].output.element_size(), sizes.output
     kernel = lengths[0] * lengths[-1] * element * (1 if folded else columns**2)
     entries = {"": {name: p.numel() for name, p in parameters.items()}}
 
@@ -226,7 +232,7 @@ def _fitting_size(
             [sizes.of_samples(samples)], columns, entries, element, room.workspace, 0, whole=True
         )
         passing = max(plan.passing_bytes)
-        return sides * (samples * graph + plan.kept_bytes) + passing + kernel
+        return sides * (constant + samples * graph + plan.kept_bytes) + passing + kernel
 
     size = max(lengths)
     while size > 1 and needed(size) > room.available:

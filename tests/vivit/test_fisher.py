@@ -360,3 +360,16 @@ def test_advice_without_memory_fits_the_matrix():
     assert "MonteCarlo" not in str(error.value)
     with pytest.raises(InsufficientMemoryError, match=r"Use fewer samples, products with it"):
         fisher.gram()
+
+
+@CENTERED
+def test_log_likelihood_of_any_outputs(centered):
+    """It is a linear loss like any other, whose weights and ignored targets count."""
+    loss_func = nn.NLLLoss(weight=torch.tensor([0.5, 1.0, 2.0]).double(), ignore_index=1)
+    model, _, x, _ = NAMED["mlp"].make()
+    y = torch.tensor([0, 1, 2, 2, 0, 1])
+    g = oracle.sample_gradients(model, loss_func, x, y, names_of(model))
+    matrix = oracle.outer_products(g, 1 / len(x), centered)
+    for data in ((x, y), [(x[:2], y[:2]), (x[2:], y[2:])]):
+        ours = vivit.EmpiricalFisher(model, loss_func, data, centered=centered)
+        assert_close(ours.eigvalsh(), torch.linalg.eigvalsh(matrix)[-6:], matrix.trace())

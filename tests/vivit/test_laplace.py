@@ -181,6 +181,8 @@ LOSSES = {
     "smoothed": (partial(nn.CrossEntropyLoss, label_smoothing=0.1), CLASSES),
     "square": (nn.MSELoss, PROBABILITIES),
     "binary": (nn.BCEWithLogitsLoss, PROBABILITIES),
+    "smooth L1": (nn.SmoothL1Loss, PROBABILITIES),
+    "Poisson": (nn.PoissonNLLLoss, PROBABILITIES),
     "custom": (Custom, PROBABILITIES),
 }
 

@@ -220,3 +220,14 @@ class SquareRoot(nn.Module):
 def test_infinite_kernels_are_refused():
     with pytest.raises(InputError, match="NaN or infinite"):
         vivit.ntk(SquareRoot(), torch.ones(3, 2).double())
+
+
+def test_weights_are_no_reason_for_small_blocks(monkeypatch):
+    """What a graph holds of them does not grow with the samples."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 500), nn.Tanh(), nn.Linear(500, 500), nn.Linear(500, 1))
+    x, sizes, module = torch.randn(600, 4), [], sys.modules["vivit.ntk"]
+    split = module._blocks
+    monkeypatch.setattr(module, "_blocks", lambda x, size: sizes.append(size) or split(x, size))
+    vivit.ntk(model, x, outputs="trace", memory=32 * 2**20, workspace=2**20)
+    assert sizes[0] >= 300

@@ -552,3 +552,40 @@ def test_what_a_model_raises_otherwise_stays():
 
     with pytest.raises(KeyError, match="of its own"):
         ggn(Broken(5, 3))
+
+
+def normed():
+    """Frozen parts, statistics and random masks before what is selected."""
+    parts = nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3)
+    return nn.Sequential(*parts).eval()
+
+
+def of_frozen(model):
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+
+
+def of_statistics(model):
+    model[1].running_var.mul_(2)
+
+
+def of_mode(model):
+    model[2].train()
+
+
+CHANGES = {
+    "another parameter": (of_frozen, "'0.weight' of the model was changed"),
+    "buffer": (of_statistics, "'1.running_var' of the model was changed"),
+    "mode": (of_mode, r"mode of the model \(train or eval\) was changed"),
+}
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES)
+def test_changes_of_what_is_not_selected(change, message, pieces):
+    """Forward passes that are made later would be those of another function."""
+    model, data = normed(), [(X, Y)] * pieces
+    curvature = ggn(model, data=data, params=["3.*"])
+    change(model)
+    with pytest.raises(StaleError, match=message):
+        curvature.gradient()

@@ -119,6 +119,10 @@ def hyper(x, code, maker):
     return x @ (maker @ code).reshape(F, 2)
 
 
+def masked(x, table, filled):
+    return torch.where(x > 0, table, x) + filled.masked_fill(x > 1, 0.0)
+
+
 def logaddexp(x, p):
     return torch.logaddexp(x, p)
 
@@ -193,6 +197,10 @@ LAYERS = {
     "matrix of a state space": (Using(recurrence, matrix=(F, F), step=()), sequences),
     "code of a hypernetwork": (Using(hyper, code=2, maker=(2 * F, 2)), vectors),
     "table that is indexed (`table[i]`)": (Using(lambda i, table: table[i], table=(5, F)), tokens),
+    "entries that a mask chooses (`where`, `masked_fill`)": (
+        Using(masked, table=F, filled=F),
+        vectors,
+    ),
     "any other operation, as `logaddexp`": (Using(logaddexp, p=F), vectors),
 }
 

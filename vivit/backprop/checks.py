@@ -213,6 +213,8 @@ class Versions:
         """Watch nothing yet."""
         self._parameters: dict[str, tuple[Tensor, int, int]] = {}
         self._inputs: list[tuple[Tensor, int]] = []
+        self._others: list[tuple[str, Tensor, int]] = []
+        self._modes: list[tuple[nn.Module, bool]] = []
 
     @classmethod
     def of(cls, parameters: Mapping[str, Tensor], x: Any) -> Versions:
@@ -223,6 +225,16 @@ class Versions:
         }
         versions.watch([leaf for leaf in tree_leaves(x) if isinstance(leaf, Tensor)])
         return versions
+
+    def watch_model(self, model: nn.Module) -> None:
+        """Watch what else the outputs depend on: other parameters, buffers, and the mode."""
+        found = [*model.named_parameters(), *model.named_buffers()]
+        self._others = [
+            (name, x, x._version)
+            for name, x in found
+            if name not in self._parameters and not x.is_inference()
+        ]
+        self._modes = [(module, module.training) for module in model.modules()]
 
     def watch(self, inputs: Iterable[Tensor]) -> None:
         """Watch further tensors, which are not parameters."""
@@ -240,6 +252,17 @@ class Versions:
                     f"Parameter {name!r} was changed after the forward pass of this GGN. Build a "
                     "new one after each update of the parameters."
                 )
+        for name, x, version in self._others:
+            if x._version != version:
+                raise StaleError(
+                    f"{name!r} of the model was changed after the forward pass of this GGN, which "
+                    "depends on it. Build a new one."
+                )
+        if any(module.training != mode for module, mode in self._modes):
+            raise StaleError(
+                "The mode of the model (train or eval) was changed after the forward pass of this "
+                "GGN. Build a new one, or use it before."
+            )
         if any(x._version != version for x, version in self._inputs):
             raise StaleError(
                 "Inputs or targets were changed in place after the forward pass of this GGN. "

@@ -10,7 +10,7 @@ from torch import Tensor
 from vivit.backprop.checks import once_differentiable
 from vivit.backprop.passes import Passes
 from vivit.backprop.pushforward import Pairing, Pushforward, Ways
-from vivit.errors import UnsupportedError
+from vivit.errors import UnsupportedError, is_out_of_memory
 
 LARGE_GRAPH = 2**25
 """Bytes of all operations' outputs beyond which a forward pass with tangents takes the place of
@@ -101,7 +101,7 @@ class Products:
         """
         if self._carries_tangents(count):
             anew = self._makes_anew(count)
-            pushed = self._push.with_graph(v) if anew else self._push.in_forward_mode(v)[1]
+            pushed = self._push.with_graph(v) if anew else self._forward(v)
             if pushed is not None:
                 u = middle(pushed)
                 pairing = Pairing.of(u, pushed)
@@ -116,6 +116,16 @@ class Products:
         if self._ways.refusal and not Pairing.of(u, pushed).fits(pulled, v):
             raise once_differentiable("its forward mode moves what has no gradient, too.")
         return pulled
+
+    def _forward(self, v: dict[str, Tensor]) -> Tensor | None:
+        """In forward mode; None if it fails after all, for tangents that its test had not."""
+        try:
+            return self._push.in_forward_mode(v)[1]
+        except Exception as error:  # an operation may refuse in any way
+            if is_out_of_memory(error):
+                raise
+            self._ways.forward_mode = False
+            return None
 
     def _makes_anew(self, count: int) -> bool:
         """Whether to make the graph by a forward pass with tangents: see `sandwich`."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vivit.losses import (
     SUPPORTED,
@@ -21,7 +21,8 @@ from vivit.losses import (
     loss_gradient,
     loss_hessian,
 )
-from vivit.losses.known import reduction_of
+from vivit.losses.cross_entropy import cross_entropy
+from vivit.losses.known import mean_size, module_of_function
 from vivit.losses.reduction import check_reduction
 
 
@@ -74,15 +75,17 @@ class Gradients:
             UnsupportedError: It does not give a scalar.
         """
         check_loss(loss_func)
-        self.loss_func, self.is_centered = known_loss(loss_func), centered
+        self.loss_func, self.is_centered = module_of_function(loss_func), centered
 
     def of_batch(self, output: Tensor, target: Any, index: int) -> GradientColumns:
         """The gradient at this output; zero for a mean over nothing."""
-        known, normalizer = type(self.loss_func) in SUPPORTED, None
-        if known:
+        known = type(self.loss_func) in (nn.NLLLoss, *SUPPORTED)
+        if type(self.loss_func) is nn.NLLLoss:  # of any outputs
+            normalizer = cross_entropy(known_loss(self.loss_func), output, target).normalizer
+        elif known:
             normalizer = loss_hessian(self.loss_func, output, target).normalizer
-        elif reduction_of(self.loss_func) != "sum":
-            normalizer = float(len(output))
+        else:
+            normalizer = mean_size(self.loss_func, output)
         if normalizer == 0:
             gradient = torch.zeros_like(output)
         else:

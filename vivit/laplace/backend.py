@@ -78,7 +78,7 @@ class VivitGGN(GGNInterface):
         data = [*data_loader]
         ggn = GGN(self.model, self.lossfunc, data, self.params, self._approximation())
         pairs = ggn.eigh()
-        vectors = torch.cat([x.flatten(1) for x in pairs.vectors.values()], dim=1).T
+        vectors = torch.cat([x.reshape(len(x), -1) for x in pairs.vectors.values()], dim=1).T
         return vectors, self.factor * pairs.values, self.factor * self._loss(data)
 
     def _approximation(self) -> Approximation:

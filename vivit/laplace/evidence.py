@@ -9,6 +9,9 @@ from scipy.optimize import brentq
 from vivit.errors import InputError
 from vivit.laplace.decomposition import Decomposition
 
+MARGIN = 1e-9
+"""Of the logarithms of bounds that rounding errors may make as large as the root."""
+
 
 def best_precision(decomposition: Decomposition, square_norm: float) -> float:
     """Where ``p |theta|^2`` is the effective number of parameters.
@@ -41,5 +44,6 @@ def best_precision(decomposition: Decomposition, square_norm: float) -> float:
 
     lowest = min(largest, 0.5 / square_norm)  # where the effective number is at least 1/2
     highest = len(decomposition.values) / square_norm
-    root: float = brentq(excess, math.log(lowest), math.log(highest), xtol=1e-11)
+    low, high = math.log(lowest) - MARGIN, math.log(highest) + MARGIN
+    root: float = brentq(excess, low, high, xtol=1e-11)
     return math.exp(root)

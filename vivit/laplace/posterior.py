@@ -159,8 +159,8 @@ class LaplacePosterior:
         """Outputs of the linearised model at test inputs, a Gaussian for each sample.
 
         ``N(f(x), J_x (G + p I)^-1 J_x^T)``. No vector of the size of the parameters is made,
-        unless they are fewer than the columns of ``G``. Inputs that are too many for the memory
-        are taken some at a time.
+        unless they are fewer than the columns of ``G``. One forward pass has all inputs; the
+        covariances of those that are too many for the memory are made some at a time.
 
         Args:
             X: Inputs, as the model takes them.

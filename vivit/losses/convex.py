@@ -17,7 +17,7 @@ from vivit.errors import (
 )
 from vivit.losses.base import loss_gradient, random_normal
 from vivit.losses.factor import DenseFactor
-from vivit.losses.known import name_of, reduction_of
+from vivit.losses.known import mean_size, name_of
 from vivit.memory import available_bytes, human_bytes
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -115,8 +115,7 @@ def convex_loss(loss_func: LossFunction, output: Tensor, target: Tensor) -> Conv
         blocks = _blocks(name, loss_func, f, target)
         if not blocks.any():
             _refuse_vanishing(name, loss_func, f, target)
-    normalizer = None if reduction_of(loss_func) == "sum" else float(len(output))
-    hessian = ConvexHessian(blocks, tuple(output.shape), normalizer)
+    hessian = ConvexHessian(blocks, tuple(output.shape), mean_size(loss_func, output))
     hessian.factor()  # refuses a loss that is not convex
     return hessian
 

@@ -31,6 +31,25 @@ FUNCTIONS: dict[Any, type[nn.Module]] = {
 """Functions, and the modules that take the same options."""
 
 
+OVER_OUTPUTS = (
+    nn.L1Loss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.PoissonNLLLoss,
+    nn.SoftMarginLoss,
+    nn.BCELoss,
+    nn.KLDivLoss,
+    F.l1_loss,
+    F.smooth_l1_loss,
+    F.huber_loss,
+    F.poisson_nll_loss,
+    F.soft_margin_loss,
+    F.binary_cross_entropy,
+    F.kl_div,
+)
+"""Losses without a closed form here that are means over all outputs, not over samples."""
+
+
 def known_loss(loss_func: Any) -> Any:
     """The module that a loss is another name of.
 
@@ -41,14 +60,15 @@ def known_loss(loss_func: Any) -> Any:
     Returns:
         A module with the same options; what was given, if it is none of these.
     """
-    module = _module_of_function(loss_func)
+    module = module_of_function(loss_func)
     if type(module) is nn.NLLLoss:
         options = {name: getattr(module, name) for name in ("weight", "ignore_index", "reduction")}
         return LogLikelihood(**options)
     return module
 
 
-def _module_of_function(loss_func: Any) -> Any:
+def module_of_function(loss_func: Any) -> Any:
+    """The module with the options of a function, or of a partial one; what was given, if none."""
     options: dict[str, Any] = {}
     function = loss_func
     while isinstance(function, functools.partial) and not function.args:
@@ -77,6 +97,27 @@ def reduction_of(loss_func: Any) -> str:
             return loss_func.keywords["reduction"]
         loss_func = loss_func.func
     return getattr(loss_func, "reduction", "mean")
+
+
+def mean_size(loss_func: Any, output: Tensor) -> float | None:
+    """What the mean of a loss without a closed form was divided by.
+
+    Args:
+        loss_func: Any callable.
+        output: Of a batch, shape ``[N, *out]``.
+
+    Returns:
+        The number of outputs for losses of torch that are means over these; else ``N``, as which
+        a mean counts of which nothing is known; None for a sum.
+    """
+    reduction = reduction_of(loss_func)
+    if reduction == "sum":
+        return None
+    while isinstance(loss_func, functools.partial):
+        loss_func = loss_func.func
+    kind = type(loss_func) if isinstance(loss_func, nn.Module) else loss_func
+    is_over_outputs = reduction == "mean" and any(kind is known for known in OVER_OUTPUTS)
+    return float(output.numel() if is_over_outputs else len(output))
 
 
 def name_of(loss_func: Any) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
+from vivit.gram.forms import Form
 from vivit.gram.precision import WEAK, are_affordable, is_double, may_be_factored, may_gain
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
 
@@ -69,7 +70,7 @@ class Block:
             InsufficientMemoryError: It does not fit.
             InputError: It is NaN or infinite.
         """
-        gains = may_gain(self.factor.like) and self.has_gram
+        gains = may_gain(self.factor.like) and self._is_summed
         double = gains and self.matrices.may_be_double(copies, small=True)
         tensor = self._made(copies, double)
         norm, is_single = float(tensor.norm()), not is_double(tensor.dtype)
@@ -81,6 +82,11 @@ class Block:
         if may_gain(tensor) and may_be_factored(len(tensor), copies, room.available):
             tensor = tensor.double()
         return SmallerMatrix(tensor, norm, noise)
+
+    @property
+    def _is_summed(self) -> bool:
+        """Whether it is made of sums over columns, whose precision can be chosen."""
+        return self.has_gram or self.matrices.form_of(self.group) is Form.SUM
 
     def _may_be_double(self, copies: int) -> bool:
         return self.matrices.may_be_double(copies, small=False)

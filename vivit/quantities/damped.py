@@ -173,6 +173,15 @@ class MatrixInverse(DirectInverse):
         """See `DirectInverse`."""
         return self.inverse.apply(b.to(self.matrix.tensor)).to(self.block.factor.like.dtype)
 
+    def _solved(self, v: Tensor, check: bool) -> Solution:
+        """The residual is one of the matrix, which has rounding errors of its own beside ``G``."""
+        found = super()._solved(v, check)
+        if found.residual is None:
+            return found
+        scale = v.norm(dim=0)
+        scale = torch.where(scale > 0, scale, 1.0)
+        return Solution(found.x, found.residual + self.matrix.noise * found.x.norm(dim=1) / scale)
+
     def _residual(self, v: Tensor, x: Tensor) -> Tensor:
         x = x.to(self.matrix.tensor)
         return v - self.matrix.tensor @ x - self.dampings.shaped(x) * x
