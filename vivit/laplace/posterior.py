@@ -117,7 +117,8 @@ class LaplacePosterior:
 
     @property
     def mean(self) -> dict[str, Tensor]:
-        """The parameters, by name."""
+        """The parameters, by name, if they are still what they were."""
+        self._fit.curvature.check_fresh()
         return self._fit.parameters
 
     def with_prior_precision(self, prior_precision: float) -> LaplacePosterior:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -244,8 +244,10 @@ def damped_inverse(
         return IterativeInverse(block, dampings, method, preconditioner)
     matrix = block.smaller(copies, float(dampings.values.min()))
     inverse = inverse_of(matrix.tensor, dampings, costs.room.available)
-    kind = WoodburyInverse if block.has_gram else MatrixInverse
-    return kind(block, dampings, matrix, inverse)
+    if not block.has_gram:
+        return MatrixInverse(block, dampings, matrix, inverse)
+    factored = replace(matrix, tensor=matrix.tensor.new_empty(0))  # its factor is enough
+    return WoodburyInverse(block, dampings, factored, inverse)
 
 
 def accurate(dtype: torch.dtype) -> float:
