@@ -309,7 +309,7 @@ def test_embedding_bags_are_those_of_torch(mode, padding, form):
 
 def test_an_input_that_is_no_product_is_refused_before():
     with pytest.raises(InputError, match="needs shape"):
-        make(torch.tanh) @ torch.ones(2)
+        make(torch.tanh) @ torch.ones(2).double()
 
 
 def test_products_notice_a_parameter_with_a_small_derivative():

@@ -501,7 +501,7 @@ REFUSED = {
     "grid": (lambda: BootstrapDamping(torch.tensor([0.0])), "vector of positive numbers"),
     "resamples": (lambda: BootstrapDamping(resamples=0), "at least one resample, got 0"),
     "percentile": (lambda: BootstrapDamping(percentile=101), r"in \[0, 100\], got 101"),
-    "vectors": (lambda: ggn() @ torch.ones(2, 2, 2), r"needs shape \[79\]"),
+    "vectors": (lambda: ggn() @ torch.ones(2, 2, 2).double(), r"needs shape \[79\]"),
     "noise": (lambda: diagnostics.signal_to_noise(torch.ones(1, 3)), r"two samples.*\[1, 3\]"),
     "overlap": (
         lambda: diagnostics.gradient_overlap({"a": torch.ones(1)}, {"b": torch.ones(1, 1)}),
