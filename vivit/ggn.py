@@ -84,9 +84,9 @@ class GGN(LowRankCurvature):
                 are several, each for some of the layers: `plan` says how many.
             progress: Whether bars on standard error show how far long runs over the data are.
             forward: Maps model and inputs to that tensor, for models that are called in another
-                way: ``lambda model, X: model(**X).logits``. By default it is called with ``X``,
-                with the entries of a mapping as keywords if it takes these, and must give a
-                tensor, or ``logits``, or a tuple that begins with a tensor.
+                way: ``lambda model, X: model(**X).logits``. By default it is called with ``X``, or
+                with the entries of a mapping as keywords, if it takes more than one argument, and
+                must give a tensor, ``logits``, or a tuple that begins with a tensor.
             target: Maps a batch to its targets, anything that the loss takes; the inputs are the
                 whole batch then: ``target=lambda batch: batch["label"]``.
 

@@ -48,6 +48,28 @@ class Whole(nn.Module):
         return self.layer(batch["a"] + batch["b"])
 
 
+class One(nn.Module):
+    """Takes a mapping as it is, under the name of one of its keys."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = LAYER
+
+    def forward(self, a):
+        return self.layer(a["a"] + B)
+
+
+class Open(nn.Module):
+    """Takes any keywords."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = LAYER
+
+    def forward(self, **inputs):
+        return self.layer(inputs["a"] + inputs["b"])
+
+
 Pair = namedtuple("Pair", ["inputs", "label"])
 
 OUTPUTS = {
@@ -78,6 +100,8 @@ def plain(f):
 BATCHES = {
     "inputs and targets": (({"a": A, "b": B}, Y), Keywords(plain), {}),
     "labels": ({"a": A, "b": B, "labels": Y}, Keywords(plain), {}),
+    "one key": ({"a": A, "labels": Y}, One(), {}),
+    "any keywords": ({"a": A, "b": B, "labels": Y}, Open(), {}),
     "whole mapping": ({"a": A, "b": B, "labels": Y}, Whole(), {}),
     "target of a mapping": (
         {"a": A, "b": B, "answer": Y},

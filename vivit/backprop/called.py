@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -133,11 +133,18 @@ def output_tensor(found: Any) -> Any:
 
 
 def _arguments(model: nn.Module, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs as arguments of a model: a mapping as keywords, if the model takes these."""
+    """Inputs as arguments of a model: a mapping as keywords, if the model takes these.
+
+    A model of a single argument gets the mapping as it is, whatever the argument is called.
+    """
     if isinstance(model, Called) or not isinstance(x, Mapping):
         return (x,), {}
+    takes = signature(model.forward)
+    kinds = [parameter.kind for parameter in takes.parameters.values()]
+    if len(kinds) == 1 and kinds[0] is not Parameter.VAR_KEYWORD:
+        return (x,), {}
     try:
-        signature(model.forward).bind(**x)
+        takes.bind(**x)
     except TypeError:
         return (x,), {}
     return (), dict(x)
