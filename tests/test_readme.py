@@ -19,7 +19,8 @@ README = (ROOT / "README.md").read_text()
 RECORDS = ROOT / "bench_results" / "published" / "quick.jsonl"
 ENGINE, CRITICAL = RECORDS.with_name("engine.jsonl"), RECORDS.with_name("critical.jsonl")
 ALLCNNC, DROP_IN = RECORDS.with_name("allcnnc.jsonl"), RECORDS.with_name("drop_in.jsonl")
-LAPTOP = RECORDS.with_name("laptop.jsonl")
+SYNTHETIC = " (synthetic data)"
+LAPTOP, FAMILY = RECORDS.with_name("laptop.jsonl"), RECORDS.with_name("family.jsonl")
 
 
 def test_example(capsys):
@@ -72,12 +73,19 @@ def test_the_laptop_run():
 
 
 @pytest.mark.parametrize(
-    "records", [RECORDS, ENGINE, CRITICAL, ALLCNNC, DROP_IN, LAPTOP], ids=lambda path: path.stem
+    "records",
+    [RECORDS, ENGINE, CRITICAL, ALLCNNC, DROP_IN, LAPTOP, FAMILY],
+    ids=lambda path: path.stem,
 )
 def test_figures_are_of_one_clean_commit(records):
     environments = [r.environment for r in RecordStore(records).read()]
     assert {e["dirty"] for e in environments} == {False}
     assert len({e["commit"] for e in environments}) == 1
+
+
+def test_the_family():
+    """The table of the page on matrices of low rank."""
+    assert family() in (ROOT / "docs" / "curvatures.md").read_text()
 
 
 def targets() -> str:
@@ -111,6 +119,32 @@ def others() -> str:
     return markdown(pd.DataFrame(rows))
 
 
+def family() -> str:
+    """A row for each method of others: medians, relative to vivit's."""
+    frame = Sources.find([FAMILY]).frame
+    frame = frame[~frame["method"].isin([labels.YARDSTICK, labels.REFERENCE])]
+    rows = []
+    for (_, task, problem, data, size), group in frame.groupby(
+        ["computed", "task", "problem", "data", "batch_size"], sort=False
+    ):
+        own = compared(group, group.loc[group["method"] == labels.OURS])
+        for method in labels.sorted_methods(set(group["method"]) - {labels.OURS}):
+            found = compared(group, group.loc[group["method"] == method])
+            rows.append(
+                {
+                    "Result": task,
+                    "Network": labels.problem_label(problem, data).removesuffix(SYNTHETIC),
+                    "Batch": size,
+                    **{f"vivit: {name.lower()}": own[name] for name in ("Time", "Memory")},
+                    "Against": labels.short_method_label(method),
+                    "time": found["to vivit's"],
+                    "memory": found["to vivit's memory"],
+                    "errors": f"{own['Error']}, {found['Error']}",
+                }
+            )
+    return rows_of(pd.DataFrame(rows))
+
+
 def compared(group, of_method) -> dict[str, str]:
     """Time and memory of a method, and relative to vivit's where it computes the same."""
     values = of_method.set_index("quantity")["value"]
@@ -119,11 +153,14 @@ def compared(group, of_method) -> dict[str, str]:
         return dict.fromkeys(("Time", "to vivit's", "Memory", "to vivit's memory"), "failed") | {
             "Error": "—"
         }
-    ratios = {q: f"{values[q] / ours[q]:.3g}x" if q in ours else "—" for q in ("time", "memory")}
+    ratios = {
+        q: f"{values[q] / ours[q]:.3g}x" if q in ours and q in values else "—"
+        for q in ("time", "memory")
+    }
     return {
         "Time": units.seconds(values["time"]),
         "to vivit's": ratios["time"],
-        "Memory": units.size(values["memory"]),
+        "Memory": units.size(values["memory"]) if "memory" in values else "—",
         "to vivit's memory": ratios["memory"],
         "Error": units.error(values["accuracy"]),
     }
@@ -140,8 +177,8 @@ def drop_in() -> str:
 
 def markdown(shown) -> str:
     """A table of synthetic problems, which need not say so in every row."""
-    assert shown["Problem"].str.endswith(" (synthetic data)").all()
-    shown["Problem"] = shown["Problem"].str.removesuffix(" (synthetic data)")
+    assert shown["Problem"].str.endswith(SYNTHETIC).all()
+    shown["Problem"] = shown["Problem"].str.removesuffix(SYNTHETIC)
     return rows_of(shown)
 
 
