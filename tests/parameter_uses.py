@@ -218,3 +218,16 @@ class RelativePositions(nn.Module):
         h = torch.einsum("nhts,ns->nt", weights, x)
         h = torch.where(x > 0, h, self.start) + self.filled.masked_fill(x > 1, 0.0)
         return self.head(torch.tanh(h))
+
+
+class Once(torch.autograd.Function):
+    """Twice its input, without a second derivative."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g

@@ -19,6 +19,9 @@ from reports.words import labels, units
 from vivit.plots.style import styled
 
 COLUMNS = 3
+NARROW = 3
+"""Ratio of the longest time to the shortest below which ones and threes are too few ticks."""
+
 FLOOR = 1e-8
 """Errors below are drawn there: those of nothing but zeros, or of one that is right by chance."""
 
@@ -95,7 +98,10 @@ def _panel(axis: Axes, title: str, points: pd.DataFrame, palette: Palette) -> No
         handles.append(Line2D([], [], **style))
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+    is_narrow = points["ratio"].max() < NARROW * points["ratio"].min()
+    axis.xaxis.set_major_locator(
+        LogLocator(subs=range(1, 10) if is_narrow else (1, 3), numticks=8)
+    )
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_ylim(FLOOR / 2, max(2 * points["error"].max(), 1.0))  # so that panels compare
     axis.yaxis.set_major_locator(LogLocator(numticks=8))

@@ -7,6 +7,7 @@ import oracle
 import pytest
 import torch
 from cases import CASES, mlp
+from parameter_uses import Once
 from torch import nn
 
 import vivit
@@ -155,16 +156,6 @@ def test_forms_in_double_precision(workspace):
 
 def test_what_has_no_products_is_added_up(form):
     """Its matrix is not refused, for there are other ways to it."""
-
-    class Once(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return 2 * x
-
-        @staticmethod
-        @torch.autograd.function.once_differentiable
-        def backward(ctx, g):
-            return 2 * g
 
     class Net(nn.Module):
         def __init__(self):

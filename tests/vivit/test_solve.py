@@ -12,6 +12,7 @@ import torch
 from cases import CASES, conv2d, mlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameter_uses import Once
 from scipy.sparse.linalg import cg
 from torch import nn
 
@@ -461,19 +462,6 @@ def test_step_is_flat_where_the_gradient_is(conv, dtype):
     assert (flat.T @ step).norm() <= 1e3 * eps * step.norm()
     expected = -torch.linalg.solve(damped(conv.dense, 1e-2), conv.gradient)
     assert_close(step, expected, 1e4 * eps)
-
-
-class Once(torch.autograd.Function):
-    """Twice its input, without a second derivative."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return 2 * x
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        return 2 * g
 
 
 class DifferentiableOnce(nn.Module):

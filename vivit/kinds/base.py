@@ -48,7 +48,7 @@ class Kind(Protocol):
     """Which vectors of the outputs are sent back.
 
     Attributes:
-        loss_func: The loss, as `known_loss` names it; None if there is none.
+        loss_func: Whose gradients count; None if there is no loss.
         is_centered: Whether the mean of all columns is subtracted from each.
         may_be_sampled: Whether `MonteCarlo` could do with fewer columns.
     """

@@ -11,8 +11,8 @@ from torch import Tensor
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.forms import Form
-from vivit.gram.precision import WEAK, are_affordable, is_double, may_be_factored, may_gain
-from vivit.gram.spectrum import GroupMatrix, OuterMatrix
+from vivit.gram.precision import WEAK, is_double, may_be_factored, may_gain
+from vivit.gram.spectrum import GroupMatrix
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,6 @@ class Block:
 
     def _made(self, copies: int, double: bool) -> Tensor:
         matrix = self.matrices.of_block(self.group, copies, double)
-        return _tensor_of(matrix, copies, self.matrices.costs.room.available)
-
-
-def _tensor_of(matrix: GroupMatrix | OuterMatrix, copies: int, available: int | None) -> Tensor:
-    if isinstance(matrix, OuterMatrix):
-        return matrix.matrix
-    if matrix.gram is not None:
-        return matrix.gram
-    assert matrix.columns is not None
-    columns = matrix.columns
-    if may_gain(columns) and are_affordable(len(columns), columns.shape[1], copies, available):
-        columns = columns.double()
-    return columns.T @ columns
+        if isinstance(matrix, GroupMatrix) and matrix.gram is not None:
+            return matrix.gram
+        return matrix.outer(self.matrices.costs.room)

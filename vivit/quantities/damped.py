@@ -105,8 +105,7 @@ class DirectInverse(DampedInverse):
         Returns:
             Solutions whose residuals are the smallest that were met.
         """
-        scale = v.norm(dim=0)
-        scale = torch.where(scale > 0, scale, 1.0)
+        scale = _lengths(v)
         r = self._residual(v, x)
         size = r.norm(dim=1) / scale
         for _ in range(REFINEMENTS):
@@ -178,9 +177,8 @@ class MatrixInverse(DirectInverse):
         found = super()._solved(v, check)
         if found.residual is None:
             return found
-        scale = v.norm(dim=0)
-        scale = torch.where(scale > 0, scale, 1.0)
-        return Solution(found.x, found.residual + self.matrix.noise * found.x.norm(dim=1) / scale)
+        own = self.matrix.noise * found.x.norm(dim=1) / _lengths(v)
+        return Solution(found.x, found.residual + own)
 
     def _residual(self, v: Tensor, x: Tensor) -> Tensor:
         x = x.to(self.matrix.tensor)
@@ -278,6 +276,12 @@ def tell(inverse: DirectInverse | IterativeInverse, found: Solution) -> bool:
         stacklevel=2,
     )
     return True
+
+
+def _lengths(v: Tensor) -> Tensor:
+    """Norms of columns, to divide by: one for those that are zero, shape ``[K]``."""
+    found = v.norm(dim=0)
+    return torch.where(found > 0, found, 1.0)
 
 
 def _near_largest(v: Tensor) -> Tensor:
