@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from vivit.backprop.called import Forward, unwrapped
+from vivit.backprop.autocast import without_autocast
+from vivit.backprop.called import Forward, forward_here, unwrapped
 from vivit.backprop.checks import (
     refuse_batch_statistics,
     refuse_contexts,
@@ -117,18 +118,12 @@ def check(
     Returns:
         What was found; print it.
     """
-    module, params = unwrapped(model), None if params is None else listed(params)
-    refused = [
-        *_refused(lambda: refuse_contexts()),
-        *_refused(lambda: check_loss(loss_func)),
-        *_refused(lambda: refuse_shards(module, select_parameters(module, params))),
-    ]
-    if isinstance(module, nn.Module):
-        refused += _refused(lambda: refuse_batch_statistics(module))
-        refused += _refused(lambda: refuse_renormalized_embeddings(module))
+    params = None if params is None else listed(params)
+    refused = _refused_at_once(unwrapped(model), loss_func, params)
     if refused:  # what depends on running the model cannot be told
         return Check(tuple(refused), (), {}, None)
-    with warnings.catch_warnings(record=True) as told:
+    forward = forward_here(forward)
+    with without_autocast(), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             kind = GaussNewton(loss_func, approximation)
@@ -152,6 +147,22 @@ def check(
             return Check((f"{type(error).__name__}: {error}",), (), {}, None)
     warned = tuple(dict.fromkeys(str(warning.message) for warning in told))
     return Check((), warned, served_by, plan)
+
+
+def _refused_at_once(
+    module: nn.Module, loss_func: Any, params: list[Selector] | None
+) -> list[str]:
+    """What is refused before the model is run."""
+    with without_autocast():
+        refused = [
+            *_refused(refuse_contexts),
+            *_refused(lambda: check_loss(loss_func)),
+            *_refused(lambda: refuse_shards(module, select_parameters(module, params))),
+        ]
+    if isinstance(module, nn.Module):
+        refused += _refused(lambda: refuse_batch_statistics(module))
+        refused += _refused(lambda: refuse_renormalized_embeddings(module))
+    return refused
 
 
 def _seen(matrices: BlockMatrices) -> tuple[Plan, dict[str, str]]:

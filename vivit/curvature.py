@@ -16,6 +16,7 @@ from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.batches import Batch, BatchCurvature, Carried, Carrying
 from vivit.data import tensors_in
+from vivit.dtypes import like_of
 from vivit.errors import InputError, UnsupportedError
 from vivit.kinds import BatchColumns, Kind
 from vivit.layers.sizes import BatchSizes
@@ -35,6 +36,8 @@ class Curvature:
         kind: Which vectors of the outputs are sent back.
         columns: ``C``, columns of each sample's factor.
         served_by: How each parameter has been served so far, by name: see `Linearization`.
+        lowest: The lowest precision in which the model computes, where it is lower than that of
+            results.
         progress: Where runs through the batches are shown.
     """
 
@@ -68,6 +71,7 @@ class Curvature:
         self._sizes: list[BatchSizes] = []
         self.columns = 0
         self.served_by: dict[str, str] = {}
+        self.lowest: torch.dtype | None = None
         with progress.stage("forward passes", total=length_hint(data) or None):
             last, columns = self._first_pass(data)
         self._normalizer = sum(batch.normalizer or 0.0 for batch in self.batches)
@@ -107,6 +111,8 @@ class Curvature:
             self.progress.advance(BATCH)
         self._check_samples(unchecked, alone=True)
         findings.tell()
+        lower = findings.lower_precision
+        self.lowest = None if lower is None else lower.dtype
         self._generic, generic = service.generic, sorted(service.generic)
         self._sizes = [sizes.with_generic(generic) for sizes in service.sizes]
         return linearization, columns
@@ -166,7 +172,7 @@ class Curvature:
     def linearize(self, x: Any) -> Linearization:
         """The model at other inputs, as it is now."""
         self._versions.check()
-        return self._linearize(x, RandomState.current(self._model), Ways())
+        return self._linearize(x, RandomState.current(self._model), Ways(lowest=self.lowest))
 
     def each(self, only: Collection[int] | None = None) -> Iterator[BatchCurvature]:
         """The batches with their graphs, one at a time.
@@ -239,8 +245,8 @@ class Curvature:
 
     @property
     def like(self) -> Tensor:
-        """A tensor of the parameters' device and dtype."""
-        return next(iter(self.parameters.values())).detach()
+        """A tensor of the parameters' device, in the precision of results."""
+        return like_of(self.parameters)
 
     def _linearize(self, x: Any, state: RandomState, ways: Ways) -> Linearization:
         return Linearization(self._model, x, self.parameters, state, self._generic, ways)

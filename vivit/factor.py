@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vivit.backprop.autograd import Linearization
+from vivit.dtypes import like_of, working
 from vivit.gram.precision import is_orthonormal, may_gain, orthonormalize
 from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
 from vivit.progress import Progress
@@ -87,8 +88,8 @@ class Factor:
 
     @property
     def like(self) -> Tensor:
-        """A tensor of the parameters' device and dtype."""
-        return next(iter(self.parameters.values())).detach()
+        """A tensor of the parameters' device, in the precision of results."""
+        return like_of(self.parameters)
 
     @torch.no_grad()
     def spread(self, coefficients: Tensor) -> dict[str, Tensor]:
@@ -357,5 +358,6 @@ class Sums:
     def _of(self, name: str) -> Tensor:
         if name not in self._tensors:
             p = self._parameters[name]
-            self._tensors[name] = p.new_zeros(self._count, *p.shape)
+            zeros = p.new_zeros(self._count, *p.shape, dtype=working(p.dtype))
+            self._tensors[name] = zeros
         return self._tensors[name]

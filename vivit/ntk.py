@@ -11,13 +11,14 @@ Source: Novak, Sohl-Dickstein, Schoenholz, "Fast finite width neural tangent ker
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from vivit.backprop.autocast import without_autocast
 from vivit.backprop.autograd import Linearization
 from vivit.backprop.called import Forward, called, unwrapped
 from vivit.backprop.pushforward import Ways
@@ -89,9 +90,21 @@ def ntk(
     parameters = select_parameters(model, params)
     model = called(model, forward)
     room, folded = Room.of(parameters, workspace, memory), outputs == "trace"
-    size = batch_size or _fitting_size(model, X, X2, parameters, room, folded)
-    blocks = [_blocks(x, size) for x in (X, X2)]
-    bar = Progress(progress)
+    with without_autocast():
+        size = batch_size or _fitting_size(model, X, X2, parameters, room, folded)
+        blocks = [_blocks(x, size) for x in (X, X2)]
+        return _kernel(model, parameters, blocks, room, folded, Progress(progress))
+
+
+def _kernel(
+    model: nn.Module,
+    parameters: dict[str, Tensor],
+    blocks: Sequence[list[Any]],
+    room: Room,
+    folded: bool,
+    bar: Progress,
+) -> Tensor:
+    """The kernel between two sets in blocks; within the first, if the second is empty."""
     data = [(x, None) for of_set in blocks for x in of_set]
     curvature = Curvature(model, Outputs(), data, parameters, None, bar)
     kernel = _Kernel(curvature, room, folded)

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from vivit.dtypes import working
 from vivit.errors import InputError, UnsupportedError
 
 Selector = str | Tensor
@@ -33,7 +34,8 @@ def select_parameters(
 
     Raises:
         InputError: Nothing is selected, a name or parameter is unknown or frozen, or the
-            parameters differ in device or have no common dtype of single or double precision.
+            parameters differ in device or in the precision of results (double precision beside
+            others), or are no floating-point numbers of 16, 32 or 64 bits.
         UnsupportedError: The model is scripted.
     """
     if not isinstance(model, nn.Module):
@@ -188,20 +190,21 @@ def _resolve(selector: Selector, model: nn.Module) -> list[str]:
 
 
 def _check_uniform(selected: Mapping[str, Tensor]) -> None:
-    for what in ("device", "dtype"):
-        example = {getattr(p, what): name for name, p in reversed(list(selected.items()))}
+    for name, p in selected.items():
+        if working(p.dtype) not in (torch.float32, torch.float64):
+            raise InputError(
+                f"Parameter {name!r} has dtype {p.dtype}, but curvature needs float16, bfloat16, "
+                "float32 or float64. Convert the model with model.float() or model.double()."
+            )
+    devices = {p.device: (name, p.device) for name, p in reversed([*selected.items()])}
+    precisions = {working(p.dtype): (name, p.dtype) for name, p in reversed([*selected.items()])}
+    for what, example in (("device", devices), ("dtype", precisions)):
         if len(example) > 1:
-            found = ", ".join(f"{value} ({name!r})" for value, name in example.items())
+            found = ", ".join(f"{value} ({name!r})" for name, value in example.values())
             raise InputError(
                 f"The selected parameters have several {what}s: {found}. Move or convert the "
                 f"model to one {what}, or select parameters of one."
             )
-    name, p = next(iter(selected.items()))
-    if p.dtype not in (torch.float32, torch.float64):
-        raise InputError(
-            f"Parameter {name!r} has dtype {p.dtype}, but eigendecompositions need float32 or "
-            "float64. Convert the model with model.float() or model.double()."
-        )
 
 
 def flat_places(shapes: Mapping[str, torch.Size]) -> dict[str, slice]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from vivit.backprop.autocast import without_autocast
 from vivit.backprop.called import Forward, called, unwrapped
 from vivit.curvature import Curvature
 from vivit.data import Batches, Target
@@ -59,5 +60,6 @@ def block_matrices(
         members = group_parameters(model, parameters, groups)
     room = Room.of(parameters, workspace, memory)
     model, shown = called(model, forward), Progress(progress)
-    curvature = Curvature(model, kind, Batches(data, target), parameters, subset, shown)
+    with without_autocast():
+        curvature = Curvature(model, kind, Batches(data, target), parameters, subset, shown)
     return BlockMatrices(curvature, members, room)

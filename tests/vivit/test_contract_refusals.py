@@ -199,6 +199,14 @@ def test_mixed_precision_is_refused(small):
         loss.backward()
 
 
+def test_half_precision_is_refused(small):
+    model, loss_func, x, y = small
+    computation = EigvalshComputation()
+    groups = [{"params": list(model.parameters())}]
+    with pytest.raises(vivit.UnsupportedError, match=r"torch.bfloat16.*float\(\).*vivit.GGN"):
+        run(computation, model.bfloat16(), loss_func, x.bfloat16(), y, groups)
+
+
 def test_average_pooling_needs_the_default_dtype():
     layers = [nn.Conv1d(1, 3, 2), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(6, 3)]
     x, y = torch.rand(6, 1, 5, dtype=torch.float64), torch.arange(6) % 3

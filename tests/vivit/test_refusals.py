@@ -57,11 +57,11 @@ class MixingAPair(nn.Module):
         return self.second(torch.cat([x[:1] + 0.01 * x[2:3], x[1:]]))
 
 
-class HalfPrecision(nn.Linear):
-    """Changes precision on the way."""
+class DoubleOutput(nn.Linear):
+    """Ends in a higher precision than it has."""
 
     def forward(self, x):
-        return super().forward(x).bfloat16()
+        return super().forward(x).double()
 
 
 class Checkpointed(nn.Module):
@@ -108,12 +108,13 @@ def blocks(groups, **options):
     return vivit.block_diagonal(mlp(), CE, (X, Y), groups=groups, **options)
 
 
+def complex_weight():
+    model = mlp()
+    model[0].weight = nn.Parameter(model[0].weight.detach().to(torch.complex64))
+    return model
+
+
 NAN = torch.where(torch.arange(4)[:, None] == 2, float("nan"), X)
-
-
-def autocast():
-    with torch.autocast("cpu"):
-        ggn()
 
 
 def inference():
@@ -265,10 +266,15 @@ REFUSED = {
         InputError,
         r"several devices: meta \('2.weight'\), cpu \('0.weight'\)",
     ),
-    "half precision": (
-        lambda: ggn(mlp().half()),
+    "complex numbers": (
+        lambda: ggn(complex_weight()),
         InputError,
-        "dtype torch.float16, but eigendecompositions need float32 or float64",
+        "dtype torch.complex64, but curvature needs float16, bfloat16, float32 or float64",
+    ),
+    "output in another precision": (
+        lambda: ggn(DoubleOutput(5, 3)),
+        UnsupportedError,
+        "has dtype torch.float64, the parameters have torch.float32: it has to be torch.float32",
     ),
     "gradient hook": (
         lambda: ggn(hooked()),

@@ -155,12 +155,11 @@ LOW = {
 
 @pytest.mark.parametrize("model", LOW.values(), ids=LOW.keys())
 def test_low_precision_inside(model, data):
-    dtype = model.head.weight.dtype
-    if dtype == torch.float64:
+    if model.head.weight.dtype == torch.float64:
         data = (data[0].double(), data[1]) if data is ONE else [(x.double(), y) for x, y in data]
-    message = f"lower precision than {dtype}, that of its parameters, between '(first|head)"
+    message = r"computes in b?float16 between '(first|head).*accurate to about 1e-0(2|3)"
     for make in (vivit.GGN, vivit.block_diagonal):
-        with pytest.raises(UnsupportedError, match=message):
+        with pytest.warns(UserWarning, match=message):
             make(model, CE, data)
 
 
@@ -186,7 +185,7 @@ def test_single_precision_inside_of_double_is_told(data):
     data = (X.double(), Y) if data is ONE else [(x.double(), y) for x, y in SEVERAL]
     torch.manual_seed(0)
     model = Net(lambda x: F.rms_norm(x.float(), (4,)).double()).double()
-    with pytest.warns(UserWarning, match=r"in single precision between.*accurate to about 1e-7"):
+    with pytest.warns(UserWarning, match=r"in float32 between.*accurate to about 1e-07"):
         ggn = vivit.GGN(model, CE, data)
     exact = oracle.ggn(model, CE, X.double(), Y, list(ggn._shapes))
     v = torch.ones(len(exact)).double()

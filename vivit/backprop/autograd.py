@@ -83,6 +83,7 @@ class Linearization:
         self._samples: Tensor | None = None
         device = next(iter(parameters.values())).device
         self._passes = Passes(model, x, random_state, device)
+        self._passes.lowest = self._ways.lowest
         self.parameters = parameters
         self._push = Pushforward(self._passes, model, x, parameters)
         self._versions = Versions.of(parameters, x)
@@ -119,7 +120,9 @@ class Linearization:
     def _orders(self, uses: ParameterUses) -> dict[Operation, tuple[SampleOrder, ...] | None]:
         operations = uses.all_operations
         passes = self._passes
-        found = sample_orders(operations, self.output, passes.visit, passes.forward, self._x)
+        found = sample_orders(
+            operations, self.output, passes.visit, passes.forward, self._x, passes.lowest
+        )
         return dict(zip(operations, found, strict=True))
 
     def _find_uses(self, misread: frozenset[Node] = frozenset()) -> ParameterUses:
@@ -130,6 +133,8 @@ class Linearization:
         affine = {name: p for name, p in self.parameters.items() if name not in self._generic}
         with self._passes.differentiating():  # it reads what checkpointed parts have saved
             uses = find_uses(root, affine, len(self._passes.output), misread)
+        if uses.lower_precision is not None:
+            self._passes.lowest = self._ways.lowest = uses.lower_precision.dtype
         return replace(uses, others=[*uses.others, *self._generic])
 
     @property
@@ -201,7 +206,8 @@ class Linearization:
                     self._generic,
                     self._ways,
                 )
-                return some if same_output(some.output, self.output[samples]) else None
+                found, expected = some.output, self.output[samples]
+                return some if same_output(found, expected, self._passes.lowest) else None
         except Exception as error:  # a model may need its batch size, and say so in any way
             if is_out_of_memory(error):
                 raise

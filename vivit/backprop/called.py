@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vivit.backprop.autocast import in_this_autocast, is_mixed
+from vivit.dtypes import in_working
 from vivit.errors import InputError
 
 Forward = Callable[[nn.Module, Any], Tensor]
@@ -35,7 +37,7 @@ class Called(nn.Module):
 
 
 def called(model: nn.Module, forward: Forward | None) -> nn.Module:
-    """A model that maps a batch to outputs.
+    """A model that maps a batch to outputs, always in the autocast that is on now, if one is.
 
     Args:
         model: The model.
@@ -47,14 +49,26 @@ def called(model: nn.Module, forward: Forward | None) -> nn.Module:
     Raises:
         InputError: It cannot be called so.
     """
-    if forward is None:
+    if forward is None and not is_mixed():
         return model
-    if not callable(forward):
+    if forward is not None and not callable(forward):
         raise InputError(
             "forward must map the model and a batch of inputs to the output, such as "
             f"lambda model, X: model(**X).logits, got {type(forward).__name__}."
         )
-    return Called(model, forward)
+    return Called(model, forward_here(forward) or output_of)
+
+
+def forward_here(forward: Forward | None) -> Forward | None:
+    """How a model is called, in the autocast that is on now.
+
+    Args:
+        forward: Calls it; None if it is called with the batch.
+
+    Returns:
+        The same, if no autocast is on.
+    """
+    return in_this_autocast(forward or output_of) if is_mixed() else forward
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -111,7 +125,7 @@ def output_of(model: nn.Module, x: Any) -> Any:
 
 
 def output_tensor(found: Any) -> Any:
-    """The tensor that a model means by its output.
+    """The tensor that a model means by its output, in the precision of results.
 
     Args:
         found: A tensor; an object with ``logits``, or a mapping with a single tensor, as models
@@ -121,14 +135,14 @@ def output_tensor(found: Any) -> Any:
         The tensor; what was given, if it is none of these.
     """
     if isinstance(found, Tensor):
-        return found
+        return in_working(found)
     logits = found.get("logits") if isinstance(found, Mapping) else getattr(found, "logits", None)
     if isinstance(logits, Tensor):
-        return logits
+        return in_working(logits)
     if isinstance(found, Mapping) and len(found) == 1:
         found = tuple(found.values())
     if isinstance(found, tuple) and found and isinstance(found[0], Tensor):
-        return found[0]
+        return in_working(found[0])
     return found
 
 

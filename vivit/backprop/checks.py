@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
+from vivit.backprop.autocast import is_mixed
 from vivit.backprop.graph import ParameterUses
+from vivit.backprop.lower_precision import LowerPrecision
+from vivit.dtypes import loosened, working
 from vivit.errors import InputError, StaleError, UnsupportedError
 
 SHARDING_WRAPPERS = ("FullyShardedDataParallel", "DeepSpeedEngine", "TensorParallel")
@@ -69,7 +72,11 @@ def _sharded(what: str) -> UnsupportedError:
 
 
 class Findings:
-    """What graphs of all batches tell of how parameters reach the output, or do not."""
+    """What graphs of all batches tell of how parameters reach the output, or do not.
+
+    Attributes:
+        lower_precision: What computes in a lower precision than that of results.
+    """
 
     def __init__(self, parameters: list[str]) -> None:
         """Nothing is known before the first batch.
@@ -80,13 +87,13 @@ class Findings:
         self._parameters = parameters
         self._used: set[str] = set()
         self._custom_function: str | None = None
-        self._lower_precision: str | None = None
+        self.lower_precision: LowerPrecision | None = None
 
     def add(self, uses: ParameterUses) -> None:
         """Take how a batch uses them: what some batch needs is used."""
         self._used |= uses.names
         self._custom_function = self._custom_function or uses.custom_function
-        self._lower_precision = self._lower_precision or uses.lower_precision
+        self.lower_precision = self.lower_precision or uses.lower_precision
 
     def tell(self) -> None:
         """Warn of what is seldom meant.
@@ -106,13 +113,8 @@ class Findings:
                 f"count as unused, without curvature: {self._shown(unused)}",
                 stacklevel=2,
             )
-        if self._lower_precision is not None:  # as norms of some language models have it
-            warnings.warn(
-                f"The model computes in single precision {self._lower_precision}, though its "
-                "parameters are in double precision: the curvature is accurate to about 1e-7, "
-                "relative to the largest.",
-                stacklevel=2,
-            )
+        if self.lower_precision is not None:
+            warnings.warn(self.lower_precision.warning, stacklevel=2)
 
     def _shown(self, names: list[str]) -> str:
         """Names, and what may be the reason."""
@@ -151,7 +153,7 @@ def refuse_gradient_hooks(parameters: Mapping[str, Tensor]) -> None:
 
 
 def check_output(output: object, parameters: Mapping[str, Tensor]) -> None:
-    """Refuse anything but a finite tensor of the parameters' dtype, samples first."""
+    """Refuse anything but a finite tensor in the precision of results, samples first."""
     if not isinstance(output, Tensor):
         raise InputError(
             f"The model must return one tensor, got {_shown(output)}. Say which of it goes into "
@@ -168,11 +170,11 @@ def check_output(output: object, parameters: Mapping[str, Tensor]) -> None:
             )
         )
     dtype = next(iter(parameters.values())).dtype
-    if output.dtype != dtype:
+    if output.dtype != working(dtype):
         raise UnsupportedError(
-            f"The model output has dtype {output.dtype}, the parameters have {dtype}. Models that "
-            "change precision on the way are not supported: the curvature would be as inaccurate "
-            "as the lower one."
+            f"The model output has dtype {output.dtype}, the parameters have {dtype}: it has to "
+            f"be {working(dtype)}, or half precision beside single precision. Convert it in "
+            "forward=, or the model."
         )
     if not output.isfinite().all():
         bad = (~output.isfinite()).flatten(1).any(1) if output.ndim > 1 else ~output.isfinite()
@@ -190,10 +192,10 @@ def refuse_contexts() -> None:
             "Nothing can be differentiated in torch.inference_mode. Leave it, or use "
             "torch.no_grad."
         )
-    if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+    if is_mixed():
         raise UnsupportedError(
-            "GGN quantities are computed in the precision of the model, not in mixed precision. "
-            "Leave the torch.autocast context."
+            "Curvature is not computed in mixed precision; only forward passes are, as under the "
+            "torch.autocast in which it was built. Leave the context before you ask for more."
         )
 
 
@@ -270,9 +272,16 @@ class Versions:
             )
 
 
-def same_output(output: Tensor, expected: Tensor) -> bool:
-    """Whether two outputs are the same but for rounding errors."""
+def same_output(output: Tensor, expected: Tensor, lowest: torch.dtype | None) -> bool:
+    """Whether two outputs are the same but for rounding errors.
+
+    Args:
+        output: Of the model.
+        expected: Another one.
+        lowest: As for `loosened`.
+    """
     if output.shape != expected.shape:
         return False
-    tolerance = 1e3 * torch.finfo(expected.dtype).eps * expected.abs().max()
+    relative = loosened(1e3 * torch.finfo(expected.dtype).eps, lowest)
+    tolerance = relative * expected.abs().max()
     return bool((output - expected).abs().max() <= tolerance)

@@ -23,7 +23,9 @@ from vivit.backprop.called import output_with
 from vivit.backprop.checks import same_output
 from vivit.backprop.forward import checked_indices
 from vivit.backprop.passes import Passes
+from vivit.backprop.ranges import SINGLE, Scaled
 from vivit.backprop.sample_order import ways_to_take
+from vivit.dtypes import loosened
 from vivit.errors import is_out_of_memory
 from vivit.losses import HessianFactor, columns_in_turn
 
@@ -158,12 +160,13 @@ class GenericRule:
             ):
                 warnings.filterwarnings("ignore", "There is a performance drop")
                 output = self.passes.run(lambda: forward(copies, *inputs))
-                if not same_output(output.detach(), expected):
+                if not same_output(output.detach(), expected, self.passes.lowest):
                     return False
                 for c, u in enumerate(self._columns_of(factor)):
-                    pulled = self._pull(output, copies, u)
+                    scaled = Scaled.of([u], self.passes.lowest, SINGLE)
+                    pulled = self._pull(output, copies, *scaled.tensors)
                     for name, column in zip(copies, pulled, strict=True):
-                        columns[name][rows, c] = column.reshape(len(samples), -1)
+                        columns[name][rows, c] = scaled.restored(column).reshape(len(samples), -1)
         except Exception as error:  # a model may refuse in any way
             if is_out_of_memory(error):
                 raise
@@ -231,7 +234,8 @@ class GenericRule:
             actual = torch.einsum("nc,ncp->p", w, found)
             size = torch.einsum("nc,ncp->p", w.abs(), found.abs())
             info = torch.finfo(found.dtype)
-            allowed = TOLERANCE * info.eps * size.norm() + info.tiny
+            relative = loosened(TOLERANCE * info.eps, self.passes.lowest)
+            allowed = relative * size.norm() + info.tiny
             if not (actual - expected.flatten()).norm() <= allowed:  # NaN does not fit
                 return False
         return True

@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
 
-from vivit.backprop.lower_precision import find_lower_precision
+from vivit.backprop.lower_precision import LowerPrecision, find_lower_precision
 from vivit.backprop.nodes import (
     Consumers,
     find_consumers,
+    is_cast,
     output_size,
     reachable,
     zeros_like_output,
@@ -85,7 +86,7 @@ class ParameterUses:
             that is made of both.
         others: Names of the parameters that are used in another way.
         custom_function: Name of an autograd function of the user's own, if there is one.
-        lower_precision: What computes in single precision for parameters in double precision.
+        lower_precision: What computes in a lower precision than that of results.
         graph_size: Elements of the outputs of all operations of the graph.
     """
 
@@ -93,7 +94,7 @@ class ParameterUses:
     parts: dict[str, list[Part]]
     others: list[str]
     custom_function: str | None = None
-    lower_precision: str | None = None
+    lower_precision: LowerPrecision | None = None
     graph_size: int = 0
 
     @property
@@ -127,8 +128,7 @@ def find_uses(
         Their uses.
 
     Raises:
-        UnsupportedError: Part of the graph is hidden by reentrant activation checkpointing, or
-            computes in half precision.
+        UnsupportedError: Part of the graph is hidden by reentrant activation checkpointing.
     """
     consumers = find_consumers(root)
     lower_precision = find_lower_precision(consumers, parameters)
@@ -201,26 +201,35 @@ class _Search:
     def places(
         self, name: str, source: tuple[Node, int], parameter: Tensor
     ) -> list[_Place] | None:
-        """All affine operations on a parameter and on tensors made of it; None if not all are."""
-        found: list[_Place] = []
+        """All affine operations on a parameter and on tensors made of it; None if not all are.
+
+        A tensor in another precision is the same one.
+        """
+        origins = {source: source}
+        known: dict[tuple[Node, int], list[Role]] = {}
         todo, seen = [source], {source[0]}
         while todo:
-            maker, output = todo.pop()
-            is_parameter = (maker, output) == source
-            tensor = parameter if is_parameter else zeros_like_output(maker, output)
-            made = None if is_parameter else GradientEdge(maker, output)
-            label = name if is_parameter else f"{name} through {maker.name()}"
-            known: list[Role] = []
-            for use, index in self.consumers[maker, output]:
+            place = todo.pop()
+            origin = origins[place]
+            tensor = parameter if origin == source else zeros_like_output(*origin)
+            for use, index in self.consumers[place]:
                 roles = self._roles(use, index, tensor)
-                known += roles
+                known.setdefault(origin, []).extend(roles)
                 if roles or use in seen:
                     continue
                 if use is self.root or len(seen) > MAX_FUNCTIONS:
                     return None
                 seen.add(use)
-                todo += [place for place in self.consumers if place[0] is use]
-            found += [_Place(label, made, alike) for alike in _alike(known)]
+                fresh = [made for made in self.consumers if made[0] is use]
+                origins |= {made: origin if is_cast(use) else made for made in fresh}
+                todo += fresh
+        found = [
+            _Place(f"{name} through {origin[0].name()}", GradientEdge(*origin), alike)
+            if origin != source
+            else _Place(name, None, alike)
+            for origin, roles in known.items()
+            for alike in _alike(roles)
+        ]
         inner = self._inside_of_weights(found)
         if inner:  # they help to make a weight, and would count twice
             search = replace(self, misread=self.misread | inner)

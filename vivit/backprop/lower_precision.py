@@ -1,23 +1,61 @@
-"""Whether a model computes in a lower precision than that of its parameters."""
+"""Whether a model computes in a lower precision than that of results."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
 from vivit.backprop.nodes import Consumers
-from vivit.errors import UnsupportedError
+from vivit.dtypes import working
+
+ACCURACY = {torch.float32: 1e-7, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+"""Errors of curvature relative to the largest, by the precision in which a model computes."""
 
 
-def find_lower_precision(consumers: Consumers, parameters: Mapping[str, Tensor]) -> str | None:
-    """What computes in a lower precision between a parameter and the output, if anything does."""
+@dataclass(frozen=True)
+class LowerPrecision:
+    """What computes in a lower precision.
+
+    Attributes:
+        dtype: The precision.
+        where: Between which parameter and the output, and at which operation.
+    """
+
+    dtype: torch.dtype
+    where: str
+
+    @property
+    def warning(self) -> str:
+        """What to tell."""
+        accuracy = ACCURACY.get(self.dtype, torch.finfo(self.dtype).eps)
+        return (
+            f"The model computes in {str(self.dtype).removeprefix('torch.')} {self.where}: "
+            f"curvature is accurate to about {accuracy:.0e}, relative to the largest. For more, "
+            "compute all of it in the precision of the results: model.float() or model.double(), "
+            "no torch.autocast, no cast to a lower one."
+        )
+
+
+def find_lower_precision(
+    consumers: Consumers, parameters: Mapping[str, Tensor]
+) -> LowerPrecision | None:
+    """What computes in a lower precision than results, between a parameter and the output.
+
+    Args:
+        consumers: Who uses the outputs of each node.
+        parameters: By name.
+
+    Returns:
+        The lowest; None if there is none.
+    """
     if not parameters:
         return None
-    dtype = next(iter(parameters.values())).dtype
+    dtype = working(next(iter(parameters.values())).dtype)
     low = {node for node, _ in consumers if _eps(node) > torch.finfo(dtype).eps}
     if not low:
         return None
@@ -38,17 +76,13 @@ def find_lower_precision(consumers: Consumers, parameters: Mapping[str, Tensor])
     if not found:
         return None
     worst = max(found, key=_eps)
-    if _eps(worst) > torch.finfo(torch.float32).eps:
-        raise UnsupportedError(
-            f"The model computes in a lower precision than {dtype}, that of its parameters, "
-            f"{found[worst]}: the curvature would be as inaccurate as that, by up to a percent "
-            "for bfloat16. Run all of it in one precision: model.float(), no torch.autocast "
-            "inside of forward, no cast to a lower one."
-        )
-    return found[worst]
+    return LowerPrecision(max(_floating(worst), key=lambda x: torch.finfo(x).eps), found[worst])
+
+
+def _floating(node: Node) -> list[torch.dtype]:
+    return [x.dtype for x in node._input_metadata if x.dtype.is_floating_point]
 
 
 def _eps(node: Node) -> float:
     """Precision of what a node computes; zero if that is not floating-point."""
-    dtypes = [tensor.dtype for tensor in node._input_metadata]
-    return max((torch.finfo(x).eps for x in dtypes if x.is_floating_point), default=0.0)
+    return max((torch.finfo(dtype).eps for dtype in _floating(node)), default=0.0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
+from vivit.dtypes import in_working
 from vivit.errors import UnsupportedError
 
 NO_PADDING = 2**62
@@ -51,8 +52,13 @@ def zeros_like_output(node: Node, index: int) -> Tensor:
 def zeros_at(place: Tensor | GradientEdge) -> Tensor:
     """A zero derivative for a tensor, or for an output of a node of the graph."""
     if isinstance(place, Tensor):
-        return torch.zeros_like(place)
-    return zeros_like_output(place.node, place.output_nr)
+        return in_working(torch.zeros_like(place))
+    return in_working(zeros_like_output(place.node, place.output_nr))
+
+
+def is_cast(node: Node) -> bool:
+    """Whether a node is nothing but its input in another precision."""
+    return node.name() == "ToCopyBackward0"
 
 
 def find_consumers(root: Node) -> Consumers:

@@ -24,6 +24,7 @@ from vivit.backprop.forward import (
 )
 from vivit.backprop.nodes import has_fused_bag, last_of, zeros_at
 from vivit.backprop.random_state import RandomState
+from vivit.backprop.ranges import SINGLE, Scaled
 from vivit.errors import is_out_of_memory
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ class Passes:
 
     Attributes:
         carried: Whether it was made by a forward pass with tangents.
+        lowest: The lowest precision in which it computes, where it is known to be lower than that
+            of results.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Passes:
         self._unfused = has_bags(model)
         self._output: Tensor | None = None
         self.carried = False
+        self.lowest: torch.dtype | None = None
 
     @property
     def has_graph(self) -> bool:
@@ -84,13 +88,32 @@ class Passes:
         Returns:
             Shape ``[N, *out]``; any error, if an operation has no forward mode.
         """
+        scaled, tangents = self.tangents(v, parameters)
         with torch.enable_grad(), forward_ad.dual_level():
-            duals = {name: forward_ad.make_dual(parameters[name], x) for name, x in v.items()}
+            duals = {n: forward_ad.make_dual(parameters[n], x) for n, x in tangents.items()}
             output = self.run(lambda: output_with(self._model, duals, self._x))
             self._output, tangent = forward_ad.unpack_dual(output)
         self.carried = True
         self._last.clear()
-        return torch.zeros_like(output.detach()) if tangent is None else tangent.detach()
+        if tangent is None:
+            return torch.zeros_like(output.detach())
+        return scaled.restored(tangent.detach())
+
+    def tangents(
+        self, v: dict[str, Tensor], parameters: dict[str, Tensor]
+    ) -> tuple[Scaled, dict[str, Tensor]]:
+        """Tangents as a forward pass can carry them.
+
+        Args:
+            v: In the precision of results.
+            parameters: Whose tangents they are, by name.
+
+        Returns:
+            How they are scaled; the tangents, in the parameters' precisions.
+        """
+        scaled = Scaled.of([*v.values()], self.lowest)
+        pairs = zip(v, scaled.tensors, strict=True)
+        return scaled, {name: x.to(parameters[name].dtype) for name, x in pairs}
 
     @property
     def random_state_after(self) -> RandomState:
@@ -146,18 +169,25 @@ class Passes:
             inputs: Tensors or edges of the graph to differentiate by.
 
         Returns:
-            A derivative for each, zeros where there is no path.
+            A derivative for each, in the precision of results; zeros where there is no path.
         """
         if not self.output.requires_grad:
             return [zeros_at(x) for x in inputs]
-        with self.differentiating():
-            grads = torch.autograd.grad(
-                self.output, inputs, u, retain_graph=True, allow_unused=True
-            )
+        scaled = Scaled.of([u], self.lowest)
+        places: list[Tensor | GradientEdge] = [*inputs]
         return [
-            zeros_at(x) if g is None else g.to_dense() if g.is_sparse else g
-            for g, x in zip(grads, inputs, strict=True)
+            zeros_at(x) if g is None else scaled.restored(g.to_dense() if g.is_sparse else g)
+            for g, x in zip(self._pull(scaled, inputs), places, strict=True)
         ]
+
+    def _pull(
+        self, scaled: Scaled, inputs: list[Tensor] | list[GradientEdge]
+    ) -> list[Tensor | None]:
+        with self.differentiating():
+            grads: tuple[Tensor | None, ...] = torch.autograd.grad(
+                self.output, inputs, scaled.tensors, retain_graph=True, allow_unused=True
+            )
+        return [*grads]
 
     def visit(
         self, u: Tensor, edges: list[GradientEdge], receive: Callable[[int, Tensor], None]
@@ -175,10 +205,11 @@ class Passes:
         waiting: dict[Node, list[int]] = defaultdict(list)
         for i, edge in enumerate(edges):
             waiting[edge.node].append(i)
+        scaled = Scaled.of([u], self.lowest, SINGLE)
 
         def hand_over(node: Node, s: Tensor | None) -> None:
             for i in waiting.pop(node, ()):
-                receive(i, zeros_at(edges[i]) if s is None else s.to_dense())
+                receive(i, zeros_at(edges[i]) if s is None else scaled.restored(s.to_dense()))
 
         last = self._last_of(set(waiting)) if self.output.requires_grad else set()
         handles = [
@@ -188,7 +219,7 @@ class Passes:
         ]
         ends = [GradientEdge(node, 0) for node in waiting if node in last]
         try:
-            arrived = self.pull(u, ends) if ends else []
+            arrived = self._pull(scaled, ends) if ends else []
         finally:
             for handle in handles:
                 handle.remove()
@@ -215,12 +246,14 @@ class Passes:
         """
         if not self.output.requires_grad:
             return False
-        arrived = self._pull_together([self.output], torch.stack(columns), edges)
+        each = [Scaled.of([u], self.lowest, SINGLE) for u in columns]
+        stacked = torch.stack([tensor for scaled in each for tensor in scaled.tensors])
+        arrived = self._pull_together([self.output], stacked, edges)
         if arrived is None:
             return False
         for i, batched in enumerate(arrived):
-            for r, receive in enumerate(receivers):
-                receive(i, zeros_at(edges[i]) if batched is None else batched[r])
+            for r, (receive, scaled) in enumerate(zip(receivers, each, strict=True)):
+                receive(i, zeros_at(edges[i]) if batched is None else scaled.restored(batched[r]))
         return True
 
     def pull_columns(self, columns: Tensor, made: GradientEdge, parameter: Tensor) -> Tensor:
@@ -234,6 +267,8 @@ class Passes:
         Returns:
             Shape ``[M, q]``.
         """
+        scaled = Scaled.of([columns], self.lowest)
+        (columns,) = scaled.tensors
         shape = zeros_at(made).shape
         result = columns.new_empty(len(columns), parameter.numel())
         step = max(PULLED_TOGETHER // (shape.numel() + parameter.numel()), 1)
@@ -247,7 +282,7 @@ class Passes:
                 for row, u in zip(target, cotangents, strict=True):
                     (one,) = torch.autograd.grad([made], [parameter], [u], retain_graph=True)
                     row.copy_(one.flatten())
-        return result
+        return scaled.restored(result)
 
     def _pull_together(
         self,

@@ -104,7 +104,7 @@ class Products:
             pushed = self._push.with_graph(v) if anew else self._forward(v)
             if pushed is not None:
                 u = middle(pushed)
-                pairing = Pairing.of(u, pushed)
+                pairing = Pairing.of(u, pushed, self._passes.lowest)
                 del pushed  # of a language model, it is as large as all activations
                 pulled = self.pullback(u, v)
                 if pairing.fits(pulled, v):
@@ -113,7 +113,7 @@ class Products:
         pushed = self.pushforward(v)
         u = middle(pushed)
         pulled = self.pullback(u, v)
-        if self._ways.refusal and not Pairing.of(u, pushed).fits(pulled, v):
+        if self._ways.refusal and not Pairing.of(u, pushed, self._passes.lowest).fits(pulled, v):
             raise once_differentiable("its forward mode moves what has no gradient, too.")
         return pulled
 

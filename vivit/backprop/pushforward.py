@@ -15,7 +15,9 @@ from vivit.backprop.checks import once_differentiable, same_output
 from vivit.backprop.generic import GenericWay
 from vivit.backprop.nodes import has_padding
 from vivit.backprop.passes import Passes
+from vivit.backprop.ranges import Scaled
 from vivit.backprop.sample_order import PROBE_SEED
+from vivit.dtypes import loosened
 from vivit.errors import UnsupportedError, is_out_of_memory
 
 MOST_NOISE = 1e-3
@@ -42,9 +44,16 @@ class Pairing:
     tolerance: Tensor
 
     @classmethod
-    def of(cls, u: Tensor, pushed: Tensor) -> Pairing:
-        """Of a cotangent of the output and ``J v``, which are not needed any more."""
-        tolerance = torch.finfo(u.dtype).eps ** 0.5 * u.norm() * pushed.norm()
+    def of(cls, u: Tensor, pushed: Tensor, lowest: torch.dtype | None) -> Pairing:
+        """Of a cotangent of the output and ``J v``, which are not needed any more.
+
+        Args:
+            u: Shape ``[N, *out]``.
+            pushed: Of the same shape.
+            lowest: As for `loosened`.
+        """
+        relative = loosened(torch.finfo(u.dtype).eps ** 0.5, lowest)
+        tolerance = relative * u.norm() * pushed.norm()
         return cls(torch.dot(u.flatten(), pushed.flatten()), tolerance)
 
     def fits(self, pulled: dict[str, Tensor], v: dict[str, Tensor]) -> bool:
@@ -69,12 +78,15 @@ class Ways:
         carries_tangents: Whether a forward pass that makes a graph can carry tangents; it can
             until it is found not to.
         generic: The fastest way of the generic rule that is not known to fail.
+        lowest: The lowest precision in which the model computes, where it is known to be lower
+            than that of results.
     """
 
     refusal: str | None = None
     forward_mode: bool | None = None
     carries_tangents: bool = True
     generic: GenericWay = GenericWay.AT_ONCE
+    lowest: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,9 @@ class Pushforward:
         names = [name for name in v if name in pulled]
         if not names:
             return self._zeros()
-        outputs, directions = [pulled[name] for name in names], [v[name] for name in names]
+        outputs = [pulled[name] for name in names]
+        scaled = Scaled.of([v[name] for name in names], self._passes.lowest)
+        directions = [x.to(g.dtype) for x, g in zip(scaled.tensors, outputs, strict=True)]
         try:
             with self._passes.differentiating():
                 (result,) = torch.autograd.grad(
@@ -155,7 +169,7 @@ class Pushforward:
             if any(word in str(error) for word in ("derivative", "differentiate")):
                 raise once_differentiable(str(error)) from error
             raise
-        return self._zeros() if result is None else result
+        return self._zeros() if result is None else scaled.restored(result)
 
     def in_forward_mode(self, v: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """A forward pass with tangents.
@@ -173,9 +187,10 @@ class Pushforward:
             return output_with(self._model, values, self._x)
 
         values = {name: self._parameters[name].detach() for name in v}
+        scaled, tangents = self._passes.tangents(v, values)
         with torch.no_grad():
-            output, tangent, *_ = self._passes.run(lambda: jvp(forward, (values,), (v,)))
-        return output, tangent
+            output, tangent, *_ = self._passes.run(lambda: jvp(forward, (values,), (tangents,)))
+        return output, scaled.restored(tangent)
 
     def with_graph(self, v: dict[str, Tensor]) -> Tensor | None:
         """A forward pass with tangents that also makes the graph, which must not be there yet.
@@ -224,7 +239,8 @@ class Pushforward:
             if is_out_of_memory(error):
                 raise
             return False
-        return same_output(output, self._passes.output.detach()) and probe.fits(tangent)
+        expected, lowest = self._passes.output.detach(), self._passes.lowest
+        return same_output(output, expected, lowest) and probe.fits(tangent)
 
     def _zeros(self) -> Tensor:
         return torch.zeros_like(self._passes.output.detach())
@@ -260,16 +276,18 @@ class Pushforward:
         noise = {name: _norm(x - 3 * third.pop(name)) for name, x in whole.items()}
         sizes = {name: _norm(x) for name, x in whole.items()}
         largest, eps = max(sizes.values(), default=0.0), torch.finfo(u.dtype).eps
-        v, tolerance, noisy = {}, 0.0, []
+        lowest, v, squares, noisy = self._passes.lowest, {}, 0.0, []
         for name, size in sizes.items():
             if not size > eps**SMALLEST * largest:
                 continue
-            if noise[name] <= MOST_NOISE * size:
+            if noise[name] <= loosened(MOST_NOISE, lowest) * size:
                 v[name] = whole[name] / size / size
-                tolerance += eps**0.5 + NOISE_MARGIN * noise[name] / size
+                rounding = loosened(eps**0.5, lowest)
+                squares += (rounding + NOISE_MARGIN * noise[name] / size) ** 2
             else:
                 noisy.append(name)
-        return _Probe(u, v, tolerance, self._scale(u, {n: whole[n] for n in noisy}, largest))
+        linear = self._scale(u, {n: whole[n] for n in noisy}, largest)
+        return _Probe(u, v, squares**0.5, linear)
 
     def _scale(self, u: Tensor, noisy: dict[str, Tensor], largest: float) -> bool:
         """Whether derivatives that seem to be rounding errors scale with a power of two.

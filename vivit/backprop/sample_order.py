@@ -11,6 +11,7 @@ from torch.autograd.graph import GradientEdge
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from vivit.backprop.graph import Operation
+from vivit.dtypes import loosened
 from vivit.errors import InputError, UnsupportedError
 from vivit.layers.uses import AffineUse, SampleOrder
 
@@ -22,6 +23,13 @@ DIGIT_BASE = 128
 
 Or by less, such that the powers lie around one.
 """
+
+NARROW_BASE = 4
+"""As far as float16 reaches with all its digits."""
+
+TOLERANCES = {torch.bfloat16: 1e-3, torch.float16: 1e-2}
+"""How well cotangents in half precision scale: a power of two does not change how numbers are
+rounded, but for those close to zero in float16, which have fewer digits."""
 
 MIXING_TESTS = 8
 """Forward passes that look for samples that depend on others."""
@@ -43,7 +51,12 @@ Take = Callable[[Tensor], Any]
 
 
 def sample_orders(
-    operations: list[Operation], output: Tensor, visit: Visit, forward: Forward, x: Any
+    operations: list[Operation],
+    output: Tensor,
+    visit: Visit,
+    forward: Forward,
+    x: Any,
+    lowest: torch.dtype | None = None,
 ) -> Iterator[tuple[SampleOrder, ...] | None]:
     """Find how each operation lays out samples, by backpropagating marked cotangents.
 
@@ -59,6 +72,8 @@ def sample_orders(
         visit: Backpropagates to edges of the graph.
         forward: The model.
         x: Its inputs.
+        lowest: The lowest precision in which the model computes, where it is lower than that of
+            results.
 
     Yields:
         For each operation the orders of its uses; None if there is one that is not known.
@@ -72,9 +87,13 @@ def sample_orders(
         return
     generator = torch.Generator().manual_seed(PROBE_SEED)
     noise = torch.randn(output.shape, generator=generator, dtype=output.dtype).to(output.device)
-    places = [_Place(x, use, len(output)) for x in operations for use in x.uses]
+    tolerance = 100 * torch.finfo(output.dtype).eps
+    if lowest is not None:
+        tolerance = TOLERANCES.get(lowest, tolerance)
+    places = [_Place(x, use, len(output), tolerance) for x in operations for use in x.uses]
     visit(noise, edges, lambda i, s: places[i].remember(s))
-    for mark in _marks(len(output)):
+    base = NARROW_BASE if lowest is torch.float16 else DIGIT_BASE
+    for mark in _marks(len(output), base):
         marked = noise * _per_sample(mark, noise)
         visit(marked, edges, lambda i, s, mark=mark: places[i].compare(s, mark))  # type: ignore[misc]
     found, tested = iter(places), False
@@ -82,7 +101,7 @@ def sample_orders(
         orders = [next(found).orders for _ in operation.uses]
         if not all(orders):
             if not tested:  # a test of the model, whatever the operation
-                _refuse_mixing(operation, output, forward, x)
+                _refuse_mixing(operation, output, forward, x, lowest)
             tested = True
             yield None
         else:
@@ -92,8 +111,11 @@ def sample_orders(
 class _Place:
     """Where cotangents arrive, and the orders of samples that they allow."""
 
-    def __init__(self, operation: Operation, use: AffineUse, num_samples: int) -> None:
+    def __init__(
+        self, operation: Operation, use: AffineUse, num_samples: int, tolerance: float
+    ) -> None:
         self._operation, self._use, self._num_samples = operation, use, num_samples
+        self._tolerance = tolerance
         self.orders = [] if use.rows % num_samples else list(SampleOrder)
 
     def remember(self, s: Tensor) -> None:
@@ -113,9 +135,8 @@ class _Place:
         plain, norms, rows = (
             order.split(x, self._num_samples) for x in (self._plain, self._norms, marked)
         )
-        info = torch.finfo(plain.dtype)
         scale = _per_sample(mark, plain)
-        allowed = scale * (100 * info.eps * norms + info.tiny)
+        allowed = scale * (self._tolerance * norms + torch.finfo(plain.dtype).tiny)
         return bool(((rows - scale * plain).abs() <= allowed).all())
 
     def _project(self, s: Tensor) -> Tensor:
@@ -130,18 +151,20 @@ class _Place:
         return projected
 
 
-def _marks(num_samples: int) -> list[Tensor]:
+def _marks(num_samples: int, base: int) -> list[Tensor]:
     """Powers of two that tell the samples apart, one tensor ``[N]`` for each digit."""
     index, marks = torch.arange(num_samples), []
     while True:
-        digits = index % DIGIT_BASE
+        digits = index % base
         marks.append(2.0 ** (digits - int(digits.max()) // 2))
-        index = index // DIGIT_BASE
+        index = index // base
         if not index.any():
             return marks
 
 
-def _refuse_mixing(operation: Operation, output: Tensor, forward: Forward, x: Any) -> None:
+def _refuse_mixing(
+    operation: Operation, output: Tensor, forward: Forward, x: Any, lowest: torch.dtype | None
+) -> None:
     """Tell a model that mixes samples from one with an unusual layout of its tensors.
 
     One after the other, samples are kept while all others are replaced by the next kept one: their
@@ -154,7 +177,9 @@ def _refuse_mixing(operation: Operation, output: Tensor, forward: Forward, x: An
     readings = ways_to_take(x, samples)
     if not readings or not (_is_container(x, samples) or all(len(t) == samples for t in tensors)):
         return
-    if not any(_keeps_apart(take, output, forward, i > 0) for i, take in enumerate(readings)):
+    if not any(
+        _keeps_apart(take, output, forward, i > 0, lowest) for i, take in enumerate(readings)
+    ):
         raise UnsupportedError(
             "The model mixes samples: the output for one sample depends on others in the "
             f"batch, somewhere after {operation.parameters[0]!r}. Per-sample Jacobians do not "
@@ -164,7 +189,13 @@ def _refuse_mixing(operation: Operation, output: Tensor, forward: Forward, x: An
         )
 
 
-def _keeps_apart(take: Take, output: Tensor, forward: Forward, must_matter: bool) -> bool:
+def _keeps_apart(
+    take: Take,
+    output: Tensor,
+    forward: Forward,
+    must_matter: bool,
+    lowest: torch.dtype | None,
+) -> bool:
     """Whether samples that are taken in a certain way do not change the outputs of others.
 
     Args:
@@ -172,6 +203,7 @@ def _keeps_apart(take: Take, output: Tensor, forward: Forward, must_matter: bool
         output: The model output.
         forward: The model.
         must_matter: Whether they have to change their own.
+        lowest: As for `loosened`.
 
     Returns:
         True if they do not.
@@ -182,7 +214,8 @@ def _keeps_apart(take: Take, output: Tensor, forward: Forward, must_matter: bool
         index[kept] = kept
         after = forward(take(index)).detach()
         same = kept.to(output.device)
-        tolerance = 1e3 * torch.finfo(output.dtype).eps * output[same].abs().max()
+        relative = loosened(1e3 * torch.finfo(output.dtype).eps, lowest)
+        tolerance = relative * output[same].abs().max()
         if not (output[same] - after[same]).abs().max() <= tolerance:  # NaN is a change
             return False
         matters = matters or bool((output - after).abs().max() > tolerance)

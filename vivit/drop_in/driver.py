@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from vivit.drop_in.captured import Captured, LossPass
 from vivit.drop_in.refused import INSTEAD, check_rules_fit, shown
+from vivit.dtypes import HALF
 from vivit.errors import UnsupportedError
 from vivit.losses import all_columns, loss_hessian
 from vivit.options import Approximation, subset_index
@@ -174,6 +175,11 @@ class CotangentExtension(SqrtGGN):
         assert self._loss is not None
         output: Tensor = module.output  # type: ignore[assignment]
         for parameter in module.parameters(recurse=False):
+            if parameter.dtype in HALF:
+                raise UnsupportedError(
+                    f"{shown(module)} has parameters of {parameter.dtype}, in which nothing can "
+                    f"be decomposed. Convert the model with model.float(). {INSTEAD}"
+                )
             if not parameter.dtype == output.dtype == s.dtype:
                 raise UnsupportedError(
                     f"{shown(module)} gave an output of {output.dtype} and got cotangents of "

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vivit.batches import Carrying
+from vivit.dtypes import like_of
 from vivit.errors import InputError
 from vivit.gram.centering import center_columns, center_gram
 from vivit.gram.kept import KeptColumns
@@ -51,7 +52,7 @@ def group_matrices(
         workspace: Bytes for the temporaries of one layer's evaluation.
         plan: Which parameters each sweep of backward passes serves (what is kept for them is free
             before the next), and how many columns a pass takes.
-        dtype: To work in, from the backward passes on; by default the parameters'.
+        dtype: To work in, from the backward passes on; by default that of results.
         keep: Whether what the layers keep stays.
         whole: Whether Gram matrices are asked for in any case.
         centered: Whether the mean of all columns is subtracted from each.
@@ -60,8 +61,8 @@ def group_matrices(
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
-    own = next(iter(parameters.values())).detach()
-    like = own.new_empty(0, dtype=dtype or own.dtype)
+    own = like_of(parameters)
+    like = own if dtype is None else own.to(dtype)
     sizes = [total * columns for total in runs]
     kept = KeptColumns(_slices(sizes)) if keep else None
     matrices: list[GroupAccumulator] = []

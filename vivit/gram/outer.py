@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vivit.batches import Carrying
+from vivit.dtypes import like_of
 from vivit.errors import InputError
 from vivit.gram.plan import Plan
 from vivit.gram.spectrum import NOT_FINITE, OuterMatrix, is_finite
@@ -40,7 +41,7 @@ def outer_matrices(
         workspace: Bytes for temporaries.
         plan: How many columns are made, and sent, at once.
         advance: Is told of backward passes that are done.
-        dtype: To work in, from the backward passes on; by default the parameters'.
+        dtype: To work in, from the backward passes on; by default that of results.
 
     Returns:
         The matrix of each group.
@@ -48,7 +49,7 @@ def outer_matrices(
     Raises:
         InputError: One is not finite.
     """
-    like = next(iter(parameters.values())).detach().new_empty(0, dtype=dtype)
+    like = like_of(parameters) if dtype is None else like_of(parameters).to(dtype)
     places = {group: _places(names, parameters) for group, names in groups.items()}
     found = {group: like.new_zeros(_size(x), _size(x)) for group, x in places.items()}
     names = {name for members in groups.values() for name in members}

@@ -27,7 +27,7 @@ def matrix_by_products(curvature: Curvature, parameters: Mapping[str, Tensor]) -
         UnsupportedError: An operation has neither a second derivative nor a forward mode.
         InputError: The matrix is not finite.
     """
-    units = {name: p.new_zeros(p.shape) for name, p in parameters.items()}
+    units = {name: curvature.like.new_zeros(p.shape) for name, p in parameters.items()}
     size = sum(p.numel() for p in parameters.values())
     matrix = curvature.like.new_zeros(size, size)
     for batch in curvature.pieces():

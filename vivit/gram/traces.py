@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vivit.batches import Carrying
+from vivit.dtypes import like_of
 from vivit.errors import InputError
 from vivit.gram.plan import Plan
 from vivit.gram.spectrum import NOT_FINITE
@@ -31,12 +32,12 @@ def parameter_traces(
         plan: Which parameters a sweep of backward passes serves, and columns that a pass takes.
 
     Returns:
-        A scalar for each parameter, in its precision.
+        A scalar for each parameter, in the precision of results.
 
     Raises:
         InputError: One is not finite.
     """
-    like = next(iter(parameters.values())).detach()
+    like = like_of(parameters)
     found = {name: like.new_zeros((), dtype=torch.float64) for name in parameters}
     for names in _sweeps(plan, parameters):
         for batch in carrying():

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from vivit.dtypes import in_working
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.memory import Room
@@ -120,4 +121,4 @@ class Fit:
     @property
     def parameters(self) -> dict[str, Tensor]:
         """The posterior's mean, by name."""
-        return {name: p.detach() for name, p in self.curvature.parameters.items()}
+        return {name: in_working(p.detach()) for name, p in self.curvature.parameters.items()}

@@ -89,7 +89,7 @@ class ConvolutionUse(AffineUse):
             ``V[n,g,o,i] = sum_t s[n,t,g,o] a[n,t,g,i]``.
         """
         groups, entries, out = self.features
-        x = F.pad(self.input, [p for p in reversed(self.padding) for _ in range(2)])
+        x = F.pad(self.input.to(s.dtype), [p for p in reversed(self.padding) for _ in range(2)])
         size = x.shape[2:]
         x = x.reshape(self.rows, groups, -1, math.prod(size))
         s = s.permute(0, 2, 3, 1).reshape(self.rows, groups, out, *self.output_size)

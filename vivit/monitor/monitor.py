@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from vivit.backprop.called import Forward, called, unwrapped
+from vivit.backprop.autocast import without_autocast
+from vivit.backprop.called import Forward, called, forward_here, unwrapped
 from vivit.data import Batches, Target
 from vivit.errors import InputError
 from vivit.ggn import EXACT
@@ -185,10 +187,12 @@ class Monitor:
     def _look(self, into: Values) -> None:
         setting = self._setting
         parameters = select_parameters(setting.model, setting.params)
-        model = called(setting.model, setting.forward)
+        forward = forward_here(setting.forward)
+        model = called(setting.model, forward)
         ((x, y),) = Batches(setting.batch, setting.target)
-        into |= held_out(model, setting.loss_func, x, y, parameters)
-        observe(setting, into)
+        with without_autocast():
+            into |= held_out(model, setting.loss_func, x, y, parameters)
+            observe(replace(setting, forward=forward), into)
 
     def _write(self, observation: Observation, is_first: bool) -> None:
         try:

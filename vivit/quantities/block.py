@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vivit.dtypes import loosened
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.forms import Form
@@ -46,6 +47,15 @@ class Block:
     group: str
     factor: Factor
     multiply: Callable[[Tensor], Tensor]
+
+    @property
+    def accuracy(self) -> float:
+        """The largest relative residual without a warning: the square root of the precision.
+
+        Or that of a model in half precision, for products are no better.
+        """
+        usual = float(torch.finfo(self.factor.like.dtype).eps) ** 0.5
+        return loosened(usual, self.matrices.curvature.lowest)
 
     @property
     def has_gram(self) -> bool:

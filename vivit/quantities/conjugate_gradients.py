@@ -41,7 +41,8 @@ class ConjugateGradients:
 
     Attributes:
         tolerance: Norm of the residual ``v - (G + delta I) x`` relative to that of ``v``; by
-            default 1e-10 in double and 3.5e-4 in single precision, the square root of ``eps``.
+            default 1e-10 in double and 3.5e-4 in single precision, the square root of ``eps``;
+            more, if the model computes in half precision.
         max_products: With each right-hand side, before it gives up. All right-hand sides and
             dampings share their runs through the data.
         preconditioner_samples: Samples whose curvature, scaled to stand for all, preconditions;
@@ -67,11 +68,11 @@ class ConjugateGradients:
                 f"preconditioner_samples must be a whole number >= 0, or None, got {samples}."
             )
 
-    def tolerance_in(self, dtype: torch.dtype) -> float:
-        """The tolerance for vectors of a precision."""
+    def tolerance_of(self, block: Block) -> float:
+        """The tolerance for solving with a block."""
         if self.tolerance is not None:
             return self.tolerance
-        return 1e-10 if is_double(dtype) else float(torch.finfo(dtype).eps) ** 0.5
+        return 1e-10 if is_double(block.factor.like.dtype) else block.accuracy
 
     def few(self, block: Block) -> FewSamples | None:
         """The samples that precondition, if any."""

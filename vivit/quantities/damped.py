@@ -109,7 +109,7 @@ class DirectInverse(DampedInverse):
         r = self._residual(v, x)
         size = r.norm(dim=1) / scale
         for _ in range(REFINEMENTS):
-            if not (size > self._attainable(x, scale).clamp(max=accurate(x.dtype))).any():
+            if not (size > self._attainable(x, scale).clamp(max=self.block.accuracy)).any():
                 break
             other = x + self.apply(r)
             rest = self._residual(v, other)
@@ -204,7 +204,7 @@ class IterativeInverse(DampedInverse):
             systems = Systems(
                 self.block.multiply,
                 self.preconditioner,
-                self.method.tolerance_in(v.dtype),
+                self.method.tolerance_of(self.block),
                 self.method.max_products,
                 progress.describe,
             )
@@ -248,13 +248,8 @@ def damped_inverse(
     return WoodburyInverse(block, dampings, factored, inverse)
 
 
-def accurate(dtype: torch.dtype) -> float:
-    """The largest relative residual without a warning: the square root of the precision."""
-    return float(torch.finfo(dtype).eps) ** 0.5
-
-
 def tell(inverse: DirectInverse | IterativeInverse, found: Solution) -> bool:
-    """Warn of a residual above the square root of the precision; whether it was.
+    """Warn of a residual that is larger than products are accurate; whether it was.
 
     An iteration has said so itself, with a tolerance of its own.
     """
@@ -263,7 +258,7 @@ def tell(inverse: DirectInverse | IterativeInverse, found: Solution) -> bool:
     if not found.residual.numel():  # of no vectors at all
         return False
     dtype = found.x.dtype
-    limit, worst = accurate(dtype), found.residual.amax(dim=1)
+    limit, worst = inverse.block.accuracy, found.residual.amax(dim=1)
     if (worst <= limit).all():  # which NaN is not
         return False
     p = int(worst.argmax())
