@@ -238,7 +238,7 @@ def family(request):
     batch = {k: v.double() if v.is_floating_point() else v for k, v in family.batch.items()}
     with warnings.catch_warnings():
         if family.tolerance > 1e-10:
-            warnings.filterwarnings("ignore", "The model computes in single precision")
+            warnings.filterwarnings("ignore", "The model computes in float32")
         if family.generic:
             warnings.filterwarnings("ignore", ".*one per sample and column")
         ggn = vivit.GGN(model, LOSS, batch, **family.options)
@@ -278,3 +278,20 @@ def test_derivatives_and_steps(family):
     step = ggn.flatten(ggn.newton_step(damping=1.0, k=2))
     exact = -e @ ((e.T @ gradient) / (found.values + 1.0))
     assert (step - exact).norm() <= 1000 * family.tolerance * gradient.norm()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_half_precision(name):
+    """As they are mostly kept: by the same rules, and as accurate as bfloat16."""
+    family = FAMILIES[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = family.make().bfloat16().eval()
+    batch = {k: v.bfloat16() if v.is_floating_point() else v for k, v in family.batch.items()}
+    with pytest.warns(UserWarning, match="computes in bfloat16"):
+        ggn = vivit.GGN(model, LOSS, batch, **family.options)
+    values, served = ggn.eigvalsh(), ggn.plan().done.served_by
+    single = {k: v.float() if v.is_floating_point() else v for k, v in batch.items()}
+    exact = vivit.GGN(model.float(), LOSS, single, **family.options).eigvalsh()
+    assert (values - exact).abs().max() <= 0.05 * exact[-1]
+    assert set(served.values()) <= {"affine", "parts", "products"}
