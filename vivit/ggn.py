@@ -59,7 +59,9 @@ class GGN(LowRankCurvature):
         Args:
             model: Maps the inputs to a tensor of shape ``[N, *out]``, samples first. Of one in
                 ``DataParallel`` or ``DistributedDataParallel``, or compiled, the module within
-                counts, with its own names; nothing runs compiled.
+                counts, with its own names; nothing runs compiled. One in half precision, or in
+                the ``torch.autocast`` that is on now, runs so each time; results are in single
+                precision, and a warning tells their accuracy.
             loss_func: ``torch.nn.CrossEntropyLoss``, ``MSELoss``, ``BCEWithLogitsLoss`` or, on
                 normalised log-probabilities, ``NLLLoss`` with any options, or their functions in
                 ``torch.nn.functional`` and ``functools.partial`` of them; or any callable
