@@ -14,6 +14,7 @@ from vivit.backprop.called import plain
 from vivit.backprop.checks import Findings, Versions, refuse_contexts, refuse_shards
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
+from vivit.backprop.ties import warn_of_hidden_ties
 from vivit.batches import Batch, BatchCurvature, Carried, Carrying
 from vivit.data import tensors_in
 from vivit.dtypes import like_of
@@ -62,6 +63,7 @@ class Curvature:
         """
         refuse_contexts()
         refuse_shards(plain(model), parameters)
+        warn_of_hidden_ties(plain(model), parameters)
         self._model, self.kind, self.parameters = model, kind, parameters
         self.progress = progress
         self._versions = Versions.of(parameters, None)

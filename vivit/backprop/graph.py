@@ -27,6 +27,7 @@ from vivit.backprop.nodes import (
     is_cast,
     output_size,
     reachable,
+    refuse_missing_derivatives,
     zeros_like_output,
 )
 from vivit.backprop.roles import Kind, Role, find_roles
@@ -128,9 +129,11 @@ def find_uses(
         Their uses.
 
     Raises:
-        UnsupportedError: Part of the graph is hidden by reentrant activation checkpointing.
+        UnsupportedError: Part of the graph is hidden by reentrant activation checkpointing, or
+            has no derivative.
     """
     consumers = find_consumers(root)
+    refuse_missing_derivatives(consumers, parameters)
     lower_precision = find_lower_precision(consumers, parameters)
     position = {node: i for i, (node, _) in enumerate(consumers)}
     names = {id(p): name for name, p in parameters.items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -80,6 +80,29 @@ def find_consumers(root: Node) -> Consumers:
                     seen.add(child)
                     todo.append(child)
     return dict(consumers)
+
+
+def refuse_missing_derivatives(consumers: Consumers, parameters: Mapping[str, Tensor]) -> None:
+    """Refuse operations behind parameters that autograd takes for constants, with a warning.
+
+    Args:
+        consumers: Of the graph.
+        parameters: Those that count, by name.
+
+    Raises:
+        UnsupportedError: There is one.
+    """
+    names = {id(p): name for name, p in parameters.items()}
+    for node in {node for node, _ in consumers if node.name().endswith("::WarnNotImplemented")}:
+        behind = {names.get(id(getattr(x, "variable", None))) for x in reachable([node])}
+        found = [name for name in parameters if name in behind]
+        if found:
+            raise UnsupportedError(
+                f"Behind {found[0]!r} is an operation without a derivative, as modules with "
+                "quantised arithmetic have: autograd takes it for a constant, and the curvature "
+                "would be wrong. Compute with weights that are dequantised in forward, as "
+                "adapters on 8-bit weights do, or use the model before it was quantised."
+            )
 
 
 def last_of(root: Node | None, nodes: set[Node]) -> set[Node]:
