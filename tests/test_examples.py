@@ -6,7 +6,7 @@ from pathlib import Path
 
 import lightning_stand_in
 import pytest
-from torchvision_hidden import hide_if_broken
+from torchvision_mended import mend_if_broken
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "docs" / "examples").glob("*.py"))
 
@@ -22,7 +22,7 @@ def test_examples(path, capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "lightning", lightning_stand_in)
     monkeypatch.chdir(tmp_path)
     if path.stem == "language_model":
-        hide_if_broken()
+        mend_if_broken()
         pytest.importorskip("transformers", reason="the extra models is not installed")
     results = runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out

@@ -9,11 +9,11 @@ import oracle
 import pytest
 import torch
 from torch import nn
-from torchvision_hidden import hide_if_broken
+from torchvision_mended import mend_if_broken
 
 import vivit
 
-hide_if_broken()
+mend_if_broken()
 transformers = pytest.importorskip("transformers", reason="the extra models is not installed")
 peft = pytest.importorskip("peft", reason="the extra models is not installed")
 
@@ -56,14 +56,51 @@ def gpt2():
     return transformers.GPT2LMHeadModel(config)
 
 
-def lora():
+def with_adapters(model, **options):
     """Adapters on frozen weights; those of one side would be zero before a training."""
-    config = peft.LoraConfig(
-        r=2, target_modules=["c_attn"], init_lora_weights=False, fan_in_fan_out=True
-    )
+    config = peft.LoraConfig(r=2, init_lora_weights=False, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks for what transformers renamed
-        return peft.get_peft_model(gpt2(), config)
+        return peft.get_peft_model(model, config)
+
+
+def lora():
+    return with_adapters(gpt2(), target_modules=["c_attn"], fan_in_fan_out=True)
+
+
+class EightBits(nn.Linear):
+    """A linear layer whose weight is kept in 8 bits, and dequantised in forward."""
+
+    def __init__(self, layer):
+        super().__init__(layer.in_features, layer.out_features)
+        weight = layer.weight.detach()
+        self.scale = float(weight.abs().max() / 127)
+        del self.weight
+        self.register_buffer("weight", (weight / self.scale).round().to(torch.int8))
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.scale * self.weight.to(x.dtype), self.bias)
+
+
+def lora_on_8_bits():
+    model = distilbert()
+    for block in model.distilbert.transformer.layer:
+        block.attention.q_lin = EightBits(block.attention.q_lin)
+        block.attention.v_lin = EightBits(block.attention.v_lin)
+    return with_adapters(model, target_modules=["q_lin", "v_lin"], task_type="SEQ_CLS")
+
+
+def distilbert():
+    config = transformers.DistilBertConfig(
+        vocab_size=TOKENS,
+        dim=8,
+        n_layers=2,
+        n_heads=2,
+        hidden_dim=12,
+        num_labels=3,
+        max_position_embeddings=16,
+    )
+    return transformers.DistilBertForSequenceClassification(config)
 
 
 def t5():
@@ -115,20 +152,8 @@ FAMILIES = {
         )
         for attention in ("eager", "sdpa")
     },
-    "DistilBERT": Family(
-        lambda: T.DistilBertForSequenceClassification(
-            T.DistilBertConfig(
-                vocab_size=TOKENS,
-                dim=8,
-                n_layers=2,
-                n_heads=2,
-                hidden_dim=12,
-                num_labels=3,
-                max_position_embeddings=16,
-            )
-        ),
-        CLASSIFIED,
-    ),
+    "DistilBERT": Family(distilbert, CLASSIFIED),
+    "LoRA on 8 bits": Family(lora_on_8_bits, CLASSIFIED),
     "GPT-2": Family(gpt2, TEXT, dict(vivit.causal_lm)),
     "LoRA on GPT-2": Family(lora, TEXT, dict(vivit.causal_lm)),
     "LLaMA, grouped queries": Family(
@@ -210,6 +235,36 @@ FAMILIES = {
         images(16),
     ),
 }
+
+
+def timm_models():
+    """Of timm, which cannot be imported without torchvision."""
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"timm of the extra models cannot be imported: {error}")
+    return timm.models
+
+
+def timm_vit():
+    return timm_models().VisionTransformer(
+        img_size=8, patch_size=4, embed_dim=8, depth=2, num_heads=2, num_classes=3
+    )
+
+
+def timm_efficientnet():
+    """Squeeze and excitation, and normalisation with its activation in one module."""
+    found = timm_models().efficientnet
+    stages = found.decode_arch_def([["ds_r1_k3_s1_e1_c8_se0.25"], ["ir_r1_k3_s2_e2_c8_se0.25"]])
+    return found.EfficientNet(stages, num_classes=3, num_features=16, stem_size=8)
+
+
+PIXELS = {
+    "forward": lambda model, batch: model(batch["pixel_values"]),
+    "target": lambda batch: batch["labels"],
+}
+FAMILIES["ViT of timm"] = Family(timm_vit, images(8), PIXELS)
+FAMILIES["EfficientNet of timm"] = Family(timm_efficientnet, images(8), PIXELS)
 
 
 class Wrapped(nn.Module):
