@@ -21,7 +21,7 @@ from vivit.dtypes import like_of
 from vivit.errors import InputError, UnsupportedError
 from vivit.kinds import BatchColumns, Kind
 from vivit.layers.sizes import BatchSizes
-from vivit.losses.known import name_of
+from vivit.losses.base import name_of
 from vivit.options import Subset, resolve_subset
 from vivit.progress import BATCH, Progress
 

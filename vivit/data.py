@@ -7,14 +7,18 @@ from operator import length_hint
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from vivit.errors import InputError
 
 LABELS = "labels"
 """Where batches that are mappings have their targets."""
+
+SHOWN = 4
+"""Parts of a batch that a message names."""
 
 Target = Callable[[Any], Any]
 """Maps a batch to what the loss takes as targets."""
@@ -52,21 +56,20 @@ class Batches:
         if self.is_one:
             yield self._read(data)
             return
-        if isinstance(data, Tensor) or not isinstance(data, Iterable) or _is_indexed(data):
+        if not isinstance(data, Iterable) or _is_indexed(data) or self._holds_tensors(data):
             raise InputError(
                 "data must be a batch (X, y) of inputs and target tensor or an iterable of "
-                f"batches, got {type(data).__name__}. Of a dataset, take DataLoader(dataset, "
-                "batch_size=...); of any other batch, say where targets are, target=lambda "
-                "batch: ..."
+                f"batches, got {_shown(data)}. Of a dataset, take DataLoader(dataset, "
+                "batch_size=...); targets of several parts are a nest, (X, (y, weight)); of any "
+                "other batch, say where targets are, target=lambda batch: ..."
             )
         count = 0
         for count, batch in enumerate(data, start=1):
             if self._target is None and not self._is_batch(batch):
                 raise InputError(
                     f"Batch {count - 1} of data must be (X, y), inputs and target tensor, got "
-                    f"{type(batch).__name__}"
-                    + (f" of length {len(batch)}." if isinstance(batch, (tuple, list)) else ".")
-                    + " Of any other, say where the targets are: target=lambda batch: ..."
+                    f"{_shown(batch)}. Of any other, say where the targets are: "
+                    "target=lambda batch: ..."
                 )
             yield self._read(batch)
         if not count:
@@ -92,8 +95,12 @@ class Batches:
             return isinstance(data, Tensor) or not isinstance(data, Iterable)
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             return False
-        is_nest = isinstance(data, tuple) and isinstance(data[0], Tensor)
-        return is_nest or isinstance(data[1], (Tensor, np.ndarray))
+        return isinstance(data[0], Tensor) or isinstance(data[1], (Tensor, np.ndarray))
+
+    def _holds_tensors(self, data: Any) -> bool:
+        """Whether this looks like parts of one batch, not like several."""
+        is_nest = isinstance(data, (tuple, list)) and self._target is None
+        return is_nest and bool(data) and isinstance(data[0], (Tensor, np.ndarray))
 
     def _read(self, batch: Any) -> tuple[Any, Any]:
         if self._target is not None:
@@ -109,14 +116,52 @@ class Batches:
 
 def _is_indexed(data: Any) -> bool:
     """Whether these are samples, not batches."""
-    return isinstance(data, Dataset) and not isinstance(data, IterableDataset)
+    is_map = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
+    return is_map or isinstance(data, (Tensor, np.ndarray, str, bytes))
+
+
+def _shown(data: Any) -> str:
+    """A type, and those of what is in it."""
+    name = type(data).__name__
+    if not isinstance(data, (tuple, list)):
+        return name
+    kinds = ", ".join(type(part).__name__ for part in data[:SHOWN])
+    return f"{name} of length {len(data)} ({kinds}{', ...' if len(data) > SHOWN else ''})"
+
+
+def check_inputs(name: str, x: Any) -> None:
+    """Refuse what holds batches where the inputs of one are meant, and what is no tensor.
+
+    Args:
+        name: What they are called.
+        x: Inputs of a model, in any form.
+
+    Raises:
+        InputError: They are of another kind.
+    """
+    if isinstance(x, (Dataset, DataLoader, Iterator)):
+        raise InputError(
+            f"{name} is a {type(x).__name__}, expected the inputs of one batch, as the model "
+            f"takes them. Of a DataLoader, take {name}, y = next(iter(loader))."
+        )
+    _refuse_arrays(name, x)
+
+
+def _refuse_arrays(name: str, part: Any) -> None:
+    """Refuse what is no tensor but could be, and tensors that have no sizes."""
+    if isinstance(part, np.ndarray):
+        raise InputError(f"{name} is a numpy array: give a tensor, torch.as_tensor({name}).")
+    if isinstance(part, Tensor) and part.is_nested and part.layout is torch.strided:
+        raise InputError(
+            f"{name} is a nested tensor of strided layout, which has no sizes: pad it, "
+            f"{name}.to_padded_tensor(0.0), or use layout=torch.jagged."
+        )
 
 
 def _check(name: str, part: Any) -> None:
-    """Refuse inputs or targets without samples, and what is no tensor but could be."""
-    if isinstance(part, np.ndarray):
-        raise InputError(f"{name} is a numpy array: give a tensor, torch.as_tensor({name}).")
-    if not isinstance(part, Tensor) or part.is_nested:
+    """Refuse inputs or targets without samples, and of kinds that have none."""
+    _refuse_arrays(name, part)
+    if not isinstance(part, Tensor):
         return
     if part.ndim == 0:
         raise InputError(

@@ -24,6 +24,7 @@ from vivit.backprop.called import Forward, called, unwrapped
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.curvature import Curvature
+from vivit.data import check_inputs
 from vivit.errors import InputError, InsufficientMemoryError, is_out_of_memory
 from vivit.gram.costs import Costs
 from vivit.gram.cross import Columns
@@ -193,6 +194,7 @@ def _check(x: Any, x2: Any, outputs: str, batch_size: int | None) -> None:
     if batch_size is not None and not (is_number and batch_size >= 1):
         raise InputError(f"batch_size must be a whole number, at least 1, got {batch_size!r}.")
     for name, of_set in (("X", x), ("X2", x2)):
+        check_inputs(name, of_set)
         if isinstance(of_set, Tensor) and (of_set.ndim == 0 or len(of_set) == 0):
             raise InputError(
                 f"The set {name} is empty: it has shape {[*of_set.shape]}, expected samples along "

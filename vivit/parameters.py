@@ -35,16 +35,12 @@ def select_parameters(
     Raises:
         InputError: Nothing is selected, a name or parameter is unknown or frozen, or the
             parameters differ in device or in the precision of results (double precision beside
-            others), or are no floating-point numbers of 16, 32 or 64 bits.
-        UnsupportedError: The model is scripted.
+            others), have no values, or are no floating-point numbers of 16, 32 or 64 bits.
+        UnsupportedError: The model or a part of it is scripted.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UnsupportedError(
-            "The model is scripted or traced: its autograd graph does not show how parameters are "
-            "used. Give the module that it was made of."
-        )
+    _refuse_scripted(model)
     known: dict[str, Tensor] = dict(model.named_parameters())
     lazy = [name for name, p in known.items() if nn.parameter.is_lazy(p)]
     if lazy:
@@ -73,7 +69,23 @@ def select_parameters(
             )
         )
     _check_uniform(selected)
+    without = [name for name, p in selected.items() if p.is_meta]
+    if without:
+        raise InputError(
+            f"Parameters are on the device meta, where they have no values: {', '.join(without)}. "
+            "Load them: model.to_empty(device='cpu'), and then load_state_dict."
+        )
     return selected
+
+
+def _refuse_scripted(model: nn.Module) -> None:
+    """Refuse modules that run without Python."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UnsupportedError(
+                f"The model is scripted or traced{f' at {name!r}' if name else ''}: its autograd "
+                "graph does not show how parameters are used. Give the module that it was made of."
+            )
 
 
 def group_parameters(

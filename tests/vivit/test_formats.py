@@ -254,7 +254,7 @@ BAD = {
     ),
     "no labels": ({"a": A, "b": B}, {}, "The batch has no 'labels', but 'a', 'b'. Say what"),
     "no function": ({"a": A}, {"target": "answer"}, "target must map a batch .* got str"),
-    "several": ([A, B, A], {}, r"Batch 0 of data must be \(X, y\).*target=lambda batch"),
+    "several": ([A, B, A], {}, r"data must be a batch \(X, y\).* got list.*target=lambda batch"),
     "nothing": ({"a": A[:0], "b": B[:0], "labels": Y[:0]}, {}, "The batch is empty: y has shape"),
 }
 

@@ -295,7 +295,7 @@ REFUSED = {
     "three parts": (
         lambda: ggn(data=(X, Y, Y)),
         InputError,
-        r"Batch 0 of data must be \(X, y\), inputs and target tensor, got Tensor",
+        r"data must be a batch \(X, y\).* got tuple of length 3 \(Tensor, Tensor, Tensor\)",
     ),
     "no target tensor": (
         lambda: ggn(data=(X, [0, 1, 2, 0])),
@@ -474,6 +474,7 @@ class TwoInputs(nn.Linear):
         return super().forward(a + b)
 
 
+JAGGED = torch.nested.as_nested_tensor([X, X[:2]], layout=torch.jagged)
 WORDS = {
     "scripted": (
         lambda: ggn(torch.jit.trace(nn.Linear(5, 3), X)),
@@ -513,8 +514,8 @@ WORDS = {
         InputError,
         r"Inputs are on meta, the parameters on cpu: move the inputs with X.to\('cpu'\)",
     ),
-    "nested": (
-        lambda: ggn(data=(torch.nested.nested_tensor([X[0], X[1]]), Y[:2])),
+    "nested within": (
+        lambda: ggn(TwoInputs(5, 3), data=({"a": JAGGED, "b": X}, Y)),
         InputError,
         "The inputs are nested tensors: pad them",
     ),

@@ -20,6 +20,7 @@ from vivit.backprop.checks import (
     refuse_contexts,
     refuse_gradient_hooks,
     refuse_renormalized_embeddings,
+    refuse_single_sample,
     same_output,
 )
 from vivit.backprop.diagnosis import explained
@@ -98,6 +99,8 @@ class Linearization:
         with explained(self._model, self._x, self.parameters):
             output = self._passes.output
         check_output(output, self.parameters)
+        if plain(self._model) is self._model:  # else it is called in a way of its own
+            refuse_single_sample(output, self._x)
         return output.detach()
 
     @cached_property

@@ -109,7 +109,7 @@ def output_with(model: nn.Module, parameters: Mapping[str, Tensor], x: Any) -> A
     """
     if isinstance(model, Called):
         parameters = {f"model.{name}": p for name, p in parameters.items()}
-    args, keywords = _arguments(model, x)
+    args, keywords = arguments(model, x)
     return output_tensor(functional_call(model, dict(parameters), args, keywords))
 
 
@@ -120,7 +120,7 @@ def output_of(model: nn.Module, x: Any) -> Any:
         model: Maps ``x`` to it.
         x: Inputs.
     """
-    args, keywords = _arguments(model, x)
+    args, keywords = arguments(model, x)
     return output_tensor(model(*args, **keywords))
 
 
@@ -146,10 +146,17 @@ def output_tensor(found: Any) -> Any:
     return found
 
 
-def _arguments(model: nn.Module, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(model: nn.Module, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Inputs as arguments of a model: a mapping as keywords, if the model takes these.
 
     A model of a single argument gets the mapping as it is, whatever the argument is called.
+
+    Args:
+        model: The model.
+        x: Its inputs.
+
+    Returns:
+        Arguments and keywords.
     """
     if isinstance(model, Called) or not isinstance(x, Mapping):
         return (x,), {}

@@ -159,6 +159,11 @@ def check_output(output: object, parameters: Mapping[str, Tensor]) -> None:
             f"The model must return one tensor, got {_shown(output)}. Say which of it goes into "
             "the loss: forward=lambda model, X: model(X)..., or model(**X)... for a mapping."
         )
+    if output.is_nested:
+        raise InputError(
+            "The model output is a nested tensor, expected [N, ...], samples of one shape. Pad "
+            "the inputs, or the output: forward=lambda model, X: model(X).to_padded_tensor(0.0)."
+        )
     if output.ndim == 0 or output.numel() == 0:
         raise InputError(
             f"The model output has shape {list(output.shape)}, expected [N, ...] with N >= 1 "
@@ -182,6 +187,24 @@ def check_output(output: object, parameters: Mapping[str, Tensor]) -> None:
         raise InputError(
             f"The model output is NaN or infinite for {len(rows)} of {len(output)} samples, the "
             f"first at index {rows[0]}. Check the inputs and the parameters."
+        )
+
+
+def refuse_single_sample(output: Tensor, x: Any) -> None:
+    """Refuse a vector of features in place of a batch, where lengths tell.
+
+    Args:
+        output: Of the model.
+        x: What it is called with.
+
+    Raises:
+        InputError: Its entries are no samples.
+    """
+    if isinstance(x, Tensor) and x.ndim == 1 and len(x) != len(output):
+        raise InputError(
+            f"X has shape {list(x.shape)}, and the model output {list(output.shape)}, expected "
+            "samples along the first axis of both. Is it a single sample? Give a batch of it, "
+            "X[None] and y[None]."
         )
 
 

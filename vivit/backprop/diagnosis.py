@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from vivit.backprop.called import Called
+from vivit.backprop.called import Called, arguments
 from vivit.data import tensors_in
 from vivit.errors import InputError, VivitError, is_out_of_memory
+
+SHOWN = 5
+"""Arguments that a message lists."""
 
 
 @contextmanager
@@ -52,48 +55,97 @@ def reason(model: nn.Module, x: Any, like: Tensor, said: str = "") -> str | None
     Returns:
         In words; None if nothing is seen.
     """
-    if any(isinstance(leaf, np.ndarray) for leaf in tree_leaves(x)):
+    leaves, tensors = tree_leaves(x), [*tensors_in(x)]
+    if any(isinstance(leaf, np.ndarray) for leaf in leaves):
         return "The inputs are numpy arrays: give tensors, torch.as_tensor(X)."
-    tensors = [*tensors_in(x)]
+    if leaves and all(isinstance(leaf, (int, float)) for leaf in leaves):
+        return "The inputs are numbers without a tensor: give one, torch.as_tensor(X)."
     if any(tensor.is_nested for tensor in tensors):
         return "The inputs are nested tensors: pad them, or give samples of one size as a batch."
     devices = {tensor.device for tensor in tensors} - {like.device}
     if devices:
         return (
-            f"Inputs are on {', '.join(sorted(map(str, devices)))}, the parameters on "
-            f"{like.device}: move the inputs with X.to({str(like.device)!r})."
+            f"Inputs are on {_listed(devices)}, the parameters on {like.device}: move the inputs "
+            f"with X.to({str(like.device)!r})."
         )
-    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {like.dtype}
-    if not any(tensor.is_floating_point() for tensor in tensors) and "dtype" in said:
-        kinds = {tensor.dtype for tensor in tensors}
-    if kinds:
+    found = _dtypes(tensors, like, said)
+    if found is not None or isinstance(model, Called):
+        return found
+    return _call(model, x)
+
+
+def _dtypes(tensors: list[Tensor], like: Tensor, said: str) -> str | None:
+    """What is wrong with the dtypes of inputs."""
+    floating = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    if floating and "indices" in said:
         return (
-            f"Inputs have dtype {', '.join(sorted(map(str, kinds)))}, the parameters "
-            f"{like.dtype}: convert one of them, X.to({like.dtype})."
+            f"The model looks up its inputs in a table, but they have dtype {_listed(floating)}: "
+            "give indices, X.long()."
         )
-    return None if isinstance(model, Called) else _call(model, x)
+    kinds = floating - {like.dtype}
+    if not floating and "dtype" in said:
+        kinds = {tensor.dtype for tensor in tensors}
+    if not kinds:
+        return None
+    return (
+        f"Inputs have dtype {_listed(kinds)}, the parameters {like.dtype}: convert one of them, "
+        f"X.to({like.dtype})."
+    )
+
+
+def _listed(found: set[Any]) -> str:
+    return ", ".join(sorted(map(str, found)))
 
 
 def _call(model: nn.Module, x: Any) -> str | None:
     """What is wrong with how a model is called."""
-    takes = signature(model.forward)
+    takes = _taken(model)
     if isinstance(x, Mapping):
-        extra = [name for name in x if name not in takes.parameters]
-        named = ", ".join(map(repr, extra or x))
-        what = f"has {named}, which it does not take" if extra else f"has {named}"
+        if arguments(model, x)[1]:  # called as it is to be
+            return None
         return (
-            f"The model's forward takes {takes}, and the batch {what}: say how, "
+            f"The model's forward takes {takes}, and the batch {_unfit(model, x)}: say how, "
             "forward=lambda model, X: model(X['...'])."
         )
     if isinstance(x, Tensor):
         if _takes_one(model):
             return None
-        return f"The model's forward takes {takes}, but X is a single tensor."
+        return (
+            f"The model's forward takes {takes}, but X is a single tensor: give all in a tuple, "
+            "and forward=lambda model, X: model(*X)."
+        )
     how = "model(X[0])" if _takes_one(model) else "model(*X)"
     return (
         f"The model's forward takes {takes}, but is called with X alone, a {type(x).__name__}: "
         f"say how, forward=lambda model, X: {how}."
     )
+
+
+def _unfit(model: nn.Module, x: Mapping[str, Any]) -> str:
+    """What of a mapping does not fit the arguments of a model."""
+    takes = signature(model.forward).parameters
+    is_open = any(argument.kind is Parameter.VAR_KEYWORD for argument in takes.values())
+    extra = [] if is_open else [name for name in x if name not in takes]
+    if extra:
+        return f"has {', '.join(map(repr, extra))}, which it does not take"
+    needed = [
+        name
+        for name, argument in takes.items()
+        if argument.default is Parameter.empty
+        and argument.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+    ]
+    missing = [name for name in needed if name not in x]
+    if missing:
+        return f"lacks {', '.join(map(repr, missing))}"
+    return f"has {', '.join(map(repr, x))}"
+
+
+def _taken(model: nn.Module) -> str:
+    """What a model's forward takes, without annotations, and without the end of a long list."""
+    takes = signature(model.forward)
+    plain = [x.replace(annotation=Parameter.empty) for x in takes.parameters.values()]
+    names = [str(x) for x in plain[:SHOWN]] + ["..."] * (len(plain) > SHOWN)
+    return f"({', '.join(names)})"
 
 
 def _takes_one(model: nn.Module) -> bool:

@@ -11,17 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vivit.losses import (
-    SUPPORTED,
-    DenseFactor,
-    check_loss,
-    known_loss,
-    loss_gradient,
-    loss_hessian,
-)
-from vivit.losses.cross_entropy import cross_entropy
+from vivit.losses import DenseFactor, check_loss, hessian_if_known, loss_gradient
 from vivit.losses.known import mean_size, module_of_function
 from vivit.losses.reduction import check_reduction
 
@@ -79,18 +71,13 @@ class Gradients:
 
     def of_batch(self, output: Tensor, target: Any, index: int) -> GradientColumns:
         """The gradient at this output; zero for a mean over nothing."""
-        known = type(self.loss_func) in (nn.NLLLoss, *SUPPORTED)
-        if type(self.loss_func) is nn.NLLLoss:  # of any outputs
-            normalizer = cross_entropy(known_loss(self.loss_func), output, target).normalizer
-        elif known:
-            normalizer = loss_hessian(self.loss_func, output, target).normalizer
-        else:
-            normalizer = mean_size(self.loss_func, output)
+        hessian = hessian_if_known(self.loss_func, output, target)
+        normalizer = mean_size(self.loss_func, output) if hessian is None else hessian.normalizer
         if normalizer == 0:
             gradient = torch.zeros_like(output)
         else:
             gradient = loss_gradient(self.loss_func, output, target)
-        return GradientColumns(gradient, normalizer, not known)
+        return GradientColumns(gradient, normalizer, needs_check=hessian is None)
 
     def scale(self, weight: float, samples: int, boost: float) -> float:
         """Of the gradient ``g_n / N`` of a mean, ``sqrt(N)`` times as much; of a sum, itself."""

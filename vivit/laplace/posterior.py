@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vivit.backprop.called import Forward
-from vivit.data import Target
+from vivit.data import Target, check_inputs
 from vivit.errors import InputError, InsufficientMemoryError
 from vivit.ggn import EXACT
 from vivit.gram.spectrum import is_finite
@@ -174,6 +174,7 @@ class LaplacePosterior:
                 training data, or a covariance that is not finite.
             InsufficientMemoryError: The prediction of a single sample would not fit.
         """
+        check_inputs("X", X)
         if isinstance(X, Tensor) and (X.ndim == 0 or not len(X)):
             raise InputError(
                 f"There are no test inputs: X has shape {list(X.shape)}, expected samples along "

@@ -7,10 +7,10 @@ asked for; as a random factor with ``E[S_n S_n^T] = H_n``; and as a product ``H_
 no matrix.
 """
 
-from vivit.losses.base import LossHessian, loss_gradient
+from vivit.losses.base import LossHessian, loss_gradient, scalar_loss
 from vivit.losses.factor import DenseFactor, HessianFactor, all_columns, columns_in_turn
 from vivit.losses.known import known_loss
-from vivit.losses.registry import SUPPORTED, check_loss, loss_hessian
+from vivit.losses.registry import SUPPORTED, check_loss, hessian_if_known, loss_hessian
 
 __all__ = [
     "SUPPORTED",
@@ -20,7 +20,9 @@ __all__ = [
     "all_columns",
     "check_loss",
     "columns_in_turn",
+    "hessian_if_known",
     "known_loss",
     "loss_gradient",
     "loss_hessian",
+    "scalar_loss",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from vivit.errors import InputError
 from vivit.losses.factor import HessianFactor
 
 
@@ -48,11 +50,34 @@ class LossHessian(Protocol):
         ...
 
 
+def name_of(loss_func: Any) -> str:
+    """What a loss is called in messages."""
+    while isinstance(loss_func, functools.partial):
+        loss_func = loss_func.func
+    return getattr(loss_func, "__name__", type(loss_func).__name__)
+
+
+def scalar_loss(loss_func: Any, output: Tensor, target: Any) -> Tensor:
+    """The loss of a batch.
+
+    Raises:
+        InputError: It is no scalar.
+    """
+    loss = loss_func(output, target)
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise InputError(
+            f"The loss {name_of(loss_func)!r} must return a scalar, got "
+            f"{list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__}. Let it be "
+            "the mean over samples, or their sum."
+        )
+    return loss
+
+
 def loss_gradient(loss_func: Any, output: Tensor, target: Any) -> Tensor:
     """The gradient of a batch loss by the model output, shape ``[N, *out]``."""
     with torch.enable_grad():
         f = output.detach().requires_grad_()
-        return torch.autograd.grad(loss_func(f, target), f)[0]
+        return torch.autograd.grad(scalar_loss(loss_func, f, target), f)[0]
 
 
 def smallest_divisor(like: Tensor) -> float:

@@ -15,9 +15,9 @@ from vivit.errors import (
     UnsupportedError,
     is_out_of_memory,
 )
-from vivit.losses.base import loss_gradient, random_normal
+from vivit.losses.base import loss_gradient, name_of, random_normal, scalar_loss
 from vivit.losses.factor import DenseFactor
-from vivit.losses.known import mean_size, name_of
+from vivit.losses.known import mean_size
 from vivit.memory import available_bytes, human_bytes
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -232,12 +232,7 @@ def _differentiable_gradient(
     name: str, loss_func: LossFunction, f: Tensor, target: Tensor
 ) -> Tensor:
     """Gradient of the loss by the output, with its graph."""
-    loss = loss_func(f, target)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise InputError(
-            f"The loss {name!r} must return a scalar, got "
-            f"{list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__}."
-        )
+    loss = scalar_loss(loss_func, f, target)
     try:
         (gradient,) = torch.autograd.grad(loss, f, create_graph=True)
     except RuntimeError as error:

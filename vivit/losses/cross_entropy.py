@@ -151,10 +151,11 @@ def _class_targets(
     """Coefficients and normaliser: the weights of the target classes that are not ignored."""
     expected, classes = [len(output), *output.shape[2:]], output.shape[1]
     if list(target.shape) != expected:
+        fits = target.numel() == output.numel() // classes
         raise InputError(
             f"CrossEntropyLoss needs class indices of shape {expected} or probabilities of shape "
             f"{list(output.shape)} as targets, got shape {list(target.shape)} and dtype "
-            f"{target.dtype}."
+            f"{target.dtype}." + (f" Use target.reshape({expected})." if fits else "")
         )
     if target.dtype not in (torch.int64, torch.uint8):
         raise InputError(
@@ -185,7 +186,8 @@ def _probability_targets(
     if target.shape != output.shape:
         raise InputError(
             f"CrossEntropyLoss needs probability targets of the output's shape "
-            f"{list(output.shape)}, got {list(target.shape)}."
+            f"{list(output.shape)}, got {list(target.shape)} and dtype {target.dtype}. For "
+            "classes, use target.long()."
         )
     if (target < 0).any():
         raise InputError("CrossEntropyLoss needs probability targets that are not negative.")

@@ -102,7 +102,7 @@ def square_loss(loss_func: nn.MSELoss, output: Tensor, target: Tensor) -> Diagon
     if output.shape != target.shape:
         raise InputError(
             f"MSELoss needs targets of the output's shape {list(output.shape)}, got "
-            f"{list(target.shape)} (which would be broadcast)."
+            f"{list(target.shape)} (which would be broadcast).{_reshaped(output, target)}"
         )
     normalizer = float(output.numel()) if loss_func.reduction == "mean" else None
     return DiagonalHessian(torch.full_like(output, 2 / (normalizer or 1.0)), normalizer)
@@ -115,7 +115,7 @@ def binary_cross_entropy(
     if output.shape != target.shape:
         raise InputError(
             f"BCEWithLogitsLoss needs targets of the output's shape {list(output.shape)}, got "
-            f"{list(target.shape)}."
+            f"{list(target.shape)}.{_reshaped(output, target)}"
         )
     if not target.is_floating_point() or not ((target >= 0) & (target <= 1)).all():
         raise InputError(
@@ -131,3 +131,10 @@ def binary_cross_entropy(
         raise InputError("BCEWithLogitsLoss has negative weights, so that it is not convex.")
     normalizer = float(output.numel()) if loss_func.reduction == "mean" else None
     return DiagonalHessian(h / (normalizer or 1.0), normalizer)
+
+
+def _reshaped(output: Tensor, target: Tensor) -> str:
+    """What to write where targets have another shape, if they have as many entries."""
+    if output.numel() != target.numel():
+        return ""
+    return f" Use target.reshape({list(output.shape)})."

@@ -120,13 +120,6 @@ def mean_size(loss_func: Any, output: Tensor) -> float | None:
     return float(output.numel() if is_over_outputs else len(output))
 
 
-def name_of(loss_func: Any) -> str:
-    """What a loss is called in messages."""
-    while isinstance(loss_func, functools.partial):
-        loss_func = loss_func.func
-    return getattr(loss_func, "__name__", type(loss_func).__name__)
-
-
 def log_likelihood(
     loss_func: LogLikelihood, output: Tensor, target: Tensor
 ) -> CrossEntropyHessian:

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from vivit.errors import UnsupportedError, is_out_of_memory
-from vivit.losses.base import loss_gradient
+from vivit.losses.base import loss_gradient, name_of
 from vivit.losses.convex import LossFunction
-from vivit.losses.known import name_of, reduction_of
+from vivit.losses.known import reduction_of
 
 TOLERANCE = 1e-4
 """Of gradients, relative to their largest entry."""

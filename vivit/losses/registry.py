@@ -40,21 +40,50 @@ def loss_hessian(loss_func: Any, output: Tensor, target: Any) -> LossHessian:
         UnsupportedError: The loss has no Hessian that could be used.
         InputError: The targets do not fit the output.
     """
-    output, loss_func = output.detach(), known_loss(loss_func)
+    output, known = output.detach(), known_loss(loss_func)
+    _check_target(known, output, target)
+    found = SUPPORTED.get(type(known))
+    if found is None:
+        return convex_loss(known, output, target)
+    return found(known, output, target)
+
+
+def hessian_if_known(loss_func: Any, output: Tensor, target: Any) -> LossHessian | None:
+    """The Hessian of a loss in closed form, which takes little beside a forward pass.
+
+    Args:
+        loss_func: As for `loss_hessian`, as are the others. ``NLLLoss`` may have any outputs here:
+            it is the one of normalised ones, for what does not depend on that.
+        output: Model output.
+        target: Targets.
+
+    Returns:
+        None if there is no closed form.
+
+    Raises:
+        InputError: The targets do not fit the output.
+    """
+    output, known = output.detach(), known_loss(loss_func)
+    _check_target(known, output, target)
+    found = SUPPORTED.get(type(known))
+    if found is log_likelihood:
+        found = cross_entropy
+    return None if found is None else found(known, output, target)
+
+
+def _check_target(known: Any, output: Tensor, target: Any) -> None:
+    """Refuse targets elsewhere, and what a known loss does not take."""
     if isinstance(target, Tensor) and target.device != output.device:
         raise InputError(
             f"The targets are on {target.device}, the output on {output.device}. Move them to the "
             "same device."
         )
-    found = SUPPORTED.get(type(loss_func))
-    if found is None:
-        return convex_loss(loss_func, output, target)
-    if not isinstance(target, Tensor):
+    if type(known) in SUPPORTED and not isinstance(target, Tensor):
+        name = "NLLLoss" if isinstance(known, LogLikelihood) else type(known).__name__
         raise InputError(
-            f"{type(loss_func).__name__} takes a tensor of targets, got {type(target).__name__}. "
+            f"{name} takes a tensor of targets, got {type(target).__name__}. "
             "Say which of it, target=lambda batch: ..., or make it a tensor, torch.as_tensor(y)."
         )
-    return found(loss_func, output, target)
 
 
 def check_loss(loss_func: Any) -> None:
@@ -70,6 +99,11 @@ def check_loss(loss_func: Any) -> None:
     if not callable(loss_func):
         raise InputError(
             f"loss_func must map output and target to a scalar, got {type(loss_func).__name__}."
+        )
+    if isinstance(loss_func, type):
+        raise InputError(
+            f"loss_func is the class {loss_func.__name__}, expected an object of it: "
+            f"{loss_func.__name__}()."
         )
     reduction = reduction_of(loss_func)
     if reduction not in ("mean", "sum", "batchmean"):

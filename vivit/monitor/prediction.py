@@ -12,7 +12,7 @@ from vivit.backprop.called import output_of
 from vivit.backprop.checks import check_output
 from vivit.backprop.diagnosis import explained
 from vivit.backprop.forward import untouched
-from vivit.losses import known_loss
+from vivit.losses import hessian_if_known, known_loss, scalar_loss
 from vivit.monitor.numbers import number
 
 
@@ -33,13 +33,14 @@ def held_out(
         ``loss``, and ``accuracy`` if there is one.
 
     Raises:
-        InputError: The model cannot be run so, or gives no tensor.
+        InputError: The model cannot be run so, or gives no tensor; or the targets do not fit it.
     """
     with untouched(model), explained(model, x, parameters):
         output = output_of(model, x)
-    if not isinstance(output, Tensor):
+    if not isinstance(output, Tensor) or output.is_nested:
         check_output(output, parameters)
-    found = {"loss": number(loss_func(output, y))}
+    hessian_if_known(loss_func, output, y)  # refuses targets that do not fit, in our words
+    found = {"loss": number(scalar_loss(loss_func, output, y))}
     right = right_classes(loss_func, output, y)
     if right is not None:
         found["accuracy"] = number(right.double().mean())
