@@ -18,12 +18,13 @@ from vivit.low_rank import LowRankCurvature
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector
 from vivit.setup import block_matrices
+from vivit.shown import Shown, counted
 
 MATRICES = ("ggn", "empirical_fisher", "gradient_covariance")
 """Whose blocks there are."""
 
 
-class BlockDiagonal(Mapping[str, LowRankCurvature]):
+class BlockDiagonal(Shown, Mapping[str, LowRankCurvature]):
     """Diagonal blocks by group name; they share their forward and backward passes."""
 
     def __init__(self, matrices: BlockMatrices, kind: type[LowRankCurvature] = GGN) -> None:
@@ -47,10 +48,10 @@ class BlockDiagonal(Mapping[str, LowRankCurvature]):
         """Number of blocks."""
         return len(self._blocks)
 
-    def __repr__(self) -> str:
-        """Group names and sizes, for interactive use."""
-        sizes = ", ".join(f"{name!r}: {block.shape}" for name, block in self._blocks.items())
-        return f"BlockDiagonal({{{sizes}}})"
+    @property
+    def _parts(self) -> dict[str, str]:
+        sizes = [f"{name!r}: {block.shape}" for name, block in self._blocks.items()]
+        return {"blocks": counted(sizes, what="")}
 
 
 def block_diagonal(

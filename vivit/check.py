@@ -26,16 +26,17 @@ from vivit.gram.spectrum import EIGENVALUE_COPIES
 from vivit.kinds import GaussNewton
 from vivit.losses import check_loss
 from vivit.options import Approximation, Subset
-from vivit.parameters import Selector, listed, select_parameters
+from vivit.parameters import Selector, select_parameters
+from vivit.parameters import listed as selectors
 from vivit.setup import block_matrices
-from vivit.shown import table
+from vivit.shown import Shown, listed
 
 UNUSED = "unused"
 """What does not reach the output."""
 
 
-@dataclass(frozen=True)
-class Check:
+@dataclass(frozen=True, repr=False)
+class Check(Shown):
     """What was found; true if nothing is refused.
 
     Attributes:
@@ -70,7 +71,7 @@ class Check:
         fast = sum(way in FAST for way in self.served_by.values())
         found["parameters"] = f"{fast} of {len(self.served_by)} by fast rules"
         if self.slow:
-            found["slower"] = ", ".join(f"{name} ({way})" for name, way in self.slow.items())
+            found["slower"] = listed([f"{name} ({way})" for name, way in self.slow.items()])
         *_, totals = str(self.plan).splitlines()
         return found | {"Gram matrix": totals}
 
@@ -79,8 +80,7 @@ class Check:
         width = max(len(key) for key in self._parts)
         return "\n".join(f"{key.ljust(width)}  {value}" for key, value in self._parts.items())
 
-    def _repr_html_(self) -> str:
-        return table("check", self._parts)
+    __repr__ = __str__
 
 
 def check(
@@ -118,7 +118,7 @@ def check(
     Returns:
         What was found; print it.
     """
-    params = None if params is None else listed(params)
+    params = None if params is None else selectors(params)
     refused = _refused_at_once(unwrapped(model), loss_func, params)
     if refused:  # what depends on running the model cannot be told
         return Check(tuple(refused), (), {}, None)

@@ -44,11 +44,12 @@ from vivit.quantities.scalars import effective_dimension, frobenius_norm, logdet
 from vivit.quantities.selection import Criterion, Selection
 from vivit.quantities.solve import InverseOperator, flat_newton_step, solve
 from vivit.quantities.solvers import Solver
+from vivit.shown import Shown, counted
 
 C = TypeVar("C", bound="LowRankCurvature")
 
 
-class LowRankCurvature:
+class LowRankCurvature(Shown):
     """A curvature matrix ``G = V V^T`` of a model at some data, or a diagonal block of it."""
 
     @classmethod
@@ -90,11 +91,13 @@ class LowRankCurvature:
         """Names of the selected parameters, in the order of flat vectors."""
         return list(self._shapes)
 
-    def __repr__(self) -> str:
-        """Size and parameters, for interactive use."""
-        names = ", ".join(self._shapes)
-        kind, columns = type(self).__name__, self.num_columns
-        return f"{kind}(shape={self.shape}, num_columns={columns}, parameters=[{names}])"
+    @property
+    def _parts(self) -> dict[str, str]:
+        return {
+            "shape": str(self.shape),
+            "num_columns": str(self.num_columns),
+            "parameters": counted([*self._shapes], what=""),
+        }
 
     def gram(self) -> Tensor:
         """The Gram matrix ``K = V^T V``.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vivit.errors import InputError
 from vivit.factor import Factor
+from vivit.shown import Shown
 
 Shapes = Mapping[str, torch.Size]
 
@@ -157,7 +158,7 @@ def scipy_operator(
     return LinearOperator(shape, dtype=dtype, **maps)
 
 
-class FactorOperator:
+class FactorOperator(Shown):
     """The factor ``V`` of ``G = V V^T`` as a matrix-free operator, and its transpose.
 
     ``V @ u`` costs one vector-Jacobian product, ``V.T @ v`` one Jacobian-vector product.
@@ -178,6 +179,10 @@ class FactorOperator:
         """``(D, M)``, or ``(M, D)`` for the transpose."""
         rows, columns = self._factor.shape
         return (columns, rows) if self._transposed else (rows, columns)
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        return {"shape": str(self.shape)}
 
     @property
     def T(self) -> FactorOperator:  # noqa: N802 - as in torch and numpy
@@ -213,7 +218,7 @@ class FactorOperator:
         return self._factor.contract(unflatten_columns(v, self._factor.shapes))
 
 
-class GramOperator:
+class GramOperator(Shown):
     """The Gram matrix ``V^T V`` as a matrix-free, symmetric operator.
 
     A product costs one vector-Jacobian and one Jacobian-vector product.
@@ -232,6 +237,10 @@ class GramOperator:
         """``(M, M)``."""
         _, columns = self._factor.shape
         return columns, columns
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        return {"shape": str(self.shape)}
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Multiply with a vector ``[M]`` or with each column of ``[M, K]``."""

@@ -63,7 +63,7 @@ def select_parameters(
         raise InputError(
             "No parameter is selected: "
             + (
-                "none of the model's requires a gradient."
+                "none of the model's requires a gradient. Are they frozen, or adapters disabled?"
                 if params is None
                 else "params is empty."
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vivit.gram.forms import MatrixPlan
 from vivit.layers.cost import Evaluation
 from vivit.memory import human_bytes
+from vivit.shown import Shown, counted, listed
 
 LIVE_COTANGENTS = 3
 """Tensors of the largest layer's size that live at once in a backward pass."""
@@ -61,7 +62,7 @@ class Done:
         for name, way in self.served_by.items():
             ways.setdefault(way, []).append(name)
         counts = [
-            f"{len(names)} {way}" if way in FAST else f"{', '.join(names)} {way}"
+            f"{len(names)} {way}" if way in FAST else f"{listed(names)} {way}"
             for way, names in ways.items()
         ]
         return f"done in {self.seconds:.3g} s; parameters: {'; '.join(counts)}"
@@ -71,8 +72,8 @@ FAST = ("affine", "parts", "products")
 """Ways to serve a parameter that do not depend on how many samples and columns there are."""
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """What the Gram matrices of all groups will cost.
 
     Bytes are those beyond the activations of the forward pass.
@@ -109,6 +110,19 @@ class Plan:
     columns_at_once: int = 1
     column_bytes: int = 0
     done: Done | None = None
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        found = {
+            "num_columns": str(self.num_columns),
+            "layers": str(len(self.layers)),
+            "matrices": counted([x.form.value for x in self.matrices], what=""),
+            "flops": f"{self.flops:.3g}",
+            "peak": human_bytes(self.peak_bytes),
+        }
+        return (
+            found if self.done is None else found | {"done": str(self.done).removeprefix("done ")}
+        )
 
     @property
     def sent_bytes(self) -> int:

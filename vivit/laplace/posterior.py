@@ -33,9 +33,10 @@ from vivit.memory import human_bytes
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector
 from vivit.setup import block_matrices
+from vivit.shown import Shown
 
 
-class LaplacePosterior:
+class LaplacePosterior(Shown):
     """Gaussian posterior of a network's parameters at a minimum of its regularised loss.
 
     One forward pass is made on construction, as by `GGN`; the curvature is decomposed when it is
@@ -106,14 +107,14 @@ class LaplacePosterior:
         )
         self._fit = Fit(matrices, scale)
 
-    def __repr__(self) -> str:
-        """Sizes and prior, for interactive use."""
+    @property
+    def _parts(self) -> dict[str, str]:
         curvature = self._fit.curvature
-        size = sum(p.numel() for p in curvature.parameters.values())
-        return (
-            f"LaplacePosterior(parameters={size}, samples={curvature.num_samples}, "
-            f"prior_precision={self.prior_precision:g})"
-        )
+        return {
+            "parameters": str(sum(p.numel() for p in curvature.parameters.values())),
+            "samples": str(curvature.num_samples),
+            "prior_precision": f"{self.prior_precision:g}",
+        }
 
     @property
     def mean(self) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vivit.errors import InputError
 from vivit.laplace.checks import check_count
 from vivit.losses.base import random_normal
+from vivit.shown import Shown, summary
 
 
 class Link(Enum):
@@ -36,8 +37,8 @@ class Link(Enum):
         return outputs.softmax(axis) if self is Link.SOFTMAX else outputs.sigmoid()
 
 
-@dataclass(frozen=True)
-class Predictive:
+@dataclass(frozen=True, repr=False)
+class Predictive(Shown):
     """Outputs of some samples: a Gaussian for each, their own covariances only.
 
     Attributes:
@@ -50,6 +51,15 @@ class Predictive:
     mean: Tensor
     covariance: Tensor
     link: Link | None = None
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        link = "none" if self.link is None else self.link.value
+        return {
+            "mean": summary(self.mean),
+            "covariance": summary(self.covariance),
+            "link": link,
+        }
 
     @property
     def variance(self) -> Tensor:

@@ -28,12 +28,13 @@ from vivit.monitor.quantities import ALL, Quantity, chosen
 from vivit.monitor.quiet import evaluating
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, listed, select_parameters
+from vivit.shown import Shown, counted
 
 CALLER = 3
 """Frames from a warning to who calls the monitor, if the call itself warns."""
 
 
-class Monitor:
+class Monitor(Shown):
     """Looks at the curvature of a model while it trains, and writes down what it sees.
 
     Call it in the training loop. Nothing of the training is changed: parameters, gradients,
@@ -111,6 +112,17 @@ class Monitor:
         self._last_step: int | None = None
         self._skipped = 0
         self._warned: set[str] = set()
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        found = {
+            "every": str(self._every),
+            "quantities": counted([x.value for x in self._setting.quantities], what=""),
+            "k": str(self._setting.k),
+            "path": str(self._path),
+            "last step": str(self._last_step),
+        }
+        return found if self._budget is None else found | {"budget": f"{self._budget:g}"}
 
     @property
     def seconds(self) -> float:

@@ -6,12 +6,14 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from vivit.shown import Shown
+
 SCHEMA = 1
 """Version of the fields below, and of the names in `Observation.quantities`."""
 
 
-@dataclass(frozen=True)
-class Observation:
+@dataclass(frozen=True, repr=False)
+class Observation(Shown):
     """What was seen at one step.
 
     Attributes:
@@ -41,6 +43,12 @@ class Observation:
     error: str = ""
     schema: int = SCHEMA
 
+    @property
+    def _parts(self) -> dict[str, str]:
+        found = {"step": str(self.step), "seconds": f"{self.seconds:.3g}"}
+        found |= {name: _short(value) for name, value in self.quantities.items()}
+        return found | {"error": self.error} if self.error else found
+
     def to_json(self) -> str:
         """One line of JSON; floats that JSON lacks are refused."""
         return json.dumps(asdict(self), allow_nan=False)
@@ -68,6 +76,17 @@ class Observation:
             raise ValueError(f"expected schema {SCHEMA}, got {values['schema']!r}")
         _check(values)
         return cls(**values)
+
+
+def _short(value: Any) -> str:
+    """A number, the range of some, or how many layers there are."""
+    if isinstance(value, dict):
+        return f"{len(value)} layers"
+    if not isinstance(value, list):
+        return "None" if value is None else f"{value:.3g}"
+    numbers = [x for x in value if x is not None]
+    span = f" from {min(numbers):.3g} to {max(numbers):.3g}" if numbers else ""
+    return f"[{len(value)}]{span}"
 
 
 def _check(values: dict[str, Any]) -> None:

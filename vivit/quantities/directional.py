@@ -21,11 +21,11 @@ from vivit.gram.outer import projections
 from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
 from vivit.layers.affine import Workspace
 from vivit.losses import DenseFactor
-from vivit.shown import line, summary, table
+from vivit.shown import Shown, summary
 
 
 @dataclass(frozen=True, repr=False)
-class DirectionalDerivatives:
+class DirectionalDerivatives(Shown):
     """Derivatives of each sample's loss along unit eigenvectors, in ascending order.
 
     Those of each sample's own loss, without the factors of a mean or a subset: for a loss that is
@@ -45,13 +45,6 @@ class DirectionalDerivatives:
     @property
     def _parts(self) -> dict[str, str]:
         return {"gammas": summary(self.gammas), "lambdas": summary(self.lambdas)}
-
-    def __repr__(self) -> str:
-        """Shapes and ranges, for interactive use."""
-        return line(type(self).__name__, self._parts)
-
-    def _repr_html_(self) -> str:
-        return table(type(self).__name__, self._parts)
 
     def to(self, dtype: torch.dtype) -> DirectionalDerivatives:
         """In another precision."""

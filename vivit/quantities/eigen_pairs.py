@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vivit.shown import line, names, summary, table
+from vivit.shown import Shown, counted, summary
 
 
 @dataclass(frozen=True, repr=False)
-class EigenPairs:
+class EigenPairs(Shown):
     """Eigenvalues and eigenvectors of a curvature matrix, in ascending order.
 
     Attributes:
@@ -24,11 +24,4 @@ class EigenPairs:
 
     @property
     def _parts(self) -> dict[str, str]:
-        return {"values": summary(self.values), "vectors": names([*self.vectors])}
-
-    def __repr__(self) -> str:
-        """Shape and range, for interactive use."""
-        return line(type(self).__name__, self._parts)
-
-    def _repr_html_(self) -> str:
-        return table(type(self).__name__, self._parts)
+        return {"values": summary(self.values), "vectors": counted([*self.vectors])}

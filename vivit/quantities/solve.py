@@ -21,9 +21,10 @@ from vivit.quantities.damped import (
 )
 from vivit.quantities.newton import Damping
 from vivit.quantities.selection import Selection
+from vivit.shown import Shown, summary
 
 
-class InverseOperator:
+class InverseOperator(Shown):
     """``(G + delta I)^-1`` as a symmetric operator: factored once, applied many times.
 
     Attributes:
@@ -46,6 +47,11 @@ class InverseOperator:
         """``(D, D)``."""
         size, _ = self._block.factor.shape
         return size, size
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        found = {"shape": str(self.shape), "damping": f"{float(self._dampings.values):.3g}"}
+        return found if self.residual is None else found | {"residual": summary(self.residual)}
 
     @torch.no_grad()
     def __matmul__(self, v: Vectors) -> dict[str, Tensor] | Tensor:
