@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import oracle
@@ -350,3 +351,10 @@ def test_half_precision(name):
     exact = vivit.GGN(model.float(), LOSS, single, **family.options).eigvalsh()
     assert (values - exact).abs().max() <= 0.05 * exact[-1]
     assert set(served.values()) <= {"affine", "parts", "products"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_page_on_models(name):
+    """It has a row for each family; what stands behind a comma is a variant."""
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+    assert f"| {name.split(',')[0]} |" in page.read_text()
