@@ -220,6 +220,19 @@ def test_data_that_are_none(data, message):
         vivit.Monitor(linear(), CE, data)
 
 
+def test_vectors_that_are_no_single_sample():
+    """A model may make samples of them, if somebody says so."""
+
+    class Cut(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.reshape(-1, 5))
+
+    model = Cut(5, 3)
+    ggn = vivit.GGN(model, CE, (X.flatten(), Y), forward=lambda model, x: model(x))
+    expected = vivit.GGN(model, CE, (X, Y), forward=lambda model, x: model(x))
+    assert torch.allclose(ggn.eigvalsh(), expected.eigvalsh())
+
+
 def test_what_a_model_raises_of_a_mapping_that_fits():
     """It is called as it is to be, so that the fault is elsewhere."""
 

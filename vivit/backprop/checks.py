@@ -204,7 +204,7 @@ def refuse_single_sample(output: Tensor, x: Any) -> None:
         raise InputError(
             f"X has shape {list(x.shape)}, and the model output {list(output.shape)}, expected "
             "samples along the first axis of both. Is it a single sample? Give a batch of it, "
-            "X[None] and y[None]."
+            "X[None] and y[None]. If it is not: forward=lambda model, X: model(X)."
         )
 
 
