@@ -36,6 +36,13 @@ class Many(nn.Linear):
         return super().forward(a + b)
 
 
+class Mean(nn.Module):
+    """One number for the batch."""
+
+    def forward(self, x):
+        return x.mean()
+
+
 def observed(model, loss_func, data, path):
     vivit.Monitor(model, loss_func, data, path=path / "run.jsonl", k=1)(0)
 
@@ -85,6 +92,14 @@ TO_ALL = {
         lambda: (linear(), CE, (X, Y[:, None])),
         r"got shape \[4, 1\] and dtype torch.int64. Use target.reshape\(\[4\]\)",
     ),
+    "ones and zeros": (
+        lambda: (linear(), CE, (X, F.one_hot(Y, 3))),
+        r"got shape \[4, 3\] and dtype torch.int64. Use target.argmax\(dim=1\)",
+    ),
+    "an accuracy": (
+        lambda: (linear(), lambda f, y: (f.argmax(1) == y).float().mean(), (X, Y)),
+        "The loss '<lambda>' cannot be differentiated: ",
+    ),
     "too few classes": (
         lambda: (linear(), CE, (X, Y[:3])),
         r"class indices of shape \[4\].*got shape \[3\] and dtype torch.int64.$",
@@ -114,6 +129,10 @@ TO_ALL = {
     "a single sample": (lambda: (linear(), CE, (X[0], Y[0])), r"y has shape \[\].*X\[None\]"),
 }
 TO_ALL_AND_KERNELS = {
+    "a loss as output": (
+        lambda: (nn.Sequential(linear(), Mean()), CE, (X, Y)),
+        r"Is it a loss\? Say where the output is: forward=",
+    ),
     "a vector as batch": (
         lambda: (linear(), MSE, (X[0], X[0, :3])),
         r"X has shape \[5\], and the model output \[3\].*Give a batch of it, X\[None\]",

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vivit.errors import InputError
+from vivit.errors import InputError, UnsupportedError
 from vivit.losses.factor import HessianFactor
 
 
@@ -74,10 +74,22 @@ def scalar_loss(loss_func: Any, output: Tensor, target: Any) -> Tensor:
 
 
 def loss_gradient(loss_func: Any, output: Tensor, target: Any) -> Tensor:
-    """The gradient of a batch loss by the model output, shape ``[N, *out]``."""
+    """The gradient of a batch loss by the model output, shape ``[N, *out]``.
+
+    Raises:
+        InputError: The loss is no scalar.
+        UnsupportedError: It does not depend on the output.
+    """
     with torch.enable_grad():
         f = output.detach().requires_grad_()
-        return torch.autograd.grad(scalar_loss(loss_func, f, target), f)[0]
+        loss = scalar_loss(loss_func, f, target)
+        if not loss.requires_grad:
+            raise UnsupportedError(
+                f"The loss {name_of(loss_func)!r} cannot be differentiated: autograd does not see "
+                "that it depends on the model output. Look for detach, argmax, rounding or numpy "
+                "in it."
+            )
+        return torch.autograd.grad(loss, f)[0]
 
 
 def smallest_divisor(like: Tensor) -> float:

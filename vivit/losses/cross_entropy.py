@@ -151,11 +151,15 @@ def _class_targets(
     """Coefficients and normaliser: the weights of the target classes that are not ignored."""
     expected, classes = [len(output), *output.shape[2:]], output.shape[1]
     if list(target.shape) != expected:
-        fits = target.numel() == output.numel() // classes
+        hint = ""
+        if target.shape == output.shape:
+            hint = " Use target.argmax(dim=1), or probabilities of floating point."
+        elif target.numel() == output.numel() // classes:
+            hint = f" Use target.reshape({expected})."
         raise InputError(
             f"CrossEntropyLoss needs class indices of shape {expected} or probabilities of shape "
             f"{list(output.shape)} as targets, got shape {list(target.shape)} and dtype "
-            f"{target.dtype}." + (f" Use target.reshape({expected})." if fits else "")
+            f"{target.dtype}.{hint}"
         )
     if target.dtype not in (torch.int64, torch.uint8):
         raise InputError(

@@ -37,7 +37,7 @@ def held_out(
     """
     with untouched(model), explained(model, x, parameters):
         output = output_of(model, x)
-    if not isinstance(output, Tensor) or output.is_nested:
+    if not isinstance(output, Tensor) or output.is_nested or output.ndim == 0:
         check_output(output, parameters)
     hessian_if_known(loss_func, output, y)  # refuses targets that do not fit, in our words
     found = {"loss": number(scalar_loss(loss_func, output, y))}
