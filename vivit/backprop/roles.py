@@ -290,6 +290,7 @@ _RULES: dict[tuple[str, int], Rule] = {
     ("AddmmBackward0", 0): _added_times("beta"),
     ("AddmmBackward0", 1): _product("mat2", transposed=False),
     ("AddmmBackward0", 2): _linear("mat1", transposed=True),
+    ("SparseAddmmBackward0", 2): _linear("mat1", transposed=True),
     ("MmBackward0", 0): _product("mat2", transposed=False),
     ("MmBackward0", 1): _linear("self", transposed=True),
     ("MvBackward0", 1): _linear("self", transposed=False),
@@ -329,6 +330,8 @@ _RULES: dict[tuple[str, int], Rule] = {
 
 def _is_plain(node: Node) -> bool:
     """Whether a product, and what is added to it, have no number before them."""
+    if node.name().startswith("SparseAddmm"):  # a product alone adds zero times nothing
+        return saved(node, "alpha") == 1
     if not node.name().startswith(("Addmm", "Baddbmm")):
         return True
     return saved(node, "alpha") == 1 and saved(node, "beta") == 1
