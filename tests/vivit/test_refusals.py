@@ -168,7 +168,7 @@ REFUSED = {
     "mixed samples": (
         lambda: ggn(Mixing()).gram(),
         UnsupportedError,
-        "mixes samples.*after 'first.weight'",
+        "mixes samples.*between modules, in the forward of Mixing",
     ),
     "reentrant checkpoint": (lambda: ggn(Checkpointed()), UnsupportedError, "use_reentrant=False"),
     "no loss": (

@@ -28,6 +28,7 @@ from vivit.backprop.forward import checked_indices
 from vivit.backprop.generic import GenericRule
 from vivit.backprop.graph import Operation, ParameterUses, find_uses
 from vivit.backprop.layout import Layout, arrange
+from vivit.backprop.mixing import mixing_module
 from vivit.backprop.passes import Passes
 from vivit.backprop.products import Products
 from vivit.backprop.pushforward import Pushforward, Ways
@@ -124,9 +125,24 @@ class Linearization:
         operations = uses.all_operations
         passes = self._passes
         found = sample_orders(
-            operations, self.output, passes.visit, passes.forward, self._x, passes.lowest
+            operations,
+            self.output,
+            passes.visit,
+            passes.forward,
+            self._x,
+            passes.lowest,
+            self._mixing_module,
         )
         return dict(zip(operations, found, strict=True))
+
+    def _mixing_module(self) -> str | None:
+        return mixing_module(
+            plain(self._model),
+            self._passes.forward,
+            self._x,
+            len(self.output),
+            self._passes.lowest,
+        )
 
     def _find_uses(self, misread: frozenset[Node] = frozenset()) -> ParameterUses:
         root = self._passes.output.grad_fn

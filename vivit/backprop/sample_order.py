@@ -57,6 +57,7 @@ def sample_orders(
     forward: Forward,
     x: Any,
     lowest: torch.dtype | None = None,
+    where: Callable[[], str | None] = lambda: None,
 ) -> Iterator[tuple[SampleOrder, ...] | None]:
     """Find how each operation lays out samples, by backpropagating marked cotangents.
 
@@ -74,6 +75,7 @@ def sample_orders(
         x: Its inputs.
         lowest: The lowest precision in which the model computes, where it is lower than that of
             results.
+        where: Says where a model mixes samples, if that can be told.
 
     Yields:
         For each operation the orders of its uses; None if there is one that is not known.
@@ -101,7 +103,7 @@ def sample_orders(
         orders = [next(found).orders for _ in operation.uses]
         if not all(orders):
             if not tested:  # a test of the model, whatever the operation
-                _refuse_mixing(operation, output, forward, x, lowest)
+                _refuse_mixing(operation, output, forward, x, lowest, where)
             tested = True
             yield None
         else:
@@ -163,7 +165,12 @@ def _marks(num_samples: int, base: int) -> list[Tensor]:
 
 
 def _refuse_mixing(
-    operation: Operation, output: Tensor, forward: Forward, x: Any, lowest: torch.dtype | None
+    operation: Operation,
+    output: Tensor,
+    forward: Forward,
+    x: Any,
+    lowest: torch.dtype | None,
+    where: Callable[[], str | None],
 ) -> None:
     """Tell a model that mixes samples from one with an unusual layout of its tensors.
 
@@ -180,9 +187,10 @@ def _refuse_mixing(
     if not any(
         _keeps_apart(take, output, forward, i > 0, lowest) for i, take in enumerate(readings)
     ):
+        place = where() or f"somewhere after {operation.parameters[0]!r}"
         raise UnsupportedError(
             "The model mixes samples: the output for one sample depends on others in the "
-            f"batch, somewhere after {operation.parameters[0]!r}. Per-sample Jacobians do not "
+            f"batch, {place}. Per-sample Jacobians do not "
             "describe such a model. Samples must lie along the first axis of the output; "
             "use model.eval() or a normalization that treats samples separately if statistics of "
             "the batch are the cause."
@@ -209,9 +217,7 @@ def _keeps_apart(
         True if they do not.
     """
     matters = not must_matter
-    for kept in torch.arange(len(output)).chunk(min(len(output), MIXING_TESTS)):
-        index = kept[torch.arange(len(output)) % len(kept)]
-        index[kept] = kept
+    for kept, index in replacements(len(output)):
         after = forward(take(index)).detach()
         same = kept.to(output.device)
         relative = loosened(1e3 * torch.finfo(output.dtype).eps, lowest)
@@ -220,6 +226,15 @@ def _keeps_apart(
             return False
         matters = matters or bool((output - after).abs().max() > tolerance)
     return matters
+
+
+def replacements(num_samples: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Samples that are kept, and indices with others replaced by these: each is kept once."""
+    everyone = torch.arange(num_samples)
+    for kept in everyone.chunk(min(num_samples, MIXING_TESTS)):
+        index = kept[everyone % len(kept)]
+        index[kept] = kept
+        yield kept, index
 
 
 def ways_to_take(x: Any, num_samples: int) -> list[Take]:
