@@ -13,7 +13,7 @@ from vivit.backprop.autograd import Linearization
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.kinds import BatchColumns, Kind
-from vivit.losses import HessianFactor, loss_gradient
+from vivit.losses import DenseFactor, HessianFactor, loss_gradient
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,10 @@ class BatchCurvature:
     alone: bool
     known_columns: BatchColumns | None = None
 
+    def by_samples(self, u: Tensor) -> Tensor:
+        """What the model's output is, or looks like, as ``[N, *]``."""
+        return u
+
     @property
     def num_curvature_samples(self) -> int:
         """Samples that carry curvature."""
@@ -111,16 +115,34 @@ class BatchCurvature:
         """The vectors of the outputs that are sent back, without their scale."""
         if self.known_columns is not None:
             return self.known_columns
-        batch = self.batch
-        return self.kind.of_batch(self.linearization.output, batch.y, batch.index)
+        return self.kind.of_batch(self.output, self.target, self.batch.index)
+
+    @property
+    def output(self) -> Tensor:
+        """Of the model, as the loss takes it, shape ``[N, *out]``."""
+        return self.linearization.output
+
+    @property
+    def target(self) -> Any:
+        """Beside it."""
+        return self.batch.y
 
     @cached_property
-    def gradient(self) -> Tensor:
+    def sample_gradients(self) -> Tensor:
         """Gradient of the loss of all batches by the output, shape ``[N, *out]``."""
-        output = self.linearization.output
         if not self.weight:  # a mean over nothing is NaN, but does not count
-            return torch.zeros_like(output)
-        return self.weight * loss_gradient(self.kind.loss_func, output, self.batch.y)
+            return torch.zeros_like(self.output)
+        return self.weight * loss_gradient(self.kind.loss_func, self.output, self.target)
+
+    @property
+    def gradient(self) -> Tensor:
+        """The same, in the shape of the model's output."""
+        return self.sample_gradients
+
+    @property
+    def gradient_factor(self) -> HessianFactor:
+        """The same, as a column of each sample."""
+        return DenseFactor(self.sample_gradients.unsqueeze(1))
 
     @cached_property
     def factor(self) -> HessianFactor:
@@ -133,7 +155,7 @@ class BatchCurvature:
     @property
     def coordinates(self) -> Tensor | None:
         """``w`` with ``gradient_n = S_n w_n``, shape ``[N, C]``, where there is one."""
-        found = self.columns.coordinates(self.gradient / (self.weight or 1.0))
+        found = self.columns.coordinates(self.sample_gradients / (self.weight or 1.0))
         return None if found is None else found * (self.weight / (self.scale or 1.0))
 
     @property

@@ -68,6 +68,8 @@ def block_diagonal(
     matrix: str = "ggn",
     forward: Forward | None = None,
     target: Target | None = None,
+    samples: str = "sequence",
+    mixing: str = "refuse",
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN, or of another matrix, for groups of parameters.
 
@@ -90,6 +92,8 @@ def block_diagonal(
             `EmpiricalFisher`.
         forward: As for `GGN`, as is the next.
         target: Maps a batch to its targets.
+        samples: As for `GGN`, as is the next.
+        mixing: Whether samples may depend on each other.
 
     Returns:
         A mapping from group names to `GGN` or `EmpiricalFisher` blocks.
@@ -114,6 +118,18 @@ def block_diagonal(
             "which is for matrix='ggn'."
         )
     matrices = block_matrices(
-        model, kind, data, groups, params, subset, workspace, memory, progress, forward, target
+        model,
+        kind,
+        data,
+        groups,
+        params,
+        subset,
+        workspace,
+        memory,
+        progress,
+        forward,
+        target,
+        samples,
+        mixing,
     )
     return BlockDiagonal(matrices, GGN if matrix == "ggn" else EmpiricalFisher)

@@ -95,6 +95,8 @@ def check(
     forward: Forward | None = None,
     target: Target | None = None,
     progress: bool = False,
+    samples: str = "sequence",
+    mixing: str = "refuse",
 ) -> Check:
     """Look at everything that `GGN` needs, without computing it.
 
@@ -114,12 +116,14 @@ def check(
         forward: Calls the model.
         target: Maps a batch to its targets.
         progress: Whether bars are shown.
+        samples: What counts as one.
+        mixing: Whether they may depend on each other.
 
     Returns:
         What was found; print it.
     """
     params = None if params is None else selectors(params)
-    refused = _refused_at_once(unwrapped(model), loss_func, params)
+    refused = _refused_at_once(unwrapped(model), loss_func, params, mixing)
     if refused:  # what depends on running the model cannot be told
         return Check(tuple(refused), (), {}, None)
     forward = forward_here(forward)
@@ -139,6 +143,8 @@ def check(
                 progress,
                 forward=forward,
                 target=target,
+                samples=samples,
+                mixing=mixing,
             )
             plan, served_by = _seen(matrices)
         except VivitError as error:
@@ -150,7 +156,7 @@ def check(
 
 
 def _refused_at_once(
-    module: nn.Module, loss_func: Any, params: list[Selector] | None
+    module: nn.Module, loss_func: Any, params: list[Selector] | None, mixing: str
 ) -> list[str]:
     """What is refused before the model is run."""
     with without_autocast():
@@ -160,7 +166,8 @@ def _refused_at_once(
             *_refused(lambda: refuse_shards(module, select_parameters(module, params))),
         ]
     if isinstance(module, nn.Module):
-        refused += _refused(lambda: refuse_batch_statistics(module))
+        if mixing != "allow":
+            refused += _refused(lambda: refuse_batch_statistics(module))
         refused += _refused(lambda: refuse_renormalized_embeddings(module))
     return refused
 

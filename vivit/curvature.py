@@ -24,6 +24,8 @@ from vivit.layers.sizes import BatchSizes
 from vivit.losses.base import name_of
 from vivit.options import Subset, resolve_subset
 from vivit.progress import BATCH, Progress
+from vivit.sampling import Sampling
+from vivit.units import UnitCurvature
 
 
 class Curvature:
@@ -36,6 +38,7 @@ class Curvature:
         parameters: All parameters that count, by name.
         kind: Which vectors of the outputs are sent back.
         columns: ``C``, columns of each sample's factor.
+        sampling: What counts as a sample.
         served_by: How each parameter has been served so far, by name: see `Linearization`.
         lowest: The lowest precision in which the model computes, where it is lower than that of
             results.
@@ -50,6 +53,7 @@ class Curvature:
         parameters: dict[str, Tensor],
         subset: Subset | None,
         progress: Progress,
+        sampling: Sampling | None = None,
     ) -> None:
         """Run a forward pass of each batch and check that they fit together.
 
@@ -60,12 +64,13 @@ class Curvature:
             parameters: All parameters that count, by name.
             subset: Samples that carry curvature.
             progress: Where runs through the batches are shown.
+            sampling: What counts as a sample; by default the rows of the output, apart.
         """
         refuse_contexts()
         refuse_shards(plain(model), parameters)
         warn_of_hidden_ties(plain(model), parameters)
         self._model, self.kind, self.parameters = model, kind, parameters
-        self.progress = progress
+        self.progress, self.sampling = progress, sampling or Sampling()
         self._versions = Versions.of(parameters, None)
         self._versions.watch_model(plain(model))
         self._generic: frozenset[str] = frozenset()
@@ -97,15 +102,16 @@ class Curvature:
         for x, y in data:
             ways = Ways()
             linearization = self._linearize(x, state, ways)
-            output = linearization.output
+            rows = self.sampling.rows(self.kind.loss_func, linearization.output)
+            output, y_of_rows = rows.split(linearization.output), rows.targets(y)
             index, start = len(self.batches), self.num_samples
-            columns = self._columns_of(output, y, index)
+            columns = self._columns_of(output, y_of_rows, index)
             batch = Batch(index, x, y, len(output), start, state, columns.normalizer, ways)
             self.batches.append(batch)
             service.add(linearization)
             self._versions.watch(tensors_in((x, y)))
             if columns.needs_check:
-                unchecked.append((output, y))
+                unchecked.append((output, y_of_rows))
             if index:
                 self._check_samples(unchecked, alone=False)
             findings.add(linearization.parameter_uses)
@@ -160,6 +166,27 @@ class Curvature:
     def num_curvature_samples(self) -> int:
         """Samples that carry curvature, ``N`` of the Gram matrix."""
         return self.num_samples if self._subset is None else len(self._subset)
+
+    @property
+    def unit_columns(self) -> int:
+        """Columns of a unit, which backward passes send; ``C`` where each sample is one.
+
+        Raises:
+            InputError: Batches differ in them.
+        """
+        if not self.sampling.has_units:
+            return self.columns
+        known = zip(self._counts, self._known_sizes, strict=True)
+        counts = [n // x.samples for n, x in known if n]
+        fewest, most = min(counts), max(counts)
+        if fewest < most:
+            unit = "batches" if self.sampling.whole else "sequences"
+            raise InputError(
+                f"The {unit} have from {fewest} to {most} samples that carry curvature, but all "
+                "need as many, as their columns are sent together. Give one batch; or use what "
+                "needs products alone, such as ggn @ v and eigh(k, method=Lanczos())."
+            )
+        return fewest * self.columns
 
     @property
     def is_mean(self) -> bool:
@@ -226,12 +253,26 @@ class Curvature:
 
     @property
     def sizes(self) -> list[BatchSizes]:
-        """Sizes of the batches that have samples with curvature, and those samples only."""
-        known = self._sizes if self._kept is None else [self._kept.linearization.sizes]
+        """Sizes of the batches that have samples with curvature, and those samples only.
+
+        Their samples are units.
+        """
+        known = self._known_sizes
         if self._subset is None:
             return known
-        counts = [len(self._of_batch(self._subset, batch)) for batch in self.batches]
-        return [x.of_samples(n) for x, n in zip(known, counts, strict=True) if n]
+        chosen = [(x, n) for x, n in zip(known, self._counts, strict=True) if n]
+        return [x if self.sampling.has_units else x.of_samples(n) for x, n in chosen]
+
+    @property
+    def _known_sizes(self) -> list[BatchSizes]:
+        return self._sizes if self._kept is None else [self._kept.linearization.sizes]
+
+    @property
+    def _counts(self) -> list[int]:
+        """Samples of each batch that carry curvature."""
+        if self._subset is None:
+            return [batch.size for batch in self.batches]
+        return [len(self._of_batch(self._subset, batch)) for batch in self.batches]
 
     def gradient_coordinates(self) -> Tensor | None:
         """``w`` with ``g_n = V_n w_n``, shape ``[N, C]``, where gradients lie in the span."""
@@ -260,7 +301,7 @@ class Curvature:
         samples = self.num_samples if self.is_mean else 1
         carrying = None if self._subset is None else self._of_batch(self._subset, batch)
         boost = self.num_samples / self.num_curvature_samples
-        return BatchCurvature(
+        found = BatchCurvature(
             batch=batch,
             linearization=linearization,
             kind=self.kind,
@@ -271,6 +312,10 @@ class Curvature:
             alone=len(self.batches) == 1,
             known_columns=columns,
         )
+        if not self.sampling.has_units:
+            return found
+        layout = self.sampling.rows(self.kind.loss_func, linearization.output)
+        return UnitCurvature(**vars(found), layout=layout)
 
     def _rows(self, batch: Batch) -> slice:
         """Where the samples of a batch stand among all that carry curvature."""

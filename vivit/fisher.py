@@ -50,6 +50,8 @@ class EmpiricalFisher(LowRankCurvature):
         progress: bool = False,
         forward: Forward | None = None,
         target: Target | None = None,
+        samples: str = "sequence",
+        mixing: str = "refuse",
     ) -> None:
         """Set up the matrix.
 
@@ -67,6 +69,9 @@ class EmpiricalFisher(LowRankCurvature):
             progress: Whether bars show how far long runs over the data are.
             forward: As for `GGN`, as is the next.
             target: Maps a batch to its targets.
+            samples: As for `GGN`, as is the next: with ``"token"``, ``g_n`` is the gradient of
+                the loss of one token, and the matrix is another one.
+            mixing: Whether samples may depend on each other.
 
         Raises:
             InputError: As for `GGN`.
@@ -74,6 +79,18 @@ class EmpiricalFisher(LowRankCurvature):
         """
         kind = Gradients(loss_func, centered)
         matrices = block_matrices(
-            model, kind, data, None, params, subset, workspace, memory, progress, forward, target
+            model,
+            kind,
+            data,
+            None,
+            params,
+            subset,
+            workspace,
+            memory,
+            progress,
+            forward,
+            target,
+            samples,
+            mixing,
         )
         self._attach(matrices, ALL)

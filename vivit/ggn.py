@@ -53,6 +53,8 @@ class GGN(LowRankCurvature):
         progress: bool = False,
         forward: Forward | None = None,
         target: Target | None = None,
+        samples: str = "sequence",
+        mixing: str = "refuse",
     ) -> None:
         """Set up the GGN.
 
@@ -91,6 +93,16 @@ class GGN(LowRankCurvature):
                 must give a tensor, ``logits``, or a tuple that begins with a tensor.
             target: Maps a batch to its targets, anything that the loss takes; the inputs are the
                 whole batch then: ``target=lambda batch: batch["label"]``.
+            samples: What counts as a sample, for derivatives, subsets and Monte-Carlo columns: a
+                ``"sequence"``, the row ``n`` of the output, or each ``"token"`` of it, in the
+                order ``(n, t)``. Tokens are the axes behind the classes (cross-entropy, of
+                outputs ``[N, C, T]``), or the second axis (``MSELoss`` and ``BCEWithLogitsLoss``,
+                of outputs ``[N, T, F]``). They may depend on each other within a sequence. Those
+                whose targets are ignored are samples without curvature.
+            mixing: ``"allow"`` for a model whose samples depend on each other on purpose, such as
+                nodes of a graph or packed sequences, if the loss is over rows of the output. Each
+                batch is a function of its own then, and all is as exact, but each column of each
+                sample has a backward pass of its own. By default such a model is refused.
 
         Raises:
             InputError: An argument has a wrong value, the model gives NaN or infinity, or no
@@ -99,6 +111,18 @@ class GGN(LowRankCurvature):
         """
         kind = GaussNewton(loss_func, approximation)
         matrices = block_matrices(
-            model, kind, data, None, params, subset, workspace, memory, progress, forward, target
+            model,
+            kind,
+            data,
+            None,
+            params,
+            subset,
+            workspace,
+            memory,
+            progress,
+            forward,
+            target,
+            samples,
+            mixing,
         )
         self._attach(matrices, ALL)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from vivit.backprop.autocast import without_autocast
-from vivit.backprop.called import Forward, called, unwrapped
+from vivit.backprop.called import Forward, called, one_unit, unwrapped
 from vivit.curvature import Curvature
 from vivit.data import Batches, Target
 from vivit.gram.blocks import BlockMatrices
@@ -17,6 +17,7 @@ from vivit.kinds import Kind
 from vivit.options import Subset
 from vivit.parameters import Selector, group_parameters, select_parameters
 from vivit.progress import Progress
+from vivit.sampling import Sampling
 
 ALL = ""
 """Name of the group of all parameters."""
@@ -34,6 +35,8 @@ def block_matrices(
     progress: bool,
     forward: Forward | None = None,
     target: Target | None = None,
+    samples: str = "sequence",
+    mixing: str = "refuse",
 ) -> BlockMatrices:
     """The matrices of all blocks of a kind of curvature, of which none is made yet.
 
@@ -49,17 +52,22 @@ def block_matrices(
         progress: Whether bars are shown.
         forward: Calls the model.
         target: Gives the targets of a batch.
+        samples: What counts as one.
+        mixing: Whether they may depend on each other.
 
     Returns:
         The matrices.
     """
-    model = unwrapped(model)
+    sampling, model = Sampling.of(samples, mixing, subset), unwrapped(model)
     parameters = select_parameters(model, params)
     members = {ALL: [*parameters]}
     if groups is not None:
         members = group_parameters(model, parameters, groups)
     room = Room.of(parameters, workspace, memory)
     model, shown = called(model, forward), Progress(progress)
+    if sampling.whole:
+        model = one_unit(model, sampling.mixing)
+    batches = Batches(data, target)
     with without_autocast():
-        curvature = Curvature(model, kind, Batches(data, target), parameters, subset, shown)
+        curvature = Curvature(model, kind, batches, parameters, subset, shown, sampling)
     return BlockMatrices(curvature, members, room)

@@ -97,6 +97,7 @@ def test_the_layer_that_mixes_is_named(model, place, n):
     assert left == hooks
 
 
+@pytest.mark.filterwarnings("ignore:The model computes in")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_the_layer_is_named_in_other_precisions(dtype):
     torch.manual_seed(0)

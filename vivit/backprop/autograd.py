@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
-from vivit.backprop.called import plain
+from vivit.backprop.called import Called, plain
 from vivit.backprop.checks import (
     Versions,
     check_output,
@@ -76,7 +76,8 @@ class Linearization:
         Raises:
             UnsupportedError: The model mixes samples or cannot be differentiated correctly.
         """
-        refuse_batch_statistics(plain(model))
+        if not (isinstance(model, Called) and model.may_mix):
+            refuse_batch_statistics(plain(model))
         refuse_renormalized_embeddings(plain(model))
         refuse_gradient_hooks(parameters)
         refuse_contexts()

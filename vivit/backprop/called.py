@@ -18,17 +18,23 @@ Forward = Callable[[nn.Module, Any], Tensor]
 
 
 class Called(nn.Module):
-    """A model and how it is called, as a module that maps a batch to outputs."""
+    """A model and how it is called, as a module that maps a batch to outputs.
 
-    def __init__(self, model: nn.Module, forward: Forward) -> None:
+    Attributes:
+        model: The model.
+        may_mix: Whether its outputs may depend on statistics of the batch.
+    """
+
+    def __init__(self, model: nn.Module, forward: Forward, may_mix: bool = False) -> None:
         """Wrap a model, which stays as it is.
 
         Args:
             model: The model.
             forward: Calls it.
+            may_mix: Whether its outputs may depend on statistics of the batch.
         """
         super().__init__()
-        self.model, self._forward = model, forward
+        self.model, self._forward, self.may_mix = model, forward, may_mix
         self.training = model.training
 
     def forward(self, x: Any) -> Tensor:
@@ -69,6 +75,24 @@ def forward_here(forward: Forward | None) -> Forward | None:
         The same, if no autocast is on.
     """
     return in_this_autocast(forward or output_of) if is_mixed() else forward
+
+
+def one_unit(model: nn.Module, may_mix: bool) -> Called:
+    """A model whose outputs are those of one sample, the whole batch: ``[1, N, *out]``.
+
+    So all that keeps samples apart keeps batches apart.
+
+    Args:
+        model: As `called` gives it.
+        may_mix: Whether its outputs may depend on statistics of the batch.
+    """
+    call = model._forward if isinstance(model, Called) else output_of
+
+    def forward(own: nn.Module, x: Any) -> Any:
+        found = output_tensor(call(own, x))
+        return found[None] if isinstance(found, Tensor) and found.ndim else found
+
+    return Called(plain(model), forward, may_mix)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

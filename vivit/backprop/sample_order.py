@@ -193,7 +193,8 @@ def _refuse_mixing(
             f"batch, {place}. Per-sample Jacobians do not "
             "describe such a model. Samples must lie along the first axis of the output; "
             "use model.eval() or a normalization that treats samples separately if statistics of "
-            "the batch are the cause."
+            "the batch are the cause. If samples depend on each other on purpose, such as nodes "
+            "of a graph, say mixing='allow'."
         )
 
 

@@ -173,7 +173,7 @@ class BlockMatrices:
         curvature, sweeps = self.curvature, len(plan.sweeps) + bool(plan.summed)
         if not sweeps:
             return nullcontext()
-        passes = sweeps * len(curvature.batches) * curvature.columns
+        passes = sweeps * len(curvature.batches) * curvature.unit_columns
         return curvature.progress.stage("backward passes", PASS, passes)
 
     def _advance(self, count: int) -> None:
@@ -193,7 +193,7 @@ class BlockMatrices:
             self._runs,
             curvature.parameters,
             groups,
-            curvature.columns,
+            curvature.unit_columns,
             self.costs.room.workspace,
             plan,
             dtype,

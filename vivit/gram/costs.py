@@ -58,7 +58,7 @@ class Costs:
         groups = self._groups if whole is None else {whole: self._groups[whole]}
         return self._plan(
             curvature.sizes,
-            curvature.columns,
+            curvature.unit_columns,
             groups,
             solver_copies,
             element_size,
@@ -110,20 +110,22 @@ class Costs:
     def _smaller_plans(self, solver_copies: int) -> Iterator[tuple[str, Plan]]:
         """What may be done with less memory."""
         curvature, groups = self._curvature, self._groups
-        sizes, n = curvature.sizes, curvature.num_curvature_samples
+        sizes, columns = curvature.sizes, curvature.unit_columns
+        n = 1 if curvature.sampling.has_units else curvature.num_curvature_samples
         while n > 1:
             n //= 2
             few = [sizes[0].of_samples(n)]
-            some = self._plan(few, curvature.columns, groups, solver_copies)
+            some = self._plan(few, columns, groups, solver_copies)
             yield f"{n} samples, or subset=range({n})", some
         if curvature.kind.may_be_sampled:
-            yield "MonteCarlo(samples=1)", self._plan(sizes, 1, groups, solver_copies)
+            fewest = columns // curvature.columns
+            yield "MonteCarlo(samples=1)", self._plan(sizes, fewest, groups, solver_copies)
         if solver_copies == EIGENVECTOR_COPIES:
             yield "method=Lanczos(), for the k largest", self._without_matrices(TYPICAL_VECTORS)
         yield "products, ggn @ v or scipy's solvers on ggn.to_scipy()", self._without_matrices(2)
         if len(groups) == 1:
             layers = group_by_name(curvature.parameters, "layer")
-            blocks = self._plan(sizes, curvature.columns, layers, solver_copies)
+            blocks = self._plan(sizes, columns, layers, solver_copies)
             yield 'block_diagonal(groups="layer")', blocks
 
     def _without_matrices(self, count: int) -> Plan:

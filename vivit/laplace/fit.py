@@ -103,7 +103,7 @@ class Fit:
         total = 0.0
         for batch in self.curvature.each():
             if batch.weight:  # a mean over nothing is NaN, but does not count
-                loss = batch.kind.loss_func(batch.linearization.output, batch.batch.y)
+                loss = batch.kind.loss_func(batch.output, batch.target)
                 total += batch.weight * float(loss)
         return self.scale * total
 

@@ -42,6 +42,8 @@ class Setting:
         subset: Samples that carry the curvature.
         forward: Calls the model.
         target: Gives the targets of the batch.
+        samples: What counts as one.
+        mixing: Whether they may depend on each other.
     """
 
     model: nn.Module
@@ -54,6 +56,8 @@ class Setting:
     subset: Subset | None
     forward: Forward | None = None
     target: Target | None = None
+    samples: str = "sequence"
+    mixing: str = "refuse"
 
 
 class Curvature:
@@ -75,6 +79,8 @@ class Curvature:
             setting.subset,
             forward=setting.forward,
             target=setting.target,
+            samples=setting.samples,
+            mixing=setting.mixing,
         )
 
     @cached_property

@@ -28,6 +28,7 @@ from vivit.monitor.quantities import ALL, Quantity, chosen
 from vivit.monitor.quiet import evaluating
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, listed, select_parameters
+from vivit.sampling import Sampling
 from vivit.shown import Shown, counted
 
 CALLER = 3
@@ -57,6 +58,8 @@ class Monitor(Shown):
         subset: Subset | None = None,
         forward: Forward | None = None,
         target: Target | None = None,
+        samples: str = "sequence",
+        mixing: str = "refuse",
         *,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -82,6 +85,8 @@ class Monitor(Shown):
             subset: Samples of the batch that carry the curvature.
             forward: As for `GGN`, as is the next.
             target: Maps the batch to its targets.
+            samples: As for `GGN`, as is the next.
+            mixing: Whether samples may depend on each other.
             clock: Tells the time in seconds.
 
         Raises:
@@ -102,8 +107,11 @@ class Monitor(Shown):
             subset,
             forward,
             target,
+            samples,
+            mixing,
         )
         called(model, forward)  # refuses what is no function
+        Sampling.of(samples, mixing, subset)
         check_loss(loss_func)
         if budget is not None and not 0 < budget <= 1:
             raise InputError(f"budget must be a share of the time in (0, 1], got {budget}.")

@@ -20,7 +20,6 @@ from vivit.gram.forms import Form
 from vivit.gram.outer import projections
 from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
 from vivit.layers.affine import Workspace
-from vivit.losses import DenseFactor
 from vivit.shown import Shown, summary
 
 
@@ -79,10 +78,11 @@ def directional_derivatives(
         if factor.is_centered:
             images = torch.cat([*swept])
             swept = iter([images - images.mean(dim=(0, 1))])
-        lambdas = torch.cat([_square_sums(blocks) for blocks in swept])
+        by_samples = (blocks.flatten(0, 1).unflatten(0, (-1, factor.columns)) for blocks in swept)
+        lambdas = torch.cat([_square_sums(blocks) for blocks in by_samples])
     scale = curvature.num_samples if curvature.is_mean else 1
     slopes = projections(lambda: _gradients(curvature), parameters, vectors, workspace)
-    gammas = torch.cat([blocks[:, 0] for blocks in slopes])
+    gammas = torch.cat([blocks.flatten(0, 1) for blocks in slopes])
     return DirectionalDerivatives(scale * gammas, _scale(curvature) * lambdas)
 
 
@@ -100,7 +100,7 @@ def _square_sums(blocks: Tensor) -> Tensor:
 def _gradients(curvature: Curvature) -> Iterator[Carrying]:
     """Each sample's gradient as a column of its own: one backward pass gives all slopes."""
     for batch in curvature.each():
-        yield batch.linearization, DenseFactor(batch.gradient.unsqueeze(1)), None
+        yield batch.linearization, batch.gradient_factor, None
 
 
 def _curvatures_by_pushforward(factor: Factor, vectors: Tensor, workspace: int) -> Tensor:
@@ -151,10 +151,12 @@ def _slopes_by_pushforward(curvature: Curvature, vectors: dict[str, Tensor]) -> 
     """Of all samples along vectors ``[K, *shape]``, shape ``[N, K]``."""
     count, rows = len(next(iter(vectors.values()))), []
     for batch in curvature.each():
-        slopes = batch.gradient.new_empty(len(batch.gradient), count)
+        gradients = batch.sample_gradients
+        slopes = gradients.new_empty(len(gradients), count)
         for k in range(count):
             v = {name: x[k] for name, x in vectors.items()}
-            slopes[:, k] = _inner(batch.gradient, batch.linearization.products.pushforward(v))
+            pushed = batch.linearization.products.pushforward(v)
+            slopes[:, k] = _inner(gradients, batch.by_samples(pushed))
         rows.append(slopes)
     return torch.cat(rows)
 

@@ -70,9 +70,11 @@ def few_samples(
 
     Returns:
         None if these are most of the first batch, do not fit into memory, or the model cannot run
-        on them alone.
+        on them alone, as where they are parts of units.
     """
     curvature = matrices.curvature
+    if curvature.sampling.has_units:
+        return None
     batch = next(curvature.curved())
     samples = range(batch.batch.size) if batch.samples is None else batch.samples.tolist()
     if or_half:
