@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vivit.backprop.autocast import without_autocast
 from vivit.backprop.autograd import Linearization
-from vivit.backprop.called import Forward, called, unwrapped
+from vivit.backprop.called import Forward, called, one_unit, unwrapped
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.curvature import Curvature
@@ -36,6 +36,7 @@ from vivit.layers.affine import Workspace, mirror
 from vivit.memory import human_bytes
 from vivit.parameters import Selector, select_parameters
 from vivit.progress import Progress
+from vivit.sampling import Sampling
 
 PROBED = 4
 """Samples whose graph tells what one of all samples will take."""
@@ -51,6 +52,7 @@ def ntk(
     *,
     params: Iterable[Selector] | None = None,
     forward: Forward | None = None,
+    mixing: str = "refuse",
     outputs: Literal["full", "trace"] = "full",
     batch_size: int | None = None,
     workspace: int | None = None,
@@ -66,6 +68,8 @@ def ntk(
             computed.
         params: As for `GGN`: by whose parameters gradients are.
         forward: Maps model and inputs to that tensor; by default the model is called.
+        mixing: As for `GGN`: with ``"allow"``, a set of inputs is taken whole, as one batch, and
+            the trace needs the memory of the full kernel.
         outputs: ``"full"``, or ``"trace"`` for the sum over the outputs of a sample, which
             takes a ``C^2``-th of the memory.
         batch_size: Samples of each block of a tensor of inputs, whose graph and what is kept of
@@ -87,27 +91,33 @@ def ntk(
         InsufficientMemoryError: The kernel would not fit.
     """
     _check(X, X2, outputs, batch_size)
-    model = unwrapped(model)
+    sampling, model = Sampling.of("sequence", mixing, None), unwrapped(model)
+    if sampling.whole and batch_size is not None:
+        raise InputError("With mixing='allow', a set is one batch: batch_size must be None.")
     parameters = select_parameters(model, params)
     model = called(model, forward)
     room, folded = Room.of(parameters, workspace, memory), outputs == "trace"
     with without_autocast():
-        size = batch_size or _fitting_size(model, X, X2, parameters, room, folded)
+        if sampling.whole:
+            model, size = one_unit(model, sampling.mixing), None
+        else:
+            size = batch_size or _fitting_size(model, X, X2, parameters, room, folded)
         blocks = [_blocks(x, size) for x in (X, X2)]
-        return _kernel(model, parameters, blocks, room, folded, Progress(progress))
+        return _kernel(model, parameters, blocks, sampling, room, folded, Progress(progress))
 
 
 def _kernel(
     model: nn.Module,
     parameters: dict[str, Tensor],
     blocks: Sequence[list[Any]],
+    sampling: Sampling,
     room: Room,
     folded: bool,
     bar: Progress,
 ) -> Tensor:
     """The kernel between two sets in blocks; within the first, if the second is empty."""
     data = [(x, None) for of_set in blocks for x in of_set]
-    curvature = Curvature(model, Outputs(), data, parameters, None, bar)
+    curvature = Curvature(model, Outputs(), data, parameters, None, bar, sampling)
     kernel = _Kernel(curvature, room, folded)
     rows, cols = range(len(blocks[0])), range(len(blocks[0]), len(data))
     pairs = len(rows) * len(cols) if cols else len(rows) * (len(rows) + 1) // 2
@@ -119,7 +129,8 @@ class _Kernel:
     """The kernel between blocks of samples."""
 
     def __init__(self, curvature: Curvature, room: Room, folded: bool) -> None:
-        self._curvature, self._room, self._folded = curvature, room, folded
+        self._curvature, self._room, self._traced = curvature, room, folded
+        self._folded = folded and not curvature.sampling.whole
         self._names = {*curvature.parameters}
         self._plan = Costs(curvature, {"": [*self._names]}, room).plan(whole="")
 
@@ -171,7 +182,7 @@ class _Kernel:
         like, available = self._curvature.like, self._room.available
         size = height * width * like.element_size()
         if available is not None and size > available:
-            trace = "" if self._folded else "outputs='trace', "
+            trace = "" if self._traced else "outputs='trace', "
             raise InsufficientMemoryError(
                 f"The kernel of {height} by {width} outputs has {human_bytes(size)}, but "
                 f"{human_bytes(available)} are available. Use {trace}or fewer samples at a time."
@@ -184,7 +195,8 @@ class _Kernel:
         if self._folded:
             return matrix
         count = self._curvature.columns
-        return matrix.unflatten(1, (-1, count)).unflatten(0, (-1, count)).transpose(1, 2)
+        full = matrix.unflatten(1, (-1, count)).unflatten(0, (-1, count)).transpose(1, 2)
+        return full.diagonal(dim1=2, dim2=3).sum(dim=2) if self._traced else full
 
 
 def _check(x: Any, x2: Any, outputs: str, batch_size: int | None) -> None:

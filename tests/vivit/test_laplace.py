@@ -303,9 +303,9 @@ def test_inputs_in_turn(network, monkeypatch):
     seen = []
     in_turn = outputs.outputs_in_turn
 
-    def spy(linearization, at_a_time):
+    def spy(linearization, rows, at_a_time):
         seen.append(at_a_time)
-        return in_turn(linearization, 2)
+        return in_turn(linearization, rows, 2)
 
     monkeypatch.setattr("vivit.laplace.posterior.outputs_in_turn", spy)
     assert_close(posterior.predictive(x).covariance, expected)

@@ -15,6 +15,7 @@ from vivit.errors import InputError, InsufficientMemoryError, UnsupportedError
 
 CE = nn.CrossEntropyLoss()
 MSE = nn.MSELoss()
+SUM = nn.MSELoss(reduction="sum")
 ALLOW = {"mixing": "allow"}
 TOKEN = {"samples": "token"}
 
@@ -166,7 +167,7 @@ CASES = [
         Graph,
         normal(7, 4),
         normal(7, 3),
-        nn.MSELoss(reduction="sum"),
+        SUM,
         ALLOW,
         as_rows,
     ),
@@ -633,3 +634,67 @@ REFUSED = {
 def test_refused(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES if case.options == ALLOW])
+@pytest.mark.parametrize(
+    "options", [{}, {"approximation": vivit.MonteCarlo(20)}, {"memory": 10**6}]
+)
+def test_laplace(name, options):
+    """Both sides of the matrix, and covariances of few rows at a time."""
+    case = NAMED[name]
+    dense = dense_of(case)
+    posterior = vivit.LaplacePosterior(
+        dense.model, case.loss, (case.x, case.y), 0.7, **ALLOW, **options
+    )
+    _, ours = made(case, **{key: x for key, x in options.items() if key != "memory"})
+    eye = torch.eye(len(dense.ggn())).double()
+    scale = {MSE: case.y.numel(), CE: int((case.y != -100).sum()), SUM: 1}.get(case.loss, dense.n)
+    covariance = torch.linalg.inv(scale * (ours @ eye) + 0.7 * eye)
+    found = posterior.predictive(case.x)
+    f = dense.model(case.x).detach()
+    assert_close(found.mean, f)
+    assert_close(found.covariance, dense.j @ covariance @ dense.j.mT, 1.0, 1e-8)
+    square = sum(float(x.detach().square().sum()) for x in dense.model.parameters())
+    evidence = -scale * float(case.loss(f, case.y)) - 0.35 * square
+    evidence -= float(torch.logdet(scale * (ours @ eye) / 0.7 + eye)) / 2
+    assert abs(float(posterior.log_marginal_likelihood()) - evidence) < 1e-7
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3])
+def test_laplace_some_rows_at_a_time(at_a_time, monkeypatch):
+    case = NAMED["graph"]
+    dense = dense_of(case)
+    posterior = vivit.LaplacePosterior(dense.model, case.loss, (case.x, case.y), **ALLOW)
+    whole = posterior.predictive(case.x)
+    monkeypatch.setattr(vivit.LaplacePosterior, "_samples_at_a_time", lambda *_: at_a_time)
+    assert_close(posterior.predictive(case.x).covariance, whole.covariance)
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES if case.options == ALLOW])
+def test_ntk(name):
+    case = NAMED[name]
+    dense = dense_of(case)
+    other = case.x.flip(0)
+    j2 = oracle.jacobian(dense.model, other, dense.names)
+    within = torch.einsum("ncd,mbd->nmcb", dense.j, dense.j)
+    between = torch.einsum("ncd,mbd->nmcb", dense.j, j2)
+    scale = within.abs().max()
+    assert_close(vivit.ntk(dense.model, case.x, **ALLOW), within, scale)
+    assert_close(vivit.ntk(dense.model, case.x, other, **ALLOW), between, scale)
+    trace = vivit.ntk(dense.model, case.x, other, outputs="trace", **ALLOW)
+    assert_close(trace, between.diagonal(dim1=2, dim2=3).sum(dim=2), scale)
+    with pytest.raises(InputError, match="batch_size must be None"):
+        vivit.ntk(dense.model, case.x, batch_size=2, **ALLOW)
+
+
+def test_monitor(tmp_path):
+    case = NAMED["language model"]
+    dense = dense_of(case)
+    path, batch = tmp_path / "run.jsonl", (case.x, case.y)
+    monitor = vivit.Monitor(dense.model, case.loss, batch, path=path, k=2, **TOKEN)
+    seen = monitor(0)
+    values = torch.linalg.eigvalsh(dense.ggn()).flip(0)[:2]
+    assert_close(torch.tensor(seen.quantities["eigenvalues"]).double(), values, values[0], 1e-6)
+    with pytest.raises(InputError, match="samples must be one of"):
+        vivit.Monitor(dense.model, case.loss, batch, path=path, samples="word")

@@ -14,6 +14,7 @@ from vivit.gram.memory import Room
 from vivit.gram.precision import is_double, may_gain
 from vivit.gram.spectrum import EIGENVECTOR_COPIES, GramPairs, robust
 from vivit.laplace.decomposition import Decomposition, GramDecomposition, OuterDecomposition
+from vivit.losses.rows import Rows
 from vivit.quantities.pairs import find_pairs
 from vivit.quantities.selection import Selection
 from vivit.setup import ALL
@@ -110,7 +111,11 @@ class Fit:
     @cached_property
     def output_shape(self) -> torch.Size:
         """Of a sample."""
-        return next(self.curvature.each()).linearization.output.shape[1:]
+        return next(self.curvature.each()).output.shape[1:]
+
+    def rows(self, output: Tensor) -> Rows:
+        """How samples lie in outputs."""
+        return self.curvature.sampling.rows(self.curvature.kind.loss_func, output)
 
     @property
     def square_norm(self) -> float:

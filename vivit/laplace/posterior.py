@@ -9,6 +9,7 @@ for backpropagation networks", 1992; Daxberger et al., "Laplace Redux", NeurIPS 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from copy import copy
 from typing import Any
@@ -26,7 +27,7 @@ from vivit.laplace.checks import check_count, positive
 from vivit.laplace.decomposition import Decomposition
 from vivit.laplace.evidence import best_precision
 from vivit.laplace.fit import Fit
-from vivit.laplace.outputs import outputs_in_turn
+from vivit.laplace.outputs import blocks_of, outputs_in_turn
 from vivit.laplace.predictive import Link, Predictive, positive_semidefinite
 from vivit.losses.base import random_normal
 from vivit.memory import human_bytes
@@ -34,6 +35,9 @@ from vivit.options import Approximation, Subset
 from vivit.parameters import Selector
 from vivit.setup import block_matrices
 from vivit.shown import Shown
+
+JOINT_BYTES = 32
+"""Of each entry of a joint covariance in double precision, twice, in half of the memory."""
 
 
 class LaplacePosterior(Shown):
@@ -63,6 +67,7 @@ class LaplacePosterior(Shown):
         progress: bool = False,
         forward: Forward | None = None,
         target: Target | None = None,
+        mixing: str = "refuse",
     ) -> None:
         """Set up the posterior.
 
@@ -85,6 +90,8 @@ class LaplacePosterior(Shown):
             progress: Whether bars are shown.
             forward: As for `GGN`, as is the next; test inputs are given to it, too.
             target: Gives the targets of a batch.
+            mixing: As for `GGN`; test inputs are then a batch of their own, such as a graph, and
+                covariances are made for as many of its rows at a time as fit.
 
         Raises:
             InputError: As `GGN`; or a number is not positive and finite.
@@ -104,6 +111,7 @@ class LaplacePosterior(Shown):
             progress,
             forward,
             target,
+            mixing=mixing,
         )
         self._fit = Fit(matrices, scale)
 
@@ -183,18 +191,19 @@ class LaplacePosterior(Shown):
             )
         decomposition = self._decomposition(self.prior_precision)
         linearization = self._fit.curvature.linearize(X)
-        output, expected = linearization.output, self._fit.output_shape
+        rows, expected = self._fit.rows(linearization.output), self._fit.output_shape
+        output = rows.split(linearization.output)
         if output.shape[1:] != expected:
             raise InputError(
                 f"The model's outputs at the test inputs have shape {list(output.shape[1:])} per "
                 f"sample, those of the training data {list(expected)}."
             )
-        in_turn = outputs_in_turn(linearization, self._samples_at_a_time(output))
+        in_turn = outputs_in_turn(linearization, rows, self._samples_at_a_time(output))
         with self._fit.curvature.progress.stage("predictions"):
             covariances = [
                 decomposition.covariance(some, self.prior_precision) for some in in_turn
             ]
-        covariance = torch.cat(covariances)
+        covariance = torch.cat([blocks_of(x, output[0].numel()) for x in covariances])
         if not is_finite(covariance):
             raise InputError(
                 "The covariance of the outputs at the test inputs is NaN or infinite: look for "
@@ -288,4 +297,10 @@ class LaplacePosterior(Shown):
                 f"{human_bytes(needed)}, but {human_bytes(available)} are available. Use a subset "
                 "of the training samples, MonteCarlo(samples=1), or fewer outputs."
             )
-        return max(available // (2 * needed), 1)
+        count = max(available // (2 * needed), 1)
+        if (
+            self._fit.curvature.sampling.whole
+        ):  # they have one covariance, of which few blocks stay
+            together = math.isqrt(available // JOINT_BYTES) // outputs
+            count = max(min(count, together), 1)
+        return count
