@@ -298,9 +298,7 @@ class LaplacePosterior(Shown):
                 "of the training samples, MonteCarlo(samples=1), or fewer outputs."
             )
         count = max(available // (2 * needed), 1)
-        if (
-            self._fit.curvature.sampling.whole
-        ):  # they have one covariance, of which few blocks stay
+        if self._fit.curvature.sampling.whole:  # of one covariance only the blocks stay
             together = math.isqrt(available // JOINT_BYTES) // outputs
             count = max(min(count, together), 1)
         return count
