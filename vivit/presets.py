@@ -48,7 +48,8 @@ causal_lm: Mapping[str, Any] = MappingProxyType({"forward": _logits, "target": _
 
 ``GGN(model, torch.nn.CrossEntropyLoss(), batch, **vivit.causal_lm)``: batches are mappings with
 ``input_ids``, of shape ``[N, T]``, perhaps ``attention_mask`` and ``labels`` (-100 where a token
-does not count, which is what the loss has to ignore); a sample is a sequence. Outputs are shifted
+does not count, which is what the loss has to ignore); a sample is a sequence, or with
+``samples="token"`` a token. Outputs are shifted
 against labels, and caches are off. Without labels, all tokens count that are no padding, but for
 the first after some.
 """

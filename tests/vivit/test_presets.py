@@ -58,6 +58,9 @@ def test_causal_lm(model, batch, labels):
     ggn = vivit.GGN(model, loss_func, batch, **vivit.causal_lm)
     assert ggn.num_columns == by_hand.num_columns
     assert torch.allclose(ggn.eigvalsh(), by_hand.eigvalsh())
+    by_token = vivit.GGN(model, loss_func, batch, **vivit.causal_lm, samples="token")
+    assert torch.allclose(by_token.eigvalsh(), by_hand.eigvalsh())
+    assert len(by_token.directional_derivatives(k=1).gammas) == labels[:, 1:].numel()
     assert torch.allclose(ggn.flatten(ggn.gradient()), by_hand.flatten(by_hand.gradient()))
     assert not any(model.caches)
 
