@@ -119,6 +119,12 @@ def test_no_layer_is_named_that_does_not_mix(forward):
         ).gram()
 
 
+def test_memory_is_not_spent_on_a_name(monkeypatch):
+    monkeypatch.setattr("vivit.backprop.mixing.available_bytes", lambda device: 1000)
+    with pytest.raises(UnsupportedError, match="others in the batch, somewhere after"):
+        vivit.GGN(layers(Centred()).double(), CE, (normal(5, 4), torch.arange(5) % 3)).gram()
+
+
 def test_a_model_that_cannot_be_run_twice_alike_is_refused_all_the_same():
     class Counting(Centred):
         calls = 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +13,13 @@ from torch.utils._pytree import tree_leaves
 from vivit.backprop.sample_order import replacements, ways_to_take
 from vivit.dtypes import HALF, loosened, working
 from vivit.layers.uses import SampleOrder
+from vivit.memory import available_bytes
 
 Forward = Callable[[Any], Tensor]
 """Maps inputs to the model output."""
+
+SHARE = 4
+"""What is available in units of what copies of a forward pass may take."""
 
 
 def mixing_module(
@@ -44,10 +47,10 @@ def mixing_module(
         In words; None if it is not found.
     """
     try:
-        before = _calls(model, forward, x)
+        before = _Watch(model).run(forward, x)
         for take in ways_to_take(x, num_samples)[:1]:
             for kept, index in replacements(num_samples):
-                after = _calls(model, forward, take(index))
+                after = _Watch(model).run(forward, take(index))
                 found = _Comparison(kept, num_samples, lowest).mixing(before, after)
                 if found is not None:
                     return _named(model, found)
@@ -66,39 +69,43 @@ class _Call:
     outputs: list[Tensor] = field(default_factory=list)
 
 
-def _calls(model: nn.Module, forward: Forward, x: Any) -> list[_Call]:
-    """All calls of modules in a forward pass, as they begin."""
-    calls: list[_Call] = []
-    with _watched(model, calls):
-        forward(x)
-    return calls
+class _Watch:
+    """The calls of modules in a forward pass, in the order in which they begin."""
 
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._bytes = model, 0
+        self._calls: list[_Call] = []
+        self._running: list[int] = []
 
-@contextmanager
-def _watched(model: nn.Module, calls: list[_Call]) -> Iterator[None]:
-    running: list[int] = []
+    def run(self, forward: Forward, x: Any) -> list[_Call]:
+        """Make the forward pass."""
+        handles = []
+        for module in self._model.modules():
+            handles.append(module.register_forward_pre_hook(self._begin, with_kwargs=True))
+            handles.append(module.register_forward_hook(self._end, with_kwargs=True))
+        try:
+            forward(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return self._calls
 
-    def begin(module: nn.Module, args: Any, keywords: Any) -> None:
-        inside = running[-1] if running else None
-        running.append(len(calls))
-        calls.append(_Call(module, inside, _copies((args, keywords))))
+    def _begin(self, module: nn.Module, args: Any, keywords: Any) -> None:
+        inside = self._running[-1] if self._running else None
+        self._running.append(len(self._calls))
+        self._calls.append(_Call(module, inside, self._copies((args, keywords))))
 
-    def end(module: nn.Module, args: Any, keywords: Any, output: Any) -> None:
-        calls[running.pop()].outputs = _copies(output)
+    def _end(self, module: nn.Module, args: Any, keywords: Any, output: Any) -> None:
+        self._calls[self._running.pop()].outputs = self._copies(output)
 
-    handles = []
-    for module in model.modules():
-        handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
-        handles.append(module.register_forward_hook(end, with_kwargs=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _copies(x: Any) -> list[Tensor]:
-    return [leaf.detach().clone() for leaf in tree_leaves(x) if isinstance(leaf, Tensor)]
+    def _copies(self, x: Any) -> list[Tensor]:
+        tensors = [leaf for leaf in tree_leaves(x) if isinstance(leaf, Tensor)]
+        self._bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        for device in {tensor.device for tensor in tensors}:
+            available = available_bytes(device)
+            if available is not None and self._bytes > available // SHARE:
+                raise MemoryError("a message is not worth it")
+        return [tensor.detach().clone() for tensor in tensors]
 
 
 @dataclass(frozen=True)
