@@ -277,3 +277,20 @@ def test_functions_as_losses():
     _, module = made(case)
     function = vivit.GGN(module._curvature._model, F.cross_entropy, (case.x, case.y), **TOKEN)
     assert_close(function.gram(), module.gram())
+
+
+@pytest.mark.filterwarnings("ignore:The model computes in")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["graph", "packed", "language model"])
+def test_half_precision(name, dtype):
+    """Some columns are zero, and have no scale."""
+    case = NAMED[name]
+    dense = dense_of(case)
+    model = case.model()
+    model.load_state_dict(dense.model.state_dict())
+    x = case.x.to(dtype) if case.x.is_floating_point() else case.x
+    ours = vivit.GGN(model.to(dtype), case.loss, (x, case.y), **case.options)
+    values = torch.linalg.eigvalsh(dense.ggn())
+    assert_close(ours.eigvalsh()[-3:].double(), values[-3:], values[-1], 0.02)
+    mean = ours.directional_derivatives(k=1).lambdas.double().mean(dim=0)
+    assert_close(mean, values[-1:], values[-1], 0.02)

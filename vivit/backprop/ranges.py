@@ -17,6 +17,9 @@ for 6e-5 is the smallest number with all its digits."""
 SUMMED = 2.0**-4
 """Largest entry of what is summed over samples and positions, which may be 1e5."""
 
+SMALLEST = 2.0**-100
+"""Largest entry that is brought up: a scale for less, such as where all are zero, is infinite."""
+
 
 @dataclass(frozen=True)
 class Scaled:
@@ -47,7 +50,7 @@ class Scaled:
         if lowest is not torch.float16 or not tensors:
             return cls([*tensors], None)
         found = torch.stack([x.abs().max() for x in tensors if x.numel()]).max()
-        exponent = found.clamp(min=torch.finfo(found.dtype).tiny).log2().ceil()
+        exponent = found.clamp(min=SMALLEST).log2().ceil()
         scale = largest * torch.exp2(-exponent)
         return cls([x * scale for x in tensors], scale)
 
