@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cases
 import oracle
 import pytest
 import torch
@@ -38,6 +39,15 @@ def assert_derivatives(ours, matrix, dense, curvatures, scale, k=None):
     assert_close(derivatives.gammas.abs(), slopes.abs(), size, 1e-7)
     expected = curvatures(e)
     assert_close(derivatives.lambdas, expected, expected.abs().max(), 1e-7)
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+def test_models_that_keep_samples_apart(case):
+    """Whether mixing is allowed makes no difference to them."""
+    model, loss_func, x, y = case.make()
+    expected = vivit.GGN(model, loss_func, (x, y)).gram()
+    ours = vivit.GGN(model, loss_func, (x, y), mixing="allow")
+    assert_close(ours.gram(), expected, expected.abs().max())
 
 
 @ON_EVERY_CASE

@@ -80,7 +80,7 @@ class Plan(Shown):
 
     Attributes:
         num_columns: ``M``.
-        num_samples: ``N``, those that carry curvature.
+        num_samples: ``N``, those that carry curvature; where samples share units, these.
         layers: One entry for each layer and group.
         matrices: What is formed for each group, and why.
         matrix_bytes: Of the matrices of all groups.
