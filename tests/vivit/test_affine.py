@@ -92,8 +92,8 @@ def test_shifted_columns(dimensions, groups, padding, dilation):
         x, (4 * groups, 2, *kernel), tuple(output), stride, padding, dilation, groups
     )
     s = torch.randn(3, 4 * groups, *output, generator=generator).double()
-    s = use.cotangents(s)
-    expected = torch.einsum("ntgo,ntgi->ngoi", s, use.inputs())
+    s = use.cotangents(s)[None]
+    expected = torch.einsum("kntgo,ntgi->nkgoi", s, use.inputs())
     assert torch.allclose(use.shifted_columns(s), expected, rtol=1e-12, atol=1e-12)
 
 

@@ -12,6 +12,7 @@ from vivit import devices
 from vivit.backprop.forward import full_precision, unfused_recurrence
 from vivit.backprop.passes import Passes
 from vivit.gram.costs import Costs
+from vivit.gram.plan import LIVE_COTANGENTS
 
 CE = nn.CrossEntropyLoss()
 
@@ -104,7 +105,7 @@ def test_out_of_memory_is_not_taken_for_a_lack_of_rules(monkeypatch):
 def test_as_many_columns_as_the_workspace_holds_cotangents_of(monkeypatch, columns, expected):
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 9))
     data = torch.randn(5, 4), torch.arange(5) % 9
-    per_column = 5 * (6 + 9) * 4
+    per_column = LIVE_COTANGENTS * 5 * 9 * 4
     workspace = int(columns * per_column)
     assert vivit.GGN(model, CE, data, workspace=workspace).plan().columns_per_pass == 1
     monkeypatch.setitem(devices.KINDS, "cpu", devices.GPU)

@@ -29,7 +29,7 @@ from vivit.backprop.generic import GenericRule
 from vivit.backprop.graph import Operation, ParameterUses, find_uses
 from vivit.backprop.layout import Layout, arrange
 from vivit.backprop.mixing import mixing_module
-from vivit.backprop.passes import Passes
+from vivit.backprop.passes import Passes, several
 from vivit.backprop.products import Products
 from vivit.backprop.pushforward import Pushforward, Ways
 from vivit.backprop.random_state import RandomState
@@ -253,7 +253,7 @@ class Linearization:
         self,
         factor: HessianFactor,
         wanted: Collection[int],
-        receive: Callable[[int, int, Tensor], None],
+        receive: Callable[[int, slice, Tensor], None],
         at_a_time: int,
         made_at_once: int,
     ) -> None:
@@ -262,10 +262,10 @@ class Linearization:
         Args:
             factor: Of the samples to which this is `restricted`.
             wanted: Indices of layers in `layers`; backward passes end where no other is behind.
-            receive: Takes the index of a layer in `layers`, that of a column, and the cotangent
-                ``[N, T, g, o]``, which does not live on; the columns of a layer come in order.
-            at_a_time: Columns of a pass, whose cotangents at all layers then live at once. It is
-                one in any case for operations that cannot have several.
+            receive: Takes the index of a layer in `layers`, some columns, and their cotangents
+                ``[K, N, T, g, o]``, which do not live on. It may get them again.
+            at_a_time: Columns of a pass. It is one in any case for operations that cannot have
+                several.
             made_at_once: Columns of the factor that are made at once.
         """
         self.check_fresh()
@@ -275,7 +275,7 @@ class Linearization:
             return
         owners = [(i, place) for i in wanted for place in range(len(groups[i]))]
 
-        def receiver(c: int) -> Callable[[int, Tensor], None]:
+        def receiver(some: slice) -> Callable[[int, Tensor], None]:
             partial: dict[int, dict[int, Tensor]] = {}
 
             def take(edge: int, s: Tensor) -> None:
@@ -285,17 +285,21 @@ class Linearization:
                 if len(arrived) == len(groups[i]):
                     del partial[i]
                     uses = [arrived[place] for place in range(len(groups[i]))]
-                    receive(i, c, layers[i].cotangents(uses))
+                    together = layers[i].cotangents(uses)
+                    receive(i, some, several(together, some.stop - some.start))
 
             return take
 
         for first, made in columns_in_turn(factor, made_at_once):
             for start in range(0, made.shape[1], at_a_time):
                 columns = [self._embed(x) for x in made[:, start : start + at_a_time].unbind(1)]
-                receivers = [receiver(first + start + r) for r in range(len(columns))]
-                if len(columns) == 1 or not self._passes.visit_together(columns, flat, receivers):
-                    for column, take in zip(columns, receivers, strict=True):
-                        self._passes.visit(column, flat, take)
+                c = first + start
+                if len(columns) > 1 and self._passes.visit_together(
+                    torch.stack(columns), flat, receiver(slice(c, c + len(columns)))
+                ):
+                    continue
+                for i, column in enumerate(columns, start=c):
+                    self._passes.visit(column, flat, receiver(slice(i, i + 1)))
 
     def generic_columns(
         self, factor: HessianFactor, samples: Tensor | None, names: Sequence[str], size: int

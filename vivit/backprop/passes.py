@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.graph import GradientEdge, Node
+from torch.func import vmap
 
 from vivit.backprop.bags import has_bags, unfused_bags
 from vivit.backprop.called import output_of, output_with
@@ -26,6 +27,8 @@ from vivit.backprop.nodes import has_fused_bag, last_of, zeros_at
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.ranges import SINGLE, Scaled
 from vivit.errors import is_out_of_memory
+
+functorch: Any = torch._C._functorch
 
 T = TypeVar("T")
 
@@ -229,31 +232,31 @@ class Passes:
             hand_over(node, None)
 
     def visit_together(
-        self,
-        columns: list[Tensor],
-        edges: list[GradientEdge],
-        receivers: list[Callable[[int, Tensor], None]],
+        self, columns: Tensor, edges: list[GradientEdge], receive: Callable[[int, Tensor], None]
     ) -> bool:
-        """`visit` for several cotangents in one pass, each with a receiver of its own.
+        """`visit` for several cotangents in one pass.
 
         Args:
-            columns: Cotangents of the output.
+            columns: Cotangents of the output, one behind the other.
             edges: Where the derivatives are wanted.
-            receivers: As for `visit`.
+            receive: As for `visit`; what it takes stands for those of all columns: see `several`.
 
         Returns:
-            False if an operation cannot have several at once; nothing has been handed over then.
+            False if an operation cannot have several at once; some may have been handed over.
         """
-        if not self.output.requires_grad:
+
+        def one(u: Tensor) -> Tensor:
+            self.visit(u, edges, receive)
+            return u
+
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                vmap(one)(columns)
+        except RuntimeError as error:  # what is wrong in any case shows again, one by one
+            if is_out_of_memory(error):
+                raise
             return False
-        each = [Scaled.of([u], self.lowest, SINGLE) for u in columns]
-        stacked = torch.stack([tensor for scaled in each for tensor in scaled.tensors])
-        arrived = self._pull_together([self.output], stacked, edges)
-        if arrived is None:
-            return False
-        for i, batched in enumerate(arrived):
-            for r, (receive, scaled) in enumerate(zip(receivers, each, strict=True)):
-                receive(i, zeros_at(edges[i]) if batched is None else scaled.restored(batched[r]))
         return True
 
     def pull_columns(self, columns: Tensor, made: GradientEdge, parameter: Tensor) -> Tensor:
@@ -313,3 +316,19 @@ class Passes:
         if key not in self._last:
             self._last[key] = last_of(self.output.grad_fn, nodes)
         return self._last[key]
+
+
+def several(x: Tensor, count: int) -> Tensor:
+    """What a tensor stands for in a pass of several cotangents, one behind the other.
+
+    Args:
+        x: Of `Passes.visit_together`, or of `Passes.visit` for a single one.
+        count: How many there are.
+
+    Returns:
+        Shape ``[count, *shape]``; equal ones, if it does not depend on the cotangent.
+    """
+    if not functorch.is_batchedtensor(x):
+        return x.expand(count, *x.shape)
+    values, axis = functorch._unwrap_batched(x, functorch.maybe_get_level(x))
+    return values.movedim(axis, 0)

@@ -224,7 +224,8 @@ class GroupHook:
         store = store_for(layer, layer.num_samples, len(s), like, self._workspaces[dtype])
         store.begin(layer)
         for c, column in enumerate(s):
-            store.receive(c, cotangents_of(layer, column))
+            store.receive(slice(c, c + 1), cotangents_of(layer, column)[None])
+        store.end()
         return store
 
 

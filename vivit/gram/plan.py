@@ -158,8 +158,6 @@ class Plan(Shown):
         outputs = [x.output_bytes for x in self.layers]
         backward = self.columns_per_pass * LIVE_COTANGENTS * max(outputs, default=0)
         backward += self.sent_bytes
-        if self.columns_per_pass > 1:  # those of all layers arrive together
-            backward += self.columns_per_pass * sum(outputs)
         return backward, max((x.working_bytes for x in self.layers), default=0)
 
     @property

@@ -16,7 +16,7 @@ from vivit.gram.forms import (
     Times,
     matrix_plan,
 )
-from vivit.gram.plan import LayerPlan, Plan
+from vivit.gram.plan import LIVE_COTANGENTS, LayerPlan, Plan
 from vivit.layers.affine import TRIANGLE_BLOCKS
 from vivit.layers.cost import (
     AffineShape,
@@ -94,7 +94,8 @@ def make_plan(
     layers += [
         LayerPlan((*sizes,), "nothing", None, 0.0, 0, 0, 0) for sizes in multiplied.values()
     ]
-    per_column = max(sum(unit[0].output_bytes for unit in (*units, *added) if unit), 1)
+    outputs = [layer.output_bytes for unit in (*units, *added) for layer in unit]
+    per_column = max(LIVE_COTANGENTS * max(outputs, default=0), 1)
     per_pass = max(min(workspace // per_column, columns), 1) if several_columns else 1
     names = _names(swept)
     column_bytes = largest.samples * largest.output * element_size

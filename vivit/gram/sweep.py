@@ -123,11 +123,11 @@ class _Run:
                 store.begin(layers[i])
             arrived = 0
 
-            def receive(i: int, c: int, s: Tensor) -> None:
+            def receive(i: int, some: slice, s: Tensor) -> None:
                 nonlocal arrived
-                self._advance(max(c - arrived, 0))  # those before are done
-                arrived = max(c, arrived)
-                kept[i].receive(c, s)
+                self._advance(max(some.start - arrived, 0))  # those before are done
+                arrived = max(some.start, arrived)
+                kept[i].receive(some, s)
 
             linearization.send_back(
                 factor,
@@ -137,6 +137,8 @@ class _Run:
                 self._columns_at_once,
             )
             self._advance(columns - arrived)
+            for store in kept.values():
+                store.end()
         for name in parts:
             self._put(name, size, _sum(linearization, kept, name))
         self._take_generic(linearization, factor, samples)

@@ -42,22 +42,24 @@ class ColumnStore(LayerStore):
         super().begin(layer)
         self._layer = layer
 
-    def receive(self, c: int, s: Tensor) -> None:
-        """Contract the positions of column ``c`` away; after the last, forget the inputs."""
+    def receive(self, columns: slice, s: Tensor) -> None:
+        """Contract the positions away."""
         layer = self._layer
         assert layer is not None
-        target = self._columns[self._rows, c]
+        target = self._columns[self._rows, columns]
         if self._bias is not None:
-            target[..., -1] = s.sum(dim=1)
+            target[..., -1] = s.sum(dim=2).transpose(0, 1)
             target = target[..., :-1]
         shifted = layer.shifted_columns(s)
         if shifted is not None:
             target.copy_(shifted)
-        else:
-            for samples, a in layer.inputs_by_samples(s.dtype, self._windows):
-                contract(target[samples], a, s[samples], layer.classes)
-        if c + 1 == self._columns.shape[1]:
-            self._layer = None
+            return
+        for samples, a in layer.inputs_by_samples(s.dtype, self._windows):
+            contract(target[samples], a, s[:, samples], layer.classes)
+
+    def end(self) -> None:
+        """Forget the inputs."""
+        self._layer = None
 
     def folded(self) -> ColumnStore:
         """More outputs."""
@@ -79,17 +81,17 @@ class ColumnStore(LayerStore):
 
 
 def contract(columns: Tensor, a: Tensor, s: Tensor, classes: int | None) -> None:
-    """Contract the positions of one column away.
+    """Contract the positions of some columns away.
 
     Args:
-        columns: Shape ``[N, g, o, i]``; written to.
+        columns: Shape ``[N, K, g, o, i]``; written to.
         a: Inputs ``[N, T, g, i]``; ``[N, T, g]`` if they are one-hot.
-        s: Cotangents ``[N, T, g, o]``.
+        s: Cotangents ``[K, N, T, g, o]``.
         classes: Number of one-hot inputs.
     """
-    if s.shape[3] == a.shape[-1] == 1 and classes is None:  # no matrix to multiply
-        columns[..., 0, 0] = (s * a).sum(dim=1).squeeze(-1)
+    if s.shape[4] == a.shape[-1] == 1 and classes is None:  # no matrix to multiply
+        columns[..., 0, 0] = (s * a).sum(dim=2).squeeze(-1).transpose(0, 1)
         return
-    for g in range(s.shape[2]):
-        factors = Factors(a[:, :, g], s[:, None, :, g], classes=classes)
-        columns[:, g] = form_columns(factors)[:, 0]
+    for g in range(s.shape[3]):
+        factors = Factors(a[:, :, g], s[:, :, :, g].transpose(0, 1), classes=classes)
+        columns[:, :, g] = form_columns(factors)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -83,29 +84,32 @@ class ConvolutionUse(AffineUse):
         another, shifted: a slice of it. The cotangents are padded to rows of the same length.
 
         Args:
-            s: Cotangents as `cotangents` gives them, shape ``[rows, windows, groups, o]``.
+            s: Cotangents of ``K`` columns, each as `cotangents` gives them, shape
+                ``[K, rows, windows, groups, o]``.
 
         Returns:
-            ``V[n,g,o,i] = sum_t s[n,t,g,o] a[n,t,g,i]``.
+            ``V[n,k,g,o,i] = sum_t s[k,n,t,g,o] a[n,t,g,i]``.
         """
-        groups, entries, out = self.features
         x = F.pad(self.input.to(s.dtype), [p for p in reversed(self.padding) for _ in range(2)])
         size = x.shape[2:]
-        x = x.reshape(self.rows, groups, -1, math.prod(size))
-        s = s.permute(0, 2, 3, 1).reshape(self.rows, groups, out, *self.output_size)
-        for dim in range(1, len(size)):  # the rows of all axes but the first have to match
-            gap = [0] * (2 * (len(size) - dim) - 1) + [size[dim] - self.output_size[dim]]
-            s = F.pad(s, gap)
+        x = x.reshape(self.rows, self.groups, -1, math.prod(size))
+        s = s.permute(1, 3, 0, 4, 2).unflatten(4, self.output_size)  # [rows, g, K, o, *spatial]
+        outputs = s.shape[2:4]
+        gaps = [0] + [n - m for n, m in zip(size[1:], self.output_size[1:], strict=True)]
+        s = F.pad(s, [end for gap in reversed(gaps) for end in (0, gap)])  # rows have to match
+        s = s.flatten(2, 3)
         steps = [math.prod(size[dim + 1 :]) for dim in range(len(size))]
         last = [step * (n - 1) for step, n in zip(steps, self.output_size, strict=True)]
         s = s.flatten(3)[..., : sum(last) + 1]
         kernel = self.weight_shape[2:]
-        columns = s.new_empty(self.rows, groups, out, x.shape[2], math.prod(kernel))
+        columns = s.new_empty(math.prod(kernel), *s.shape[:3], x.shape[2])
+        x, s = x.flatten(0, 1), s.flatten(0, 1)
         for k, entry in enumerate(itertools.product(*map(range, kernel))):
             start = sum(i * d * n for i, d, n in zip(entry, self.dilation, steps, strict=True))
-            shifted = x[..., start : start + s.shape[3]]
-            columns[..., k] = s @ shifted.transpose(2, 3)
-        return columns.reshape(self.rows, groups, out, entries)
+            shifted = x[..., start : start + s.shape[2]]
+            torch.bmm(s, shifted.mT, out=columns[k].flatten(0, 1))
+        by_entry = columns.movedim(0, -1).unflatten(2, outputs)  # [rows, g, K, o, i, kernel]
+        return by_entry.transpose(1, 2).flatten(4)
 
     def cotangents(self, s: Tensor) -> Tensor:
         """From ``[rows, out channels, *spatial]`` to ``[rows, windows, groups, o]``."""

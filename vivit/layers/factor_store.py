@@ -47,9 +47,9 @@ class FactorStore(LayerStore):
         super().begin(layer)
         self._layers.append(layer)
 
-    def receive(self, c: int, s: Tensor) -> None:
-        """Copy the cotangents of column ``c``."""
-        self._cotangents[self._rows, c] = s.permute(0, 2, 3, 1)
+    def receive(self, columns: slice, s: Tensor) -> None:
+        """Copy the cotangents."""
+        self._cotangents[self._rows, columns] = s.permute(1, 0, 3, 4, 2)
 
     def add_gram(self, gram: Tensor, parameters: set[str], other: Store | None = None) -> None:
         """Evaluate in the order of contraction that the cost model prefers."""

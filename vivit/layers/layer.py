@@ -88,18 +88,18 @@ class AffineLayer:
         return (a[..., :0] if self.weight is None else a).to(dtype)
 
     def shifted_columns(self, s: Tensor) -> Tensor | None:
-        """Contract the positions of one column away without making windows.
+        """Contract the positions of some columns away without making windows.
 
         Args:
-            s: Cotangents, shape ``[N, T, g, o]``.
+            s: Cotangents, shape ``[K, N, T, g, o]``.
 
         Returns:
-            Shape ``[N, g, o, i]``; None if this is not a single use by a fitting convolution.
+            Shape ``[N, K, g, o, i]``; None if this is not a single use by a fitting convolution.
         """
         use = self.uses[0]
         if len(self.uses) > 1 or self.samples is not None or self.weight is None:
             return None
-        if not isinstance(use, ConvolutionUse) or use.rows != len(s) or not use.can_shift:
+        if not isinstance(use, ConvolutionUse) or use.rows != s.shape[1] or not use.can_shift:
             return None
         return use.shifted_columns(s)
 

@@ -83,7 +83,7 @@ class Store(ABC):
 
 
 class LayerStore(Store):
-    """The columns of an affine layer, received one after the other, batch by batch."""
+    """The columns of an affine layer, received some after the other, batch by batch."""
 
     def __init__(self, layer: AffineLayer) -> None:
         """Note the names and the layout."""
@@ -101,8 +101,12 @@ class LayerStore(Store):
         self._rows = slice(self._rows.stop, self._rows.stop + layer.num_samples)
 
     @abstractmethod
-    def receive(self, c: int, s: Tensor) -> None:
-        """Take the cotangents of column ``c``, shape ``[N, T, g, o]``; columns come in order."""
+    def receive(self, columns: slice, s: Tensor) -> None:
+        """Take the cotangents of ``K`` columns, shape ``[K, N, T, g, o]``, which may be views."""
+
+    def end(self) -> None:
+        """All columns of these samples have been received."""
+        return
 
 
 class DenseStore(Store):
