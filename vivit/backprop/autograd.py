@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
+from vivit.backprop.apart import rows_kept_apart
 from vivit.backprop.called import Called, plain
 from vivit.backprop.checks import (
     Versions,
@@ -39,6 +40,9 @@ from vivit.layers.layer import AffineLayer
 from vivit.layers.sizes import BatchSizes
 from vivit.layers.uses import SampleOrder
 from vivit.losses import HessianFactor, columns_in_turn
+
+Orders = dict[Operation, tuple[SampleOrder, ...] | None]
+"""Of each use; None where there is one that is not known."""
 
 TESTED_SAMPLES = 2
 """Samples on which ways to Jacobian-vector products are tested."""
@@ -122,11 +126,20 @@ class Linearization:
             return self.layout.layers
         return [replace(layer, samples=self._samples) for layer in self.layout.layers]
 
-    def _orders(self, uses: ParameterUses) -> dict[Operation, tuple[SampleOrder, ...] | None]:
-        operations = uses.all_operations
+    def _orders(self, uses: ParameterUses) -> Orders:
+        """How each operation lays out samples: as its graph shows, else as a probe finds."""
+        orders: Orders = {}
         passes = self._passes
+        root, samples = passes.output.grad_fn, len(passes.output)
+        known = frozenset() if root is None else rows_kept_apart(root, samples)
+        unknown = []
+        for operation in uses.all_operations:
+            if known.issuperset(operation.nodes) and operation.begins_with_rows:
+                orders[operation] = (SampleOrder.SAMPLE_FIRST,) * len(operation.uses)
+            else:
+                unknown.append(operation)
         found = sample_orders(
-            operations,
+            unknown,
             self.output,
             passes.visit,
             passes.forward,
@@ -134,7 +147,7 @@ class Linearization:
             passes.lowest,
             self._mixing_module,
         )
-        return dict(zip(operations, found, strict=True))
+        return orders | dict(zip(unknown, found, strict=True))
 
     def _mixing_module(self) -> str | None:
         return mixing_module(

@@ -59,6 +59,11 @@ class Operation:
         return [GradientEdge(node, 0) for node in self.nodes]
 
     @property
+    def begins_with_rows(self) -> bool:
+        """Whether rows are the first axis of all outputs."""
+        return all(use.begins_with_rows for use in self.uses)
+
+    @property
     def parameters(self) -> list[str]:
         """Names of the parameters."""
         return [name for name in (self.weight, self.bias) if name is not None]

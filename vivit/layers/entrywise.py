@@ -74,6 +74,12 @@ class EntrywiseUse(AffineUse):
         """Size of the axes of positions."""
         return self.span.sizes[1]
 
+    @property
+    def begins_with_rows(self) -> bool:
+        """If the parameter does not lie along the first axis."""
+        rows, _ = self.span.axes
+        return rows[0] == 0
+
     def by_rows(self, s: Tensor) -> Tensor:
         """``[rows, all else]``."""
         return self.span.by_rows(s)

@@ -62,6 +62,11 @@ class AffineUse(ABC):
         """What `inputs` is made of, which may not change."""
         return () if self.input is None else (self.input,)
 
+    @property
+    def begins_with_rows(self) -> bool:
+        """Whether rows are the first axis of the output, or it and some behind it."""
+        return True
+
     def by_rows(self, s: Tensor) -> Tensor:
         """The cotangent of the output as ``[rows, all else]``, in any order of the latter."""
         return s.reshape(self.rows, -1)
@@ -137,6 +142,11 @@ class ProductUse(AffineUse):
     def rows(self) -> int:
         """Rows of the inputs, or their columns."""
         return self.input.shape[1 if self.transposed else 2]
+
+    @property
+    def begins_with_rows(self) -> bool:
+        """Groups are first."""
+        return False
 
     def inputs(self) -> Tensor:
         """Shape ``[rows, 1, g, i]``."""
