@@ -134,7 +134,8 @@ class Linearization:
         known = frozenset() if root is None else rows_kept_apart(root, samples)
         unknown = []
         for operation in uses.all_operations:
-            if known.issuperset(operation.nodes) and operation.begins_with_rows:
+            in_order = known.issuperset(operation.nodes) and operation.begins_with_rows
+            if in_order or samples == 1:  # whose all rows are
                 orders[operation] = (SampleOrder.SAMPLE_FIRST,) * len(operation.uses)
             else:
                 unknown.append(operation)
