@@ -345,14 +345,14 @@ def test_late_layers_need_short_backward_passes():
     hook = middle.register_prehook(lambda grads: visited.append(len(grads)))
     received = []
 
-    def receive(i, c, _):
-        received.append((i, c))
+    def receive(i, some, _):
+        received.append((i, some.start, some.stop))
 
     for wanted in ([2], [0]):
         linearization.send_back(batch.factor, wanted, receive, at_a_time=1, made_at_once=1)
         assert bool(visited) == (wanted == [0])
     hook.remove()
-    assert received == [(2, 0), (2, 1), (0, 0), (0, 1)]
+    assert received == [(2, 0, 1), (2, 1, 2), (0, 0, 1), (0, 1, 2)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

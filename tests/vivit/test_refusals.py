@@ -96,6 +96,13 @@ class SquareRoot(nn.Linear):
         return (0 * super().forward(x)).sqrt()
 
 
+class ShuffledSquareRoot(SquareRoot):
+    """Samples move to other places, and back."""
+
+    def forward(self, x):
+        return super().forward(x.flip(0)).flip(0)
+
+
 class MyLoss(nn.CrossEntropyLoss):
     """Could compute anything."""
 
@@ -149,7 +156,12 @@ REFUSED = {
     "infinite derivative": (
         lambda: ggn(SquareRoot(5, 3)).gram(),
         InputError,
-        "derivative of the model output is NaN",
+        "The curvature is NaN or infinite: look for derivatives of square roots",
+    ),
+    "infinite derivative, found by a probe": (
+        lambda: ggn(ShuffledSquareRoot(5, 3)).gram(),
+        InputError,
+        "derivative of the model output is NaN or infinite at the operation that uses 'weight'",
     ),
     "no tensor": (lambda: ggn(Strings(5, 3)), InputError, "must return one tensor, got list"),
     "scalar output": (lambda: ggn(Overall(5, 3)), InputError, r"shape \[\], expected \[N, ...\]"),

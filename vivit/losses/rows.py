@@ -9,7 +9,8 @@ from typing import Any
 from torch import Size, Tensor, nn
 
 from vivit.errors import InputError, UnsupportedError
-from vivit.losses.known import LogLikelihood, name_of
+from vivit.losses.base import name_of
+from vivit.losses.known import LogLikelihood
 
 CLASSES_FIRST = (nn.CrossEntropyLoss, nn.NLLLoss, LogLikelihood)
 """Losses of outputs ``[N, classes, *positions]``."""
