@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 import torch
@@ -26,6 +28,8 @@ class Batch:
         y: Targets.
         size: Number of samples.
         start: Number of samples in the batches before.
+        output_shape: Of the model output of a sample.
+        columns: ``C``, columns of each sample.
         random_state: Of the generators before its forward pass.
         normalizer: What the mean loss of the batch is divided by; None for a sum.
         ways: What is known of the ways to its Jacobian-vector products.
@@ -36,9 +40,50 @@ class Batch:
     y: Any
     size: int
     start: int
+    output_shape: torch.Size
+    columns: int
     random_state: RandomState
     normalizer: float | None
     ways: Ways
+
+
+class ColumnPlaces:
+    """Where the columns of each sample stand among all, ordered ``(n, c)``.
+
+    Batches may differ in their columns per sample, as outputs of several lengths do.
+
+    Attributes:
+        shapes: ``(N, C)`` of each run of batches with as many columns per sample: samples that
+            carry curvature, and columns of each.
+        total: ``M``, columns of all.
+    """
+
+    def __init__(self, of_batches: Iterable[tuple[int, int]]) -> None:
+        """Put them in order.
+
+        Args:
+            of_batches: Samples with curvature of each batch, and columns of each of them.
+        """
+        sizes = [*of_batches]
+        ends = [0, *accumulate(n * c for n, c in sizes)]
+        self._slices = [slice(*ends_of) for ends_of in pairwise(ends)]
+        runs = groupby((x for x in sizes if x[0]), key=lambda x: x[1])
+        self.shapes = [(sum(n for n, _ in run), c) for c, run in runs]
+        self.total = ends[-1]
+
+    @property
+    def most(self) -> int:
+        """The largest ``C``."""
+        return max(c for _, c in self.shapes)
+
+    def of_batch(self, index: int) -> slice:
+        """Those of the samples of a batch."""
+        return self._slices[index]
+
+    def by_samples(self, x: Tensor) -> list[Tensor]:
+        """A tensor ``[M, ...]`` as tensors ``[N, C, ...]``, one for each of `shapes`."""
+        parts = x.split([n * c for n, c in self.shapes])
+        return [part.unflatten(0, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
 Carrying = tuple[Linearization, HessianFactor, Tensor | None]
@@ -53,7 +98,7 @@ class Carried:
     Attributes:
         linearization: The model on these samples alone.
         factor: Their factors ``S``.
-        rows: Where these stand among those of all batches.
+        rows: Where their columns stand among those of all batches.
         samples: All of them.
     """
 
@@ -71,8 +116,8 @@ class Carried:
         return self.factor.contract(u)
 
     def spread(self, coefficients: Tensor) -> Tensor:
-        """``S coefficients``: from ``[N, C]`` to ``[N, *out]``."""
-        return self.factor.spread(coefficients)
+        """``S coefficients``: from ``[N C]``, flat or not, to ``[N, *out]``."""
+        return spread(self.factor, coefficients)
 
 
 @dataclass(frozen=True)
@@ -86,7 +131,7 @@ class BatchCurvature:
         weight: Share of the batch loss in that of all batches.
         scale: What the columns are multiplied with.
         samples: Indices of the samples that carry curvature; None for all.
-        rows: Where these stand among those of all batches.
+        rows: Where their columns stand among those of all batches.
         alone: Whether it is the only batch.
         known_columns: Its vectors of the outputs, if they have been made.
     """
@@ -192,8 +237,13 @@ class BatchCurvature:
         return self.factor.contract(u)
 
     def spread(self, coefficients: Tensor) -> Tensor:
-        """``S coefficients``: from ``[N, C]`` to ``[N, *out]``, zero for all other samples."""
-        u = self.factor.spread(coefficients)
+        """As `Carried.spread`; zero for all other samples."""
+        u = spread(self.factor, coefficients)
         if self.samples is None:
             return u
         return torch.zeros_like(self.linearization.output).index_copy_(0, self.samples, u)
+
+
+def spread(factor: HessianFactor, coefficients: Tensor) -> Tensor:
+    """``S coefficients``: from ``[N C]``, flat or not, to ``[N, *out]``."""
+    return factor.spread(coefficients.reshape(factor.num_samples, factor.num_columns))

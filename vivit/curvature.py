@@ -15,7 +15,7 @@ from vivit.backprop.checks import Findings, Versions, refuse_contexts, refuse_sh
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.ties import warn_of_hidden_ties
-from vivit.batches import Batch, BatchCurvature, Carried, Carrying
+from vivit.batches import Batch, BatchCurvature, Carried, Carrying, ColumnPlaces
 from vivit.data import tensors_in
 from vivit.dtypes import like_of
 from vivit.errors import InputError, UnsupportedError
@@ -37,7 +37,7 @@ class Curvature:
         batches: The batches.
         parameters: All parameters that count, by name.
         kind: Which vectors of the outputs are sent back.
-        columns: ``C``, columns of each sample's factor.
+        places: Which columns are whose.
         sampling: What counts as a sample.
         served_by: How each parameter has been served so far, by name: see `Linearization`.
         lowest: The lowest precision in which the model computes, where it is lower than that of
@@ -76,7 +76,6 @@ class Curvature:
         self._generic: frozenset[str] = frozenset()
         self.batches: list[Batch] = []
         self._sizes: list[BatchSizes] = []
-        self.columns = 0
         self.served_by: dict[str, str] = {}
         self.lowest: torch.dtype | None = None
         with progress.stage("forward passes", total=length_hint(data) or None):
@@ -87,6 +86,7 @@ class Curvature:
                 "The loss averages over nothing: all targets are ignored or have weight 0."
             )
         self._subset = resolve_subset(subset, self.num_samples)
+        self.places = ColumnPlaces((self._count(x), x.columns) for x in self.batches)
         is_single = len(self.batches) == 1
         self._kept = self._curvature(self.batches[0], last, columns) if is_single else None
 
@@ -106,7 +106,18 @@ class Curvature:
             output, y_of_rows = rows.split(linearization.output), rows.targets(y)
             index, start = len(self.batches), self.num_samples
             columns = self._columns_of(output, y_of_rows, index)
-            batch = Batch(index, x, y, len(output), start, state, columns.normalizer, ways)
+            batch = Batch(
+                index,
+                x,
+                y,
+                len(output),
+                start,
+                output.shape[1:],
+                columns.num_columns,
+                state,
+                columns.normalizer,
+                ways,
+            )
             self.batches.append(batch)
             service.add(linearization)
             self._versions.watch(tensors_in((x, y)))
@@ -135,12 +146,6 @@ class Curvature:
                 "another function each time. Draw them before, and let them be part of the "
                 "targets."
             )
-        if index and columns.num_columns != self.columns:
-            raise InputError(
-                f"The outputs of batch {index} need {columns.num_columns} columns per sample, "
-                f"those of the batches before {self.columns}: all outputs must have one shape."
-            )
-        self.columns = columns.num_columns
         return columns
 
     def _check_samples(self, unchecked: list[tuple[Tensor, Any]], alone: bool) -> None:
@@ -168,25 +173,9 @@ class Curvature:
         return self.num_samples if self._subset is None else len(self._subset)
 
     @property
-    def unit_columns(self) -> int:
-        """Columns of a unit, which backward passes send; ``C`` where each sample is one.
-
-        Raises:
-            InputError: Batches differ in them.
-        """
-        if not self.sampling.has_units:
-            return self.columns
-        known = zip(self._counts, self._known_sizes, strict=True)
-        counts = [n // x.samples for n, x in known if n]
-        fewest, most = min(counts), max(counts)
-        if fewest < most:
-            unit = "batches" if self.sampling.whole else "sequences"
-            raise InputError(
-                f"The {unit} have from {fewest} to {most} samples that carry curvature, but all "
-                "need as many, as their columns are sent together. Give one batch; or use what "
-                "needs products alone, such as ggn @ v and eigh(k, method=Lanczos())."
-            )
-        return fewest * self.columns
+    def num_columns(self) -> int:
+        """``M``, their columns."""
+        return self.places.total
 
     @property
     def is_mean(self) -> bool:
@@ -255,27 +244,20 @@ class Curvature:
     def sizes(self) -> list[BatchSizes]:
         """Sizes of the batches that have samples with curvature, and those samples only.
 
-        Their samples are units.
+        Where samples share units, those of units, with all columns of their samples.
         """
-        known = self._known_sizes
-        if self._subset is None:
-            return known
-        chosen = [(x, n) for x, n in zip(known, self._counts, strict=True) if n]
-        return [x if self.sampling.has_units else x.of_samples(n) for x, n in chosen]
-
-    @property
-    def _known_sizes(self) -> list[BatchSizes]:
-        return self._sizes if self._kept is None else [self._kept.linearization.sizes]
-
-    @property
-    def _counts(self) -> list[int]:
-        """Samples of each batch that carry curvature."""
-        if self._subset is None:
-            return [batch.size for batch in self.batches]
-        return [len(self._of_batch(self._subset, batch)) for batch in self.batches]
+        known = self._sizes if self._kept is None else [self._kept.linearization.sizes]
+        found = []
+        for sizes, batch in zip(known, self.batches, strict=True):
+            count = self._count(batch)
+            units = sizes.samples if self.sampling.has_units else count
+            if count:
+                columns = count // units * batch.columns
+                found.append(sizes.of_samples(units).with_columns(columns))
+        return found
 
     def gradient_coordinates(self) -> Tensor | None:
-        """``w`` with ``g_n = V_n w_n``, shape ``[N, C]``, where gradients lie in the span."""
+        """``w`` with ``g_n = V_n w_n``, shape ``[M]``, where gradients lie in the span."""
         if self._subset is not None or self.kind.is_centered:
             return None
         parts = []
@@ -283,7 +265,7 @@ class Curvature:
             coordinates = batch.coordinates
             if coordinates is None:
                 return None
-            parts.append(coordinates)
+            parts.append(coordinates.flatten())
         return torch.cat(parts)
 
     @property
@@ -308,7 +290,7 @@ class Curvature:
             weight=weight,
             scale=self.kind.scale(weight, samples, boost),
             samples=None if carrying is None else carrying.to(self.like.device),
-            rows=self._rows(batch),
+            rows=self.places.of_batch(batch.index),
             alone=len(self.batches) == 1,
             known_columns=columns,
         )
@@ -317,12 +299,9 @@ class Curvature:
         layout = self.sampling.rows(self.kind.loss_func, linearization.output)
         return UnitCurvature(**vars(found), layout=layout)
 
-    def _rows(self, batch: Batch) -> slice:
-        """Where the samples of a batch stand among all that carry curvature."""
-        bounds = batch.start, batch.start + batch.size
-        if self._subset is None:
-            return slice(*bounds)
-        return slice(*(int((self._subset < bound).sum()) for bound in bounds))
+    def _count(self, batch: Batch) -> int:
+        """Samples of a batch that carry curvature."""
+        return batch.size if self._subset is None else len(self._of_batch(self._subset, batch))
 
     @staticmethod
     def _of_batch(subset: Tensor, batch: Batch) -> Tensor:

@@ -36,10 +36,10 @@ class Piece(Differentiable, Protocol):
 
     @property
     def rows(self) -> slice:
-        """Where its samples stand among all that have columns."""
+        """Where they stand among those of all batches."""
 
     def spread(self, coefficients: Tensor) -> Tensor:
-        """``sum_c s_nc x_nc``: from ``[N, C]`` to a cotangent of the output, ``[N, *out]``."""
+        """``sum_c s_nc x_nc``: from ``[N C]`` to a cotangent of the output, ``[N, *out]``."""
 
     def contract(self, u: Tensor) -> Tensor:
         """``s_nc^T u_n``: from ``[N, *out]`` to ``[N, C]``."""
@@ -53,8 +53,6 @@ class Factor:
 
     Attributes:
         parameters: The parameters, by name.
-        num_samples: ``N``, samples that have columns.
-        columns: ``C``, columns per sample.
         is_centered: Whether the mean of all columns is subtracted from each.
         shapes: Of the parameters, in the order of flat vectors.
         shape: ``(D, M)``.
@@ -64,8 +62,7 @@ class Factor:
         self,
         pieces: Callable[[], Iterator[Piece]],
         parameters: Mapping[str, Tensor],
-        num_samples: int,
-        columns: int,
+        size: int,
         progress: Progress | None = None,
         centered: bool = False,
     ) -> None:
@@ -74,17 +71,16 @@ class Factor:
         Args:
             pieces: Gives the batches in order, of which only one has to exist at a time.
             parameters: The parameters, by name.
-            num_samples: ``N``, samples that have columns.
-            columns: ``C``, columns per sample.
+            size: ``M``, columns of all batches.
             progress: Where runs through the batches are shown, if anywhere.
             centered: Whether the mean of all columns is subtracted from each.
         """
         self._pieces, self.parameters = pieces, parameters
         self._progress = progress or Progress()
-        self.num_samples, self.columns, self.is_centered = num_samples, columns, centered
+        self.is_centered = centered
         self.shapes = {name: p.shape for name, p in parameters.items()}
         rows = sum(math.prod(shape) for shape in self.shapes.values())
-        self.shape = rows, num_samples * columns
+        self.shape = rows, size
 
     @property
     def like(self) -> Tensor:
@@ -106,13 +102,13 @@ class Factor:
         return self._spread(coefficients)
 
     def _spread(self, coefficients: Tensor) -> dict[str, Tensor]:
-        blocks = coefficients.T.unflatten(1, (self.num_samples, self.columns))
+        vectors = coefficients.T
 
         def cotangents(piece: Piece) -> Iterator[Tensor]:
-            return (piece.spread(block[piece.rows]) for block in blocks)
+            return (piece.spread(vector[piece.rows]) for vector in vectors)
 
         with self._progress.stage("vector-Jacobian products"):
-            return pullback(self._pieces(), cotangents, self.parameters, len(blocks))
+            return pullback(self._pieces(), cotangents, self.parameters, len(vectors))
 
     def contract(self, v: Mapping[str, Tensor], pulled: bool = False) -> Tensor:
         """``V^T v``: one Jacobian-vector product for each vector.

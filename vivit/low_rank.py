@@ -62,13 +62,11 @@ class LowRankCurvature(Shown):
     def _attach(self, matrices: BlockMatrices, group: str) -> None:
         curvature = matrices.curvature
         parameters = {name: curvature.parameters[name] for name in matrices.groups[group]}
-        samples, columns = curvature.num_curvature_samples, curvature.columns
         self._curvature, self._matrices, self._group = curvature, matrices, group
         self._factor = Factor(
             curvature.pieces,
             parameters,
-            samples,
-            columns,
+            curvature.num_columns,
             curvature.progress,
             curvature.kind.is_centered,
         )
@@ -82,7 +80,10 @@ class LowRankCurvature(Shown):
 
     @property
     def num_columns(self) -> int:
-        """``M = N C``, the number of columns of ``V`` and the size of the Gram matrix."""
+        """``M = N C``, the number of columns of ``V`` and the size of the Gram matrix.
+
+        Batches of other lengths have another ``C``, and ``M`` is the sum of their ``N C``.
+        """
         _, size = self._factor.shape
         return size
 

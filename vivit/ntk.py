@@ -81,12 +81,13 @@ def ntk(
         progress: Whether a bar shows how many pairs of blocks are done.
 
     Returns:
-        Shape ``[N, N2, C, C]`` with ``C`` outputs of each sample, in units of outputs squared per
-        squared parameter; ``[N, N2]`` for the trace.
+        Shape ``[N, N2, C, C2]`` with ``C`` outputs of each sample, in units of outputs squared per
+        squared parameter, where those of the other set may have another length, ``C2``;
+        ``[N, N2]`` for the trace.
 
     Raises:
-        InputError: A set is empty, outputs of the sets differ in shape, or an argument has a wrong
-            value.
+        InputError: A set is empty, outputs within a set, or of both for the trace, differ in
+            shape, or an argument has a wrong value.
         UnsupportedError: As for `GGN`.
         InsufficientMemoryError: The kernel would not fit.
     """
@@ -120,6 +121,8 @@ def _kernel(
     curvature = Curvature(model, Outputs(), data, parameters, None, bar, sampling)
     kernel = _Kernel(curvature, room, folded)
     rows, cols = range(len(blocks[0])), range(len(blocks[0]), len(data))
+    for compared in [[*rows, *cols]] if folded else [rows, cols]:
+        _check_shapes([curvature.batches[i].output_shape for i in compared])
     pairs = len(rows) * len(cols) if cols else len(rows) * (len(rows) + 1) // 2
     with torch.no_grad(), bar.stage("kernel", unit=PAIR, total=pairs):
         return kernel.between(rows, cols) if cols else kernel.within(rows)
@@ -145,7 +148,7 @@ class _Kernel:
             self._add(matrix[rows], columns, blocks[:i], places)
             del columns  # before those of the next
         mirror(matrix)
-        return self._shaped(matrix)
+        return self._shaped(matrix, blocks, blocks)
 
     def between(self, rows: range, cols: range) -> Tensor:
         """Of two sets."""
@@ -155,7 +158,7 @@ class _Kernel:
             columns = self._columns(i)
             self._add(matrix[place], columns, cols, widths)
             del columns
-        return self._shaped(matrix)
+        return self._shaped(matrix, rows, cols)
 
     def _add(self, rows: Tensor, columns: Columns, blocks: range, places: list[slice]) -> None:
         for j, cols in zip(blocks, places, strict=False):
@@ -168,13 +171,12 @@ class _Kernel:
         carrying = self._curvature.carrying([block])
         return Columns(carrying, self._names, memory, per_pass, at_once, self._folded)
 
-    @property
-    def _per_sample(self) -> int:
-        return 1 if self._folded else self._curvature.columns
+    def _per_sample(self, block: int) -> int:
+        return 1 if self._folded else self._curvature.batches[block].columns
 
     def _places(self, blocks: range) -> tuple[list[slice], int]:
         """Where the columns of some blocks stand, and how many there are."""
-        sizes = [self._curvature.batches[i].size * self._per_sample for i in blocks]
+        sizes = [self._curvature.batches[i].size * self._per_sample(i) for i in blocks]
         ends = [*accumulate(sizes)]
         return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)], ends[-1]
 
@@ -189,13 +191,13 @@ class _Kernel:
             )
         return like.new_zeros(height, width)
 
-    def _shaped(self, matrix: Tensor) -> Tensor:
+    def _shaped(self, matrix: Tensor, rows: range, cols: range) -> Tensor:
         if not is_finite(matrix):
             raise InputError(NOT_FINITE)
         if self._folded:
             return matrix
-        count = self._curvature.columns
-        full = matrix.unflatten(1, (-1, count)).unflatten(0, (-1, count)).transpose(1, 2)
+        height, width = self._per_sample(rows[0]), self._per_sample(cols[0])
+        full = matrix.unflatten(1, (-1, width)).unflatten(0, (-1, height)).transpose(1, 2)
         return full.diagonal(dim1=2, dim2=3).sum(dim=2) if self._traced else full
 
 
@@ -211,6 +213,17 @@ def _check(x: Any, x2: Any, outputs: str, batch_size: int | None) -> None:
             raise InputError(
                 f"The set {name} is empty: it has shape {[*of_set.shape]}, expected samples along "
                 "the first axis."
+            )
+
+
+def _check_shapes(shapes: Sequence[torch.Size]) -> None:
+    """Refuse outputs that have no common axes in the kernel."""
+    for shape in shapes:
+        if shape != shapes[0]:
+            raise InputError(
+                f"The outputs need one shape, for each sample: got {[*shapes[0]]} and then "
+                f"{[*shape]}. Two sets X and X2 may differ with outputs='full'; else pad the "
+                "inputs, or call ntk for each length."
             )
 
 
@@ -255,9 +268,8 @@ def _fitting_size(
 
     def needed(samples: int) -> float:
         sides = 1 if lengths == [samples] else 2
-        plan = make_plan(
-            [sizes.of_samples(samples)], columns, entries, element, room.workspace, 0, whole=True
-        )
+        some = sizes.of_samples(samples).with_columns(columns)
+        plan = make_plan([some], entries, element, room.workspace, 0, whole=True)
         passing = max(plan.passing_bytes)
         return sides * (constant + samples * graph + plan.kept_bytes) + passing + kernel
 

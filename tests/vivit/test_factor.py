@@ -21,7 +21,7 @@ class Outputs:
     rows: slice
 
     def spread(self, coefficients: Tensor) -> Tensor:
-        return coefficients
+        return coefficients.reshape(self.linearization.output.shape)
 
     def contract(self, u: Tensor) -> Tensor:
         return u
@@ -35,18 +35,19 @@ def problem():
     parameters = dict(model.named_parameters())
 
     def pieces():
-        for rows in (slice(0, 2), slice(2, 5)):
-            state = RandomState.current(model)
-            yield Outputs(Linearization(model, x[rows], parameters, state), rows)
+        for first, last in ((0, 2), (2, 5)):
+            state, rows = RandomState.current(model), slice(first * columns, last * columns)
+            yield Outputs(Linearization(model, x[first:last], parameters, state), rows)
 
     outputs = model(x)
+    columns = outputs.shape[1]
     dense = [
         torch.cat(
             [g.flatten() for g in torch.autograd.grad(f, model.parameters(), retain_graph=True)]
         )
         for f in outputs.flatten()
     ]
-    return Factor(pieces, parameters, *outputs.shape), torch.stack(dense), pieces
+    return Factor(pieces, parameters, outputs.numel()), torch.stack(dense), pieces
 
 
 def flat(v):

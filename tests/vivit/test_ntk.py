@@ -194,10 +194,33 @@ def test_bad_arguments(arguments, message):
         vivit.ntk(model, **{"X": x, **arguments})
 
 
-def test_sets_with_outputs_of_other_shapes():
+def test_sets_of_other_lengths():
+    """Each has its own number of outputs, whole or in blocks."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x, x2 = torch.randn(3, 2, 3).double(), torch.randn(4, 5, 3).double()
+    names = [name for name, _ in model.named_parameters()]
+    j, j2 = (oracle.jacobian(model, of_set, names) for of_set in (x, x2))
+    expected = torch.einsum("ncp,mdp->nmcd", j, j2)
+    for options in ({}, {"batch_size": 2}):
+        assert torch.allclose(vivit.ntk(model, x, x2, **options), expected)
+
+
+class Shortened(nn.Module):
+    """As many outputs of each sample as there are samples."""
+
+    def forward(self, x):
+        return x[:, : len(x)]
+
+
+def test_outputs_without_common_axes():
     model = nn.Linear(3, 2).double()
-    with pytest.raises(InputError, match=r"need one shape, for each sample: got \[2\] and then"):
-        vivit.ntk(model, torch.zeros(4, 3).double(), torch.zeros(4, 5, 3).double())
+    x, x2 = torch.zeros(4, 3).double(), torch.zeros(4, 5, 3).double()
+    message = r"need one shape, for each sample: got \[2\] and then \[5, 2\]\. Two sets X and X2"
+    with pytest.raises(InputError, match=message):
+        vivit.ntk(model, x, x2, outputs="trace")
+    changing = nn.Sequential(nn.Linear(3, 4), Shortened()).double()
+    with pytest.raises(InputError, match=r"got \[2\] and then \[1\]"):
+        vivit.ntk(changing, torch.randn(3, 3).double(), batch_size=2)
 
 
 def test_what_mixes_samples_is_refused():

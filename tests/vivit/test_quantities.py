@@ -476,10 +476,6 @@ def test_rank_tolerance():
     assert torch.equal(half, values[6:])
 
 
-def positions(t):
-    return torch.ones(1, 1, t), torch.zeros(1, t).long()
-
-
 def ggn(**options):
     return make(Dense("mlp"), **options)
 
@@ -513,10 +509,6 @@ REFUSED = {
     ),
     "no batches": (lambda: vivit.GGN(mlp(), CE, []), "data has no batches"),
     "number": (lambda: vivit.GGN(mlp(), CE, 3), "iterable of batches, got int"),
-    "outputs": (
-        lambda: vivit.GGN(nn.Conv1d(1, 2, 1), CE, [positions(2), positions(3)]),
-        "outputs of batch 1 need 3 columns per sample, those of the batches before 2",
-    ),
 }  # fmt: skip
 
 

@@ -124,7 +124,7 @@ def test_blocks_of_all_forms(monkeypatch):
     model = mlp().double()
     x, y = torch.randn(8, 5).double(), torch.arange(8) % 3
 
-    def times(batches, columns, sizes, *_):
+    def times(batches, sizes, *_):
         return TIMES[Form.PRODUCTS if "4.weight" in sizes else Form.SUM]
 
     monkeypatch.setattr(prediction, "_times", times)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -22,6 +21,7 @@ from vivit.gram.outer import outer_matrices
 from vivit.gram.plan import Done, Plan
 from vivit.gram.products import matrix_by_products
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
+from vivit.layers.sizes import runs_of
 from vivit.progress import PASS
 
 
@@ -173,7 +173,7 @@ class BlockMatrices:
         curvature, sweeps = self.curvature, len(plan.sweeps) + bool(plan.summed)
         if not sweeps:
             return nullcontext()
-        passes = sweeps * len(curvature.batches) * curvature.unit_columns
+        passes = sweeps * sum(sizes.columns for sizes in curvature.sizes)
         return curvature.progress.stage("backward passes", PASS, passes)
 
     def _advance(self, count: int) -> None:
@@ -193,7 +193,6 @@ class BlockMatrices:
             self._runs,
             curvature.parameters,
             groups,
-            curvature.unit_columns,
             self.costs.room.workspace,
             plan,
             dtype,
@@ -204,7 +203,6 @@ class BlockMatrices:
         )
 
     @property
-    def _runs(self) -> list[int]:
-        """Samples with curvature of each run of batches whose layers agree in their sizes."""
-        runs = itertools.groupby(self.curvature.sizes, key=lambda sizes: sizes.of_samples(0))
-        return [sum(sizes.samples for sizes in run) for _, run in runs]
+    def _runs(self) -> list[tuple[int, int]]:
+        """Samples with curvature, and columns of each, of runs of batches whose layers agree."""
+        return [(run.samples, run.columns) for run in runs_of(self.curvature.sizes)]

@@ -53,11 +53,11 @@ def center_outer(outer: OuterMatrix, curvature: Curvature, names: Iterable[str])
     Returns:
         The matrix, of centred columns.
     """
-    count = curvature.num_curvature_samples * curvature.columns
+    count = curvature.num_columns
     parameters = {name: curvature.parameters[name] for name in names}
     total = outer.matrix.new_zeros(len(outer.matrix))
     for piece in curvature.pieces():
-        ones = total.new_ones(piece.rows.stop - piece.rows.start, curvature.columns)
+        ones = total.new_ones(piece.rows.stop - piece.rows.start)
         found = piece.linearization.products.pullback(piece.spread(ones), parameters)
         total += torch.cat([found[name].flatten() for name in parameters])
     outer.matrix.addr_(total, total, alpha=-1 / count)

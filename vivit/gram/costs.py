@@ -58,7 +58,6 @@ class Costs:
         groups = self._groups if whole is None else {whole: self._groups[whole]}
         return self._plan(
             curvature.sizes,
-            curvature.unit_columns,
             groups,
             solver_copies,
             element_size,
@@ -69,7 +68,7 @@ class Costs:
         """What eigenvectors of a single block will cost, of the first samples with curvature."""
         few = [self._curvature.sizes[0].of_samples(samples)]
         groups = {group: self._groups[group]}
-        return self._plan(few, self._curvature.columns, groups, EIGENVECTOR_COPIES, whole=True)
+        return self._plan(few, groups, EIGENVECTOR_COPIES, whole=True)
 
     def fitting_plan(
         self, solver_copies: int, double: bool = False, whole: str | None = None
@@ -110,22 +109,23 @@ class Costs:
     def _smaller_plans(self, solver_copies: int) -> Iterator[tuple[str, Plan]]:
         """What may be done with less memory."""
         curvature, groups = self._curvature, self._groups
-        sizes, columns = curvature.sizes, curvature.unit_columns
+        sizes = curvature.sizes
         n = 1 if curvature.sampling.has_units else curvature.num_curvature_samples
         while n > 1:
             n //= 2
             few = [sizes[0].of_samples(n)]
-            some = self._plan(few, columns, groups, solver_copies)
+            some = self._plan(few, groups, solver_copies)
             yield f"{n} samples, or subset=range({n})", some
         if curvature.kind.may_be_sampled:
-            fewest = columns // curvature.columns
-            yield "MonteCarlo(samples=1)", self._plan(sizes, fewest, groups, solver_copies)
+            per_sample = curvature.places.most  # columns; units have several times as many
+            single = [x.with_columns(max(x.columns // per_sample, 1)) for x in sizes]
+            yield "MonteCarlo(samples=1)", self._plan(single, groups, solver_copies)
         if solver_copies == EIGENVECTOR_COPIES:
             yield "method=Lanczos(), for the k largest", self._without_matrices(TYPICAL_VECTORS)
         yield "products, ggn @ v or scipy's solvers on ggn.to_scipy()", self._without_matrices(2)
         if len(groups) == 1:
             layers = group_by_name(curvature.parameters, "layer")
-            blocks = self._plan(sizes, columns, layers, solver_copies)
+            blocks = self._plan(sizes, layers, solver_copies)
             yield 'block_diagonal(groups="layer")', blocks
 
     def _without_matrices(self, count: int) -> Plan:
@@ -140,7 +140,6 @@ class Costs:
     def _plan(
         self,
         sizes: Sequence[BatchSizes],
-        columns: int,
         groups: Mapping[str, Iterable[str]],
         solver_copies: int,
         element_size: int | None = None,
@@ -153,7 +152,6 @@ class Costs:
         }
         return make_plan(
             sizes,
-            columns,
             entries,
             element_size or like.element_size(),
             self.room.workspace,

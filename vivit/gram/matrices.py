@@ -29,10 +29,9 @@ from vivit.parameters import flat_places
 @torch.no_grad()
 def group_matrices(
     carrying: Callable[[], Iterator[Carrying]],
-    runs: Sequence[int],
+    runs: Sequence[tuple[int, int]],
     parameters: Mapping[str, Tensor],
     groups: Mapping[str, list[str]],
-    columns: int,
     workspace: int,
     plan: Plan,
     dtype: torch.dtype | None = None,
@@ -45,10 +44,10 @@ def group_matrices(
 
     Args:
         carrying: Gives what carries curvature, batch by batch; one has to exist at a time.
-        runs: Samples of each run of batches that agree in the sizes of their layers.
+        runs: Samples of each run of batches that agree in the sizes of their layers, and columns
+            of each of them.
         parameters: All parameters, by name.
         groups: Names of the parameters of each group.
-        columns: ``C``, columns per sample.
         workspace: Bytes for the temporaries of one layer's evaluation.
         plan: Which parameters each sweep of backward passes serves (what is kept for them is free
             before the next), and how many columns a pass takes.
@@ -63,7 +62,7 @@ def group_matrices(
     """
     own = like_of(parameters)
     like = own if dtype is None else own.to(dtype)
-    sizes = [total * columns for total in runs]
+    sizes = [total * columns for total, columns in runs]
     kept = KeptColumns(_slices(sizes)) if keep else None
     matrices: list[GroupAccumulator] = []
     for names in plan.sweeps:
@@ -73,7 +72,7 @@ def group_matrices(
             stores_of_run(
                 batches, total, memory, names, plan.columns_per_pass, plan.columns_at_once, advance
             )
-            for total in runs
+            for total, _ in runs
         ]
         if not matrices:
             shapes = {name: p.shape for name, p in parameters.items()}

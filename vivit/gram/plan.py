@@ -19,6 +19,9 @@ LIVE_COTANGENTS = 3
 class LayerPlan:
     """How the columns of some parameters are kept and multiplied.
 
+    Of batches of several lengths, `kept` and `evaluation` are those of the first; bytes and flops
+    are those of all.
+
     Attributes:
         parameters: Their names.
         kept: What is kept between backward passes and matrix: ``"columns"``, ``"factors"`` (inputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vivit.gram.forms import (
@@ -16,24 +16,13 @@ from vivit.gram.forms import (
     Times,
     matrix_plan,
 )
+from vivit.gram.layer_plans import layer_plans
 from vivit.gram.plan import LIVE_COTANGENTS, LayerPlan, Plan
-from vivit.layers.affine import TRIANGLE_BLOCKS
-from vivit.layers.cost import (
-    AffineShape,
-    Evaluation,
-    cheapest_evaluation,
-    evaluation_cost,
-    keeps_columns,
-)
-from vivit.layers.sizes import BatchSizes
-
-LAST = "\uffff"
-"""Columns that are kept as they are come behind all layers, whose names come before this."""
+from vivit.layers.sizes import BatchSizes, runs_of
 
 
 def make_plan(
     batches: Sequence[BatchSizes],
-    columns: int,
     groups: Mapping[str, Mapping[str, int]],
     element_size: int,
     workspace: int,
@@ -47,8 +36,7 @@ def make_plan(
     """Predict evaluations, flops and bytes.
 
     Args:
-        batches: Sizes of each batch; their layers agree.
-        columns: ``C``, columns per sample.
+        batches: Sizes of each batch; all have the same layers, maybe at other lengths.
         groups: For each group the number of entries of its parameters, by name.
         element_size: Bytes of an element.
         workspace: Bytes for temporaries.
@@ -63,13 +51,13 @@ def make_plan(
     Returns:
         The plan, which has one sweep if more would not make it fit.
     """
-    samples = sum(batch.samples for batch in batches)
-    total, forward_flops = samples * columns, _forward_flops(batches[0], samples)
+    total, columns = sum(x.samples * x.columns for x in batches), max(x.columns for x in batches)
+    forward_flops = sum(_forward_flops(x) for x in batches)
     per_product = PASSES_PER_PRODUCT if has_products else math.inf
     launching = overhead * len(batches) * (len(batches[0].layers) + len(batches[0].dense))
 
     def matrix(group: str, sizes: Mapping[str, int]) -> MatrixPlan:
-        times = _times(batches, columns, sizes, forward_flops, launching, per_product)
+        times = _times(batches, sizes, forward_flops, launching, per_product)
         dimension = sum(sizes.values())
         return matrix_plan(group, dimension, total, element_size, workspace, times, whole)
 
@@ -79,15 +67,15 @@ def make_plan(
         for forms in (SWEPT, (Form.SUM,), (Form.PRODUCTS,))
     )
     adding = {
-        m.group: _flops_of_adding(batches, columns, groups[m.group])
+        m.group: _flops_of_adding(batches, groups[m.group])
         for m in matrices
         if m.form is not Form.GRAM
     }
-    units = [*_units(batches, columns, swept, adding, element_size, workspace)]
-    largest = max(batches, key=lambda batch: batch.samples)
+    units = [*layer_plans(runs_of(batches), swept, adding, element_size, workspace)]
+    largest = max(batches, key=lambda batch: batch.samples * batch.output)
     added = _units_of_sums(
-        _units([largest], columns, summed, adding, element_size, workspace),
-        largest.samples * columns * max(m.side for m in matrices) * element_size,
+        layer_plans([largest], summed, adding, element_size, workspace),
+        largest.samples * largest.columns * max(m.side for m in matrices) * element_size,
         workspace,
     )
     layers = [layer for unit in (*units, *added) for layer in unit]
@@ -101,7 +89,7 @@ def make_plan(
     column_bytes = largest.samples * largest.output * element_size
     plan = Plan(
         num_columns=total,
-        num_samples=samples,
+        num_samples=sum(batch.samples for batch in batches),
         layers=tuple(layers),
         matrices=matrices,
         matrix_bytes=sum(m.kept_bytes for m in matrices),
@@ -118,10 +106,10 @@ def make_plan(
     return plan if available is None else _within(available, plan, units)
 
 
-def _forward_flops(sizes: BatchSizes, samples: int) -> float:
-    """Of a forward pass of so many samples."""
+def _forward_flops(sizes: BatchSizes) -> float:
+    """Of a forward pass of a batch."""
     return sum(
-        2.0 * samples * x.positions * x.groups * x.inputs * x.outputs
+        2.0 * sizes.samples * x.positions * x.groups * x.inputs * x.outputs
         for x in sizes.layers
         if not x.one_hot
     )
@@ -144,32 +132,30 @@ def _names(groups: Mapping[str, Mapping[str, int]]) -> frozenset[str]:
 
 def _times(
     batches: Sequence[BatchSizes],
-    columns: int,
     sizes: Mapping[str, int],
     forward_flops: float,
     launching: float,
     passes_per_product: float,
 ) -> Times:
     """Of the ways to the ``D x D`` matrix of some parameters."""
-    adding = sum(sizes.values()) * _flops_of_adding(batches, columns, sizes)
-    if any(name in sizes for name in batches[0].dense):  # the generic rule sends them again
-        columns *= 2
-    passes = (columns + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
+    adding = sum(sizes.values()) * _flops_of_adding(batches, sizes)
+    is_generic = any(name in sizes for name in batches[0].dense)  # which sends them again
+    columns = [(1 + is_generic) * batch.columns for batch in batches]
+    passes = (sum(columns) / len(columns) + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
+    sending = sum(c * _forward_flops(batch) for c, batch in zip(columns, batches, strict=True))
     return Times(
         product=passes_per_product * max(forward_flops, 1.0) + launching,
-        sum=columns * forward_flops + passes * launching + adding,
+        sum=sending + passes * launching + adding,
     )
 
 
-def _flops_of_adding(
-    batches: Sequence[BatchSizes], columns: int, sizes: Mapping[str, int]
-) -> float:
+def _flops_of_adding(batches: Sequence[BatchSizes], sizes: Mapping[str, int]) -> float:
     """Of the ``D x D`` matrix of some parameters, for each of its rows; half of it is formed."""
-    layers = [x for x in batches[0].layers if {x.weight, x.bias} & sizes.keys()]
+    layers = [x for batch in batches for x in batch.layers if {x.weight, x.bias} & sizes.keys()]
     on_vectors = all(x.positions == 1 and x.groups == 1 and not x.one_hot for x in layers)
     on_vectors = on_vectors and not any(name in sizes for name in batches[0].dense)
-    samples = sum(batch.samples for batch in batches)
-    return float(samples) * sum(sizes.values()) * (1 if on_vectors else columns)
+    added = sum(batch.samples * (1 if on_vectors else batch.columns) for batch in batches)
+    return float(added) * sum(sizes.values())
 
 
 def _within(available: int, plan: Plan, units: Sequence[Sequence[LayerPlan]]) -> Plan:
@@ -207,104 +193,3 @@ def _sweeps(units: Sequence[Sequence[LayerPlan]], limit: int) -> list[frozenset[
             left = limit
         left -= kept
     return sweeps
-
-
-def _units(
-    batches: Sequence[BatchSizes],
-    columns: int,
-    groups: Mapping[str, Mapping[str, int]],
-    adding: Mapping[str, float],
-    element_size: int,
-    workspace: int,
-) -> Iterator[list[LayerPlan]]:
-    """What is kept together: each layer, or parameter without one, in all of its groups.
-
-    Of groups whose ``D x D`` matrix is formed, `adding` has the flops for each entry.
-    """
-    samples = sum(batch.samples for batch in batches)
-    total = samples * columns
-    if not groups:
-        return
-    for layer in (replace(layer, samples=samples) for layer in batches[0].layers):
-        selected = {name for name in (layer.weight, layer.bias) if name is not None}
-        kept = _kept(layer.shape(columns, selected), element_size)
-        unit = []
-        for group, sizes in groups.items():
-            names = tuple(x for x in (layer.weight, layer.bias) if x in sizes and x is not None)
-            if names:
-                shape, own = layer.shape(columns, names), adding.get(group)
-                planned = _affine(names, shape, kept, own, element_size, workspace)
-                unit.append(replace(planned, turn=(str(layer.weight), str(layer.bias))))
-                kept = (kept[0], 0)  # once for all groups
-        yield unit
-    for name in batches[0].dense:
-        yield [
-            _dense(name, total, sizes[name], adding.get(group), element_size)
-            for group, sizes in groups.items()
-            if name in sizes
-        ]
-
-
-def _kept(shape: AffineShape, element_size: int) -> tuple[str, int]:
-    """What is kept of a layer, and its elements."""
-    total = shape.samples * shape.columns * shape.groups * shape.outputs
-    if keeps_columns(shape, element_size):
-        return "columns", total * shape.inputs
-    return "factors", total * shape.positions
-
-
-def _affine(
-    names: tuple[str, ...],
-    shape: AffineShape,
-    kept: tuple[str, int],
-    adding: float | None,
-    element_size: int,
-    workspace: int,
-) -> LayerPlan:
-    """A layer's part of a group; with the flops for each entry, if ``D x D`` is formed."""
-    inputs = shape.samples * shape.positions * shape.groups * shape.product
-    cotangents = shape.samples * shape.columns * shape.positions * shape.groups * shape.outputs
-    evaluation, working = Evaluation.DIRECT, 0
-    entries = shape.groups * shape.inputs * shape.outputs
-    flops = (adding or 0.0) * entries
-    if adding is not None and (kept[0] == "factors" or len(names) > 1):
-        working = shape.samples * shape.columns * entries  # formed, or picked, beside what stays
-    if kept[0] == "factors" and adding is None:
-        evaluation = cheapest_evaluation(shape, element_size)
-        space = workspace // element_size
-        working = min(space, _temporaries(evaluation, shape))
-        if evaluation is Evaluation.DIRECT:
-            working = min(space, working + inputs)  # in pieces
-        elif evaluation is Evaluation.PAIRWISE:
-            working += inputs + inputs // shape.groups  # in another order
-        if shape.groups > 1 and evaluation is not Evaluation.HADAMARD:
-            working += cotangents // shape.groups
-    if adding is None:
-        flops = evaluation_cost(evaluation, shape).flops
-    return LayerPlan(
-        names,
-        kept[0],
-        evaluation,
-        flops,
-        kept[1] * element_size,
-        working * element_size,
-        cotangents // shape.columns * element_size,
-        inputs * element_size if kept[0] == "factors" and kept[1] else 0,
-    )
-
-
-def _temporaries(evaluation: Evaluation, shape: AffineShape) -> int:
-    """Elements of an evaluation's temporaries in an unlimited workspace."""
-    total = shape.samples * shape.columns
-    if evaluation is Evaluation.HADAMARD:
-        return -(-shape.samples // TRIANGLE_BLOCKS) * shape.columns * total
-    if evaluation is Evaluation.DIRECT:
-        return total * shape.inputs * shape.outputs
-    per_pair = shape.positions * (shape.positions + shape.outputs * shape.columns)
-    return shape.samples**2 * per_pair
-
-
-def _dense(name: str, total: int, size: int, adding: float | None, element_size: int) -> LayerPlan:
-    kept = total * size * element_size
-    flops = size * (float(total**2) if adding is None else adding)
-    return LayerPlan((name,), "dense", Evaluation.DIRECT, flops, kept, 0, 0, turn=(LAST, name))

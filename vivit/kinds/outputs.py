@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vivit.errors import InputError
 from vivit.losses.diagonal import DiagonalFactor
 
 
@@ -55,23 +54,8 @@ class Outputs:
     is_centered = False
     may_be_sampled = False
 
-    def __init__(self) -> None:
-        """The shape of outputs is not known yet."""
-        self._shape: torch.Size | None = None
-
     def of_batch(self, output: Tensor, target: Any, index: int) -> OutputColumns:
-        """Unit vectors.
-
-        Raises:
-            InputError: The outputs of a sample have another shape than before.
-        """
-        shape = output.shape[1:]
-        if self._shape is not None and self._shape != shape:
-            raise InputError(
-                "The outputs of all inputs need one shape, for each sample: got "
-                f"{[*self._shape]} and then {[*shape]}."
-            )
-        self._shape = shape
+        """Unit vectors."""
         return OutputColumns(output)
 
     def scale(self, weight: float, samples: int, boost: float) -> float:

@@ -40,8 +40,7 @@ class Fit:
         self._factor = Factor(
             self.curvature.pieces,
             self.curvature.parameters,
-            self.curvature.num_curvature_samples,
-            self.curvature.columns,
+            self.curvature.num_columns,
             self.curvature.progress,
         )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from vivit.layers.cost import AffineShape
 
@@ -31,6 +32,11 @@ class LayerSizes:
     inputs: int
     outputs: int
     one_hot: bool
+
+    @property
+    def key(self) -> tuple[str | None, str | None]:
+        """Names of weight and bias."""
+        return self.weight, self.bias
 
     @property
     def output_size(self) -> int:
@@ -75,21 +81,33 @@ class BatchSizes:
         layers: Of affine layers that are all uses of their parameters.
         dense: Parameters whose columns are stored as they are.
         output: Elements of the model output of a sample.
+        columns: ``C``, columns of each sample; 0 if that is not known yet.
     """
 
     samples: int
     layers: tuple[LayerSizes, ...]
     dense: tuple[str, ...]
     output: int
+    columns: int = 0
 
     def of_samples(self, samples: int) -> BatchSizes:
         """The same with another number of samples."""
         layers = tuple(replace(layer, samples=samples) for layer in self.layers)
-        return BatchSizes(samples, layers, self.dense, self.output)
+        return replace(self, samples=samples, layers=layers)
+
+    def with_columns(self, columns: int) -> BatchSizes:
+        """The same with another number of columns per sample."""
+        return replace(self, columns=columns)
 
     def with_generic(self, names: Collection[str]) -> BatchSizes:
         """The same with some parameters served by the generic rule."""
         kept = (layer.without(names) for layer in self.layers)
         layers = tuple(layer for layer in kept if layer is not None)
         dense = tuple(dict.fromkeys((*self.dense, *names)))
-        return BatchSizes(self.samples, layers, dense, self.output)
+        return replace(self, layers=layers, dense=dense)
+
+
+def runs_of(batches: Iterable[BatchSizes]) -> list[BatchSizes]:
+    """Runs of batches that agree in all but their samples, each as one batch."""
+    runs = groupby(batches, key=lambda x: x.of_samples(0))
+    return [sizes.of_samples(sum(x.samples for x in run)) for sizes, run in runs]

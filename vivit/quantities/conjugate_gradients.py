@@ -76,7 +76,8 @@ class ConjugateGradients:
 
     def few(self, block: Block) -> FewSamples | None:
         """The samples that precondition, if any."""
-        columns, count = block.factor.columns, self.preconditioner_samples
+        (_, columns), *_ = block.matrices.curvature.places.shapes
+        count = self.preconditioner_samples
         if count == 0 or not columns or (count is None and columns > FEW_COLUMNS):
             return None
         count = max(FEW_COLUMNS // columns, 1) if count is None else count
@@ -101,7 +102,7 @@ class Preconditioner:
             block: The block.
         """
         self._few, self._shapes = few, block.factor.shapes
-        self._share = block.factor.num_samples / few.count
+        self._share = block.matrices.curvature.num_curvature_samples / few.count
         self._tail = _damping_of(self._share * few.pairs.values, RELIABLE)
 
     def apply(self, v: Tensor, dampings: Tensor) -> Tensor:

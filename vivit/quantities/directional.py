@@ -68,18 +68,19 @@ def directional_derivatives(
     curvature, workspace = matrices.curvature, matrices.costs.room.workspace
     if isinstance(pairs, GramPairs):
         gammas = _slopes(curvature, factor, pairs, workspace)
-        blocks = pairs.derivatives.unflatten(0, (curvature.num_curvature_samples, -1))
-        return DirectionalDerivatives(gammas, _scale(curvature) * _square_sums(blocks))
+        lambdas = _square_sums_by_samples(curvature, pairs.derivatives)
+        return DirectionalDerivatives(gammas, _scale(curvature) * lambdas)
     parameters, vectors = factor.parameters, pairs.vectors
     if matrices.form_of(group) is Form.PRODUCTS:
-        lambdas = _curvatures_by_pushforward(factor, vectors, workspace)
+        lambdas = _curvatures_by_pushforward(curvature, factor, vectors, workspace)
     else:
         swept = projections(curvature.carrying, parameters, vectors, workspace)
-        if factor.is_centered:
-            images = torch.cat([*swept])
-            swept = iter([images - images.mean(dim=(0, 1))])
-        by_samples = (blocks.flatten(0, 1).unflatten(0, (-1, factor.columns)) for blocks in swept)
-        lambdas = torch.cat([_square_sums(blocks) for blocks in by_samples])
+        if factor.is_centered or curvature.sampling.has_units:
+            images = torch.cat([blocks.flatten(0, 1) for blocks in swept])
+            mean = images.mean(dim=0) if factor.is_centered else 0.0
+            lambdas = _square_sums_by_samples(curvature, images - mean)
+        else:
+            lambdas = torch.cat([_square_sums(blocks) for blocks in swept])
     scale = curvature.num_samples if curvature.is_mean else 1
     slopes = projections(lambda: _gradients(curvature), parameters, vectors, workspace)
     gammas = torch.cat([blocks.flatten(0, 1) for blocks in slopes])
@@ -97,20 +98,27 @@ def _square_sums(blocks: Tensor) -> Tensor:
     return blocks.square().sum(dim=1)
 
 
+def _square_sums_by_samples(curvature: Curvature, images: Tensor) -> Tensor:
+    """Of ``V^T e_k``, shape ``[M, K]``, over the columns of each sample: ``[N, K]``."""
+    return torch.cat([_square_sums(blocks) for blocks in curvature.places.by_samples(images)])
+
+
 def _gradients(curvature: Curvature) -> Iterator[Carrying]:
     """Each sample's gradient as a column of its own: one backward pass gives all slopes."""
     for batch in curvature.each():
         yield batch.linearization, batch.gradient_factor, None
 
 
-def _curvatures_by_pushforward(factor: Factor, vectors: Tensor, workspace: int) -> Tensor:
+def _curvatures_by_pushforward(
+    curvature: Curvature, factor: Factor, vectors: Tensor, workspace: int
+) -> Tensor:
     """``||V_n^T e_k||^2`` of vectors ``[D, K]``, some at a time, shape ``[N, K]``."""
     _, size = factor.shape
     at_once = max(workspace // (size * vectors.element_size()), 1)
     found = []
     for some in vectors.split(at_once, dim=1):
         images = factor.contract(split_vectors(some, factor.shapes))
-        found.append(_square_sums(images.unflatten(0, (factor.num_samples, factor.columns))))
+        found.append(_square_sums_by_samples(curvature, images))
     return torch.cat(found, dim=1)
 
 
@@ -135,9 +143,14 @@ def _slopes(curvature: Curvature, factor: Factor, pairs: GramPairs, workspace: i
     scale = curvature.num_samples if curvature.is_mean else 1
     coordinates = curvature.gradient_coordinates()
     if coordinates is not None:
-        blocks = pairs.derivatives.unflatten(0, coordinates.shape)
-        return scale * torch.einsum("nc,nck->nk", coordinates.to(blocks), blocks)
-    if len(pairs.values) <= curvature.columns:
+        by_samples = curvature.places.by_samples
+        of_runs = zip(
+            by_samples(coordinates.to(pairs.derivatives)),
+            by_samples(pairs.derivatives),
+            strict=True,
+        )
+        return scale * torch.cat([torch.einsum("nc,nck->nk", *of_run) for of_run in of_runs])
+    if len(pairs.values) <= curvature.places.most:
         vectors = factor.vectors(pairs, workspace)
         return scale * _slopes_by_pushforward(curvature, vectors).to(pairs.values)
     memory = Workspace(workspace, curvature.like.new_empty(0, dtype=pairs.values.dtype))

@@ -90,10 +90,9 @@ def few_samples(
     factor = batch.factor.of_samples(torch.arange(count, device=few.device))
     of_few = group_matrices(
         lambda: iter([(some, factor, None)]),
-        [count],
+        [(count, factor.num_columns)],
         curvature.parameters,
         {group: matrices.groups[group]},
-        curvature.columns,
         matrices.costs.room.workspace,
         plan,
     )

@@ -29,7 +29,7 @@ def leading_of_some(
         fewer vectors, if there are fewer. None if few are most of them, or the model cannot run
         on them alone.
     """
-    columns = matrices.curvature.columns
+    _, columns = matrices.curvature.places.shapes[0]
     if columns > FEW_COLUMNS:
         return None
     few = few_samples(matrices, group, max(FEW_COLUMNS // columns, 1))
