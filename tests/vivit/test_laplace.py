@@ -523,6 +523,10 @@ def test_outputs_of_another_shape():
     posterior = vivit.LaplacePosterior(model, nn.MSELoss(), (x, y))
     with pytest.raises(InputError, match=r"shape \[2, 3, 3\] per sample, .* data \[2, 2, 2\]"):
         posterior.predictive(torch.randn(2, 1, 5, 5).double())
+    data = [(x, y), (x[..., :3], y[..., :1])]
+    posterior = vivit.LaplacePosterior(model, nn.MSELoss(), data)
+    with pytest.raises(InputError, match=r"shape \[2, 3, 3\] per sample, .* data \[2, 2, any\]"):
+        posterior.predictive(torch.randn(2, 1, 5, 5).double())
 
 
 @pytest.mark.parametrize(

@@ -352,3 +352,16 @@ def test_single_precision(dense):
     values, e = pairs.values.double(), stacked(pairs.vectors).double()
     close(e @ e.T, torch.eye(len(e)).double(), tolerance=1e-5)
     close(values, torch.linalg.eigvalsh(exact)[-len(values) :], tolerance=1e-5)
+
+
+def test_posterior(dense):
+    """Predictions at inputs of yet another length."""
+    x = torch.cat([dense.data[0][0], dense.data[0][0][:, :1]], dim=1)
+    if x.ndim == 4:
+        x = dense.data[0][0][:, :, :, :2]
+    posterior = vivit.LaplacePosterior(dense.model, dense.loss_func, dense.data, prior_precision=P)
+    found = posterior.predictive(x)
+    j = oracle.jacobian(dense.model, x, dense.names)
+    counted = sum((y != -100).sum().item() for _, y in dense.data) if dense.is_mean else 1
+    precision = counted * dense.ggn() + P * torch.eye(j.shape[2]).double()
+    close(found.covariance, j @ torch.linalg.solve(precision, j.mT), tolerance=1e-8)

@@ -107,14 +107,16 @@ class Fit:
                 total += batch.weight * float(loss)
         return self.scale * total
 
-    @cached_property
-    def output_shape(self) -> torch.Size:
-        """Of a sample."""
-        return next(self.curvature.each()).output.shape[1:]
-
     def rows(self, output: Tensor) -> Rows:
         """How samples lie in outputs."""
         return self.curvature.sampling.rows(self.curvature.kind.loss_func, output)
+
+    @property
+    def output_shape(self) -> list[int | None]:
+        """Of a sample; None along axes where batches differ."""
+        shapes = (batch.output_shape for batch in self.curvature.batches)
+        axes = zip(*shapes, strict=False)
+        return [sizes[0] if len({*sizes}) == 1 else None for sizes in axes]
 
     @property
     def square_norm(self) -> float:

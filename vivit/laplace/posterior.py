@@ -23,7 +23,7 @@ from vivit.errors import InputError, InsufficientMemoryError
 from vivit.ggn import EXACT
 from vivit.gram.spectrum import is_finite
 from vivit.kinds import GaussNewton
-from vivit.laplace.checks import check_count, positive
+from vivit.laplace.checks import check_count, check_outputs, positive
 from vivit.laplace.decomposition import Decomposition
 from vivit.laplace.evidence import best_precision
 from vivit.laplace.fit import Fit
@@ -191,13 +191,9 @@ class LaplacePosterior(Shown):
             )
         decomposition = self._decomposition(self.prior_precision)
         linearization = self._fit.curvature.linearize(X)
-        rows, expected = self._fit.rows(linearization.output), self._fit.output_shape
+        rows = self._fit.rows(linearization.output)
         output = rows.split(linearization.output)
-        if output.shape[1:] != expected:
-            raise InputError(
-                f"The model's outputs at the test inputs have shape {list(output.shape[1:])} per "
-                f"sample, those of the training data {list(expected)}."
-            )
+        check_outputs(output.shape[1:], self._fit.output_shape)
         in_turn = outputs_in_turn(linearization, rows, self._samples_at_a_time(output))
         with self._fit.curvature.progress.stage("predictions"):
             covariances = [
