@@ -65,6 +65,21 @@ def test_causal_lm(model, batch, labels):
     assert not any(model.caches)
 
 
+def test_batches_as_long_as_their_longest_sequence(model):
+    """As collators pad them; the same as one batch that is padded to the longest of all."""
+    short = {"input_ids": IDS[:2, :3], "labels": IDS[:2, :3]}
+    labels = torch.cat([LABELS, IDS[:2]])
+    labels[3:, 3:] = -100
+    whole = {"input_ids": torch.cat([IDS, IDS[:2]]), "labels": labels}
+    loss_func = nn.CrossEntropyLoss()
+    data = [{"input_ids": IDS, "labels": LABELS}, short]
+    ggn = vivit.GGN(model, loss_func, data, **vivit.causal_lm)
+    padded = vivit.GGN(model, loss_func, whole, **vivit.causal_lm)
+    assert (ggn.num_columns, padded.num_columns) == ((3 * 4 + 2 * 2) * 6, 5 * 4 * 6)
+    assert torch.allclose(ggn.eigvalsh()[-9:], padded.eigvalsh()[-9:])
+    assert torch.allclose(ggn.flatten(ggn.gradient()), padded.flatten(padded.gradient()))
+
+
 def test_what_pads_hold_does_not_matter(model):
     """On either side: a token that is predicted from padding does not count."""
     mask = torch.ones_like(IDS)
