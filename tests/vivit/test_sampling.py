@@ -77,25 +77,32 @@ def test_other_solvers(name, dtype):
 
 
 def test_batches_of_different_lengths():
-    """Products need no matrix; what needs one says that units have to agree."""
+    """Sequences of other lengths, and graphs with other numbers of nodes."""
     model = Classes(Language()).double()
     batches = [(integers(5, 2, n), integers(5, 2, n)) for n in (3, 4)]
     ours = vivit.GGN(model, CE, batches, **TOKEN)
     names = [name for name, _ in model.named_parameters()]
     exact = sum(oracle.ggn(model, CE, x, y, names) * y.numel() / 14 for x, y in batches)
-    v = normal(len(exact))
-    assert_close(ours @ v, exact @ v, exact.trace())
-    d = ours.directional_derivatives(k=2, method=vivit.Lanczos())
+    assert_close(ours.eigvalsh(), torch.linalg.eigvalsh(exact)[-len(ours.gram()) :], exact.trace())
+    assert_close(ours @ normal(len(exact)), exact @ normal(len(exact)), exact.trace())
+    d = ours.directional_derivatives(k=2)
+    assert d.gammas.shape == d.lambdas.shape == (14, 2)
     assert_close(d.lambdas.mean(dim=0), torch.linalg.eigvalsh(exact)[-2:], exact.trace(), 1e-8)
-    with pytest.raises(
-        InputError, match="sequences have from 3 to 4 samples that carry curvature"
-    ):
-        ours.eigvalsh()
-    graph = vivit.GGN(
-        per_token(), CE, [(normal(n, 4).float(), integers(3, n)) for n in (2, 3)], **ALLOW
+    model, batches = per_token().double(), [(normal(n, 4), integers(3, n)) for n in (2, 3)]
+    for options in ({}, {"subset": [0, 2, 3]}, {"approximation": vivit.MonteCarlo(2)}):
+        apart = vivit.GGN(model, CE, batches, **options)
+        graphs = vivit.GGN(model, CE, batches, **options, **ALLOW)
+        assert_close(graphs.gram(), apart.gram())
+        d, expected = (x.directional_derivatives(k=2) for x in (graphs, apart))
+        assert_close(d.lambdas, expected.lambdas)
+    tokens = vivit.GGN(
+        Classes(Language()).double(),
+        CE,
+        [(integers(5, 2, 3), integers(5, 2, 3))] * 2,
+        subset=[0, 1, 7],
+        **TOKEN,
     )
-    with pytest.raises(InputError, match="batches have from 2 to 3 samples"):
-        graph.plan()
+    assert tokens.gram().shape == (12, 12)
 
 
 def test_running_statistics_stay_as_they_were():
