@@ -1,7 +1,8 @@
 """References of kernels, the Fisher, traces, products and solves: nothing of ours is in them.
 
 Kernel, Fisher and trace come from rows ``J_n^T c``, a plain backward pass for each sample and each
-column ``c``, and are checked by other computations with the same matrix.
+column ``c``, and are checked by other computations with the same matrix. Products do without rows,
+which are too many where there are outputs at many positions.
 """
 
 from __future__ import annotations
@@ -110,7 +111,9 @@ def reference_trace(instance: Instance) -> tuple[Tensor, float]:
 
 
 def reference_product(instance: Instance) -> tuple[Tensor, float]:
-    """The GGN times the fixed vector, from rows; it must be curvlinops' product.
+    """The GGN times the fixed vector, by backward passes alone; it must be curvlinops' product.
+
+    That goes forward through the network, which is another computation.
 
     Args:
         instance: A problem in float64.
@@ -119,12 +122,27 @@ def reference_product(instance: Instance) -> tuple[Tensor, float]:
         Shape ``[D]``, and the norm of the difference relative to that of the product.
     """
     vector = fixed_vector(instance.num_parameters).to(instance.like)
-    product = torch.zeros_like(vector)
-    for rows in _row_blocks(instance, _hessian_columns(instance)):
-        product += rows.T @ (rows @ vector)
+    outputs = instance.model(instance.inputs)
+    leaf = outputs.detach().requires_grad_()
+    loss = instance.loss_func(leaf, instance.targets)
+    (slopes,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    cotangents = torch.zeros_like(leaf).requires_grad_()
+    slope = _pulled_back(instance, outputs, cotangents, create_graph=True) @ vector
+    (tangents,) = torch.autograd.grad(slope, cotangents, retain_graph=True)  # linear in them
+    (curved,) = torch.autograd.grad(slopes, leaf, tangents)
+    product = _pulled_back(instance, outputs, curved)
     error = relative_error(product, matrix_free_ggn(instance) @ vector)
     require(error, "product")
     return product, error
+
+
+def _pulled_back(
+    instance: Instance, outputs: Tensor, cotangents: Tensor, create_graph: bool = False
+) -> Tensor:
+    """The transposed Jacobian of the outputs times cotangents, flat."""
+    parameters = [*instance.model.parameters()]
+    parts = torch.autograd.grad(outputs, parameters, cotangents, create_graph=create_graph)
+    return torch.cat([part.flatten() for part in parts])
 
 
 def reference_solution(instance: Instance) -> tuple[Tensor, float]:
