@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.grid.comparison import Comparison
 from benchmarks.grid.family import POINTS
+from benchmarks.grid.matrix_free import MATRIX_FREE_POINTS
 from benchmarks.grid.points import GRIDS
 from benchmarks.grid.published import BUDGET, GROUPINGS, SIZES, is_exact, variants
 from benchmarks.grid.suites import SCALED, Cell
@@ -242,6 +243,16 @@ PROFILES = Registry(
             "kernels, Fisher, solves, traces and products, against torch.func, curvlinops, skerch "
             "and BackPACK",
             tuple(Cell("family", *point) for point in POINTS),
+            repeats=5,
+            timeout=600,
+            patience=60,
+            threads=2,
+        ),
+        Profile(
+            "matrix_free",
+            "products and leading pairs of transformers, against curvlinops and "
+            "hessian-eigenthings: some minutes",
+            tuple(Cell("matrix_free", *point) for point in MATRIX_FREE_POINTS),
             repeats=5,
             timeout=600,
             patience=60,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks.grid.comparison import Comparison, named
 from benchmarks.grid.family import FAMILY_METHODS
+from benchmarks.grid.matrix_free import MATRIX_FREE_METHODS
 from benchmarks.grid.targets import ORIGINAL, methods_by_cell
 from benchmarks.measure.critical import Limits
 from benchmarks.methods import find_method
@@ -55,6 +57,11 @@ class Suite:
             Those that can give it, as far as the suite says; else all.
         """
         return self.by_computed.get(computed, self.methods)
+
+
+def _names(methods: Mapping[Any, tuple[str, ...]]) -> tuple[str, ...]:
+    """Each once, in the order in which they come."""
+    return tuple(dict.fromkeys(name for names in methods.values() for name in names))
 
 
 SUITES = Registry(
@@ -130,14 +137,21 @@ SUITES = Registry(
             "family",
             Label("kernels, Fisher, solves and traces", "family"),
             "what else the same backward passes give, against what people do instead",
-            tuple(dict.fromkeys(name for names in FAMILY_METHODS.values() for name in names)),
+            _names(FAMILY_METHODS),
             by_computed=FAMILY_METHODS,
+        ),
+        Suite(
+            "matrix_free",
+            Label("products and leading pairs of transformers", "transformers"),
+            "a language model and a vision transformer, against those who have products alone",
+            _names(MATRIX_FREE_METHODS),
+            by_computed=MATRIX_FREE_METHODS,
         ),
         Suite(
             "engine",
             Label("engine targets", "engine"),
             "the library's targets: ratios to the original, to Lanczos and to power iteration",
-            tuple(dict.fromkeys(name for names in methods_by_cell().values() for name in names)),
+            _names(methods_by_cell()),
         ),
         Suite(
             "drop_in",

@@ -7,6 +7,7 @@ from benchmarks.methods.computations import DropIn
 from benchmarks.methods.conjugate_gradients import ConjugateGradients
 from benchmarks.methods.damped_newton import LEADING, DampedNewton
 from benchmarks.methods.diagonal_trace import DiagonalTrace
+from benchmarks.methods.eigenthings import DifferenceEigenthings, ExactEigenthings
 from benchmarks.methods.gradient import Gradient
 from benchmarks.methods.gram import Gram
 from benchmarks.methods.gram_power_iteration import GramPowerIteration
@@ -51,6 +52,8 @@ METHODS: Registry[Method] = Registry(
         CurvlinopsTrace(),
         SkerchTrace(),
         MatrixFreeProduct(),
+        ExactEigenthings(),
+        DifferenceEigenthings(),
         DampedNewton(None),
         DampedNewton(LEADING),
         Gradient(),

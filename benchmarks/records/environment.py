@@ -25,6 +25,7 @@ PACKAGES = (
     "torch",
     "backpack-for-pytorch",
     "curvlinops-for-pytorch",
+    "hessian-eigenthings",
     "numpy",
     "scipy",
     "scikit-learn",

@@ -36,6 +36,8 @@ COLORS = {
     "curvlinops_trace": COLORBLIND[8],
     "skerch_trace": "#8c564b",
     "matrix_free_product": COLORBLIND[2],
+    "eigenthings": COLORBLIND[3],
+    "eigenthings_differences": "#e3a15c",
     "damped_newton": COLORBLIND[0],
     "damped_newton_leading": COLORBLIND[4],
     "original": COLORBLIND[3],

@@ -1,4 +1,4 @@
-"""Kernels, the Fisher, solves, traces and products, beside what people do instead."""
+"""Kernels, Fisher, solves, traces, products, and pairs from products, beside what people do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ ABOUT = {
         "it is an error of one."
     ),
     "trace": "XTrace is an estimate from products; all else is exact. Errors: relative.",
-    "product": "With one random vector, from scratch. Errors: relative to the norm.",
+    "product": (
+        "With one random vector, from scratch. Errors: relative to the norm; of finite "
+        "differences, they are those of their step."
+    ),
     "eigenpairs": "A sketch is an approximation. Errors: of eigenvalues and residuals.",
 }
 CAPTION = (
@@ -41,12 +44,12 @@ class Family(Section):
     """What else the same backward passes give."""
 
     name = "family"
-    title = "Kernels, Fisher, solves and traces"
+    title = "Kernels, Fisher, solves, traces and products"
     question = "What does all else cost that the same backward passes give?"
-    suites = ("family",)
+    suites = ("family", "matrix_free")
 
     def needs(self, sources: Sources) -> pd.DataFrame:
-        """Times, memory and accuracies of its suite."""
+        """Times, memory and accuracies of its suites."""
         return compared(sources.frame, self.suites)
 
     def answers(self, sources: Sources) -> list[Words]:
@@ -73,8 +76,8 @@ class Family(Section):
         palette = palette_of(sources.frame)
         return [
             trade_off.plot(
-                labels.slug(f"family {group['setting'].iloc[0]}"),
-                labels.titled("Error over time", str(group["setting"].iloc[0])),
+                labels.slug(f"{group['suite'].iloc[0]} {group['setting'].iloc[0]}"),
+                labels.titled(_over_time(group), str(group["setting"].iloc[0])),
                 HOW_TO_READ,
                 {_result(part): _points(part) for part in groups(group, "computed")},
                 palette,
@@ -84,6 +87,10 @@ class Family(Section):
 
     def _groups(self, sources: Sources) -> list[pd.DataFrame]:
         return groups(self.needs(sources), "computed")
+
+
+def _over_time(group: pd.DataFrame) -> str:
+    return f"Error over time: {labels.suite_label(str(group['suite'].iloc[0]))}"
 
 
 def _title(group: pd.DataFrame) -> str:

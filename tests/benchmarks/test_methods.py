@@ -48,6 +48,8 @@ DONE_BY = {
     "curvlinops_trace": {"trace"},
     "skerch_trace": {"trace"},
     "matrix_free_product": {"product with a vector"},
+    "eigenthings": {"1 leading", "3 leading", "product with a vector"},
+    "eigenthings_differences": {"1 leading", "3 leading", "product with a vector"},
     "damped_newton": {"preconditioned gradient"},
     "damped_newton_leading": {"preconditioned gradient"},
 }
@@ -61,6 +63,8 @@ TOLERANCES = {
     "curvlinops_trace": 0.1,
     "skerch_trace": 0.1,
     "conjugate_gradients": 1e-3,
+    "eigenthings": 1e-3,
+    "eigenthings_differences": 2e-2,
 }
 APPROXIMATE = {"kfac_expand": 3, "kfac_reduce": 3}
 """Errors of solves: ignoring curvature is an error of one."""

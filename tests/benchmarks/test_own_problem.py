@@ -141,6 +141,8 @@ METHODS_AND_TASKS = [
     ("conjugate_gradients", Task(Computed.SOLVE)),
     ("skerch_trace:products=8", Task(Computed.TRACE)),
     ("matrix_free_product", Task(Computed.PRODUCT)),
+    ("eigenthings", Task(Computed.PRODUCT)),
+    ("eigenthings_differences", Task(Computed.PRODUCT)),
     ("lanczos", Task.leading(2)),
     ("power_iteration", Task.leading(2)),
     ("gram_power_iteration", Task.leading(2)),

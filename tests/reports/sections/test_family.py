@@ -91,3 +91,18 @@ def test_several_numbers_of_pairs_share_a_table(make, sources):
     pairs = [{"suite": "family", **Task.leading(k).parameters} for k in (1, 10)]
     (table,) = SECTION.tables(sources(*(make("gram", "time", **names) for names in pairs)))
     assert table.title == "Leading eigenpair (k = 1) and 10 leading eigenpairs"
+
+
+def test_products_of_transformers_have_a_figure_of_their_own(make, sources):
+    """And share the table of products."""
+    product = Task(Computed.PRODUCT).parameters
+    found = sources(
+        *(make("gram", "time", suite=suite, **product) for suite in ("family", "matrix_free")),
+        make("eigenthings_differences", "time", suite="matrix_free", **product),
+    )
+    (table,) = SECTION.tables(found)
+    assert "finite differences" in table.caption
+    assert table.shown["Method"].tolist()[-1] == "hessian-eigenthings, finite differences"
+    plots = SECTION.figures(found)
+    assert [plot.name for plot in plots] == ["family", "matrix-free"]
+    assert plots[1].title == "Error over time: products and leading pairs of transformers"
