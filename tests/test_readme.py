@@ -21,6 +21,7 @@ ENGINE, CRITICAL = RECORDS.with_name("engine.jsonl"), RECORDS.with_name("critica
 ALLCNNC, DROP_IN = RECORDS.with_name("allcnnc.jsonl"), RECORDS.with_name("drop_in.jsonl")
 SYNTHETIC = " (synthetic data)"
 LAPTOP, FAMILY = RECORDS.with_name("laptop.jsonl"), RECORDS.with_name("family.jsonl")
+MATRIX_FREE = RECORDS.with_name("matrix_free.jsonl")
 
 
 def test_example(capsys):
@@ -74,7 +75,7 @@ def test_the_laptop_run():
 
 @pytest.mark.parametrize(
     "records",
-    [RECORDS, ENGINE, CRITICAL, ALLCNNC, DROP_IN, LAPTOP, FAMILY],
+    [RECORDS, ENGINE, CRITICAL, ALLCNNC, DROP_IN, LAPTOP, FAMILY, MATRIX_FREE],
     ids=lambda path: path.stem,
 )
 def test_figures_are_of_one_clean_commit(records):
@@ -85,7 +86,12 @@ def test_figures_are_of_one_clean_commit(records):
 
 def test_the_family():
     """The table of the page on matrices of low rank."""
-    assert family() in (ROOT / "docs" / "curvatures.md").read_text()
+    assert beside(FAMILY) in (ROOT / "docs" / "curvatures.md").read_text()
+
+
+def test_transformers():
+    """The last table of the page on measuring."""
+    assert beside(MATRIX_FREE) in (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def targets() -> str:
@@ -119,9 +125,9 @@ def others() -> str:
     return markdown(pd.DataFrame(rows))
 
 
-def family() -> str:
+def beside(records: Path) -> str:
     """A row for each method of others: medians, relative to vivit's."""
-    frame = Sources.find([FAMILY]).frame
+    frame = Sources.find([records]).frame
     frame = frame[~frame["method"].isin([labels.YARDSTICK, labels.REFERENCE])]
     rows = []
     for (_, task, problem, data, size), group in frame.groupby(
