@@ -7,8 +7,8 @@ from cases import CASES
 from torch import nn
 
 import vivit
+from vivit.backprop import autograd
 from vivit.backprop.apart import rows_kept_apart
-from vivit.backprop.autograd import Linearization
 from vivit.backprop.sample_order import sample_orders
 from vivit.layers.uses import SampleOrder
 
@@ -98,18 +98,15 @@ def test_unknown(then, shape):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_is_known_is_what_a_probe_finds(case, monkeypatch):
     found = []
-    orders = Linearization._orders
+    find = autograd.find_orders
 
-    def compared(self, uses):
-        known, passes = orders(self, uses), self._passes
-        operations = uses.all_operations
-        probed = sample_orders(
-            operations, self.output, passes.visit, passes.forward, self._x, passes.lowest
-        )
+    def compared(operations, passes, model, x):
+        known, output = find(operations, passes, model, x), passes.output.detach()
+        probed = sample_orders(operations, output, passes.visit, passes.forward, x, passes.lowest)
         found.append(known == dict(zip(operations, probed, strict=True)))
         return known
 
-    monkeypatch.setattr(Linearization, "_orders", compared)
+    monkeypatch.setattr(autograd, "find_orders", compared)
     model, loss_func, x, y = case.make()
     vivit.GGN(model, loss_func, (x, y)).gram()
     assert found

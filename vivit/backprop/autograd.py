@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
-from vivit.backprop.apart import rows_kept_apart
 from vivit.backprop.called import Called, plain
 from vivit.backprop.checks import (
     Versions,
@@ -27,22 +26,19 @@ from vivit.backprop.checks import (
 from vivit.backprop.diagnosis import explained
 from vivit.backprop.forward import checked_indices
 from vivit.backprop.generic import GenericRule
-from vivit.backprop.graph import Operation, ParameterUses, find_uses
+from vivit.backprop.graph import ParameterUses, find_uses
 from vivit.backprop.layout import Layout, arrange
-from vivit.backprop.mixing import mixing_module
-from vivit.backprop.passes import Passes, several
+from vivit.backprop.orders import Orders, find_orders
+from vivit.backprop.passes import Passes
 from vivit.backprop.products import Products
 from vivit.backprop.pushforward import Pushforward, Ways
 from vivit.backprop.random_state import RandomState
-from vivit.backprop.sample_order import Take, sample_orders, ways_to_take
+from vivit.backprop.sample_order import Take, ways_to_take
+from vivit.backprop.sending import Receive, Sending
 from vivit.errors import is_out_of_memory
 from vivit.layers.layer import AffineLayer
 from vivit.layers.sizes import BatchSizes
-from vivit.layers.uses import SampleOrder
 from vivit.losses import HessianFactor, columns_in_turn
-
-Orders = dict[Operation, tuple[SampleOrder, ...] | None]
-"""Of each use; None where there is one that is not known."""
 
 TESTED_SAMPLES = 2
 """Samples on which ways to Jacobian-vector products are tested."""
@@ -126,38 +122,9 @@ class Linearization:
             return self.layout.layers
         return [replace(layer, samples=self._samples) for layer in self.layout.layers]
 
-    def _orders(self, uses: ParameterUses) -> Orders:
-        """How each operation lays out samples: as its graph shows, else as a probe finds."""
-        orders: Orders = {}
-        passes = self._passes
-        root, samples = passes.output.grad_fn, len(passes.output)
-        known = frozenset() if root is None else rows_kept_apart(root, samples)
-        unknown = []
-        for operation in uses.all_operations:
-            in_order = known.issuperset(operation.nodes) and operation.begins_with_rows
-            if in_order or samples == 1:  # whose all rows are
-                orders[operation] = (SampleOrder.SAMPLE_FIRST,) * len(operation.uses)
-            else:
-                unknown.append(operation)
-        found = sample_orders(
-            unknown,
-            self.output,
-            passes.visit,
-            passes.forward,
-            self._x,
-            passes.lowest,
-            self._mixing_module,
-        )
-        return orders | dict(zip(unknown, found, strict=True))
-
-    def _mixing_module(self) -> str | None:
-        return mixing_module(
-            plain(self._model),
-            self._passes.forward,
-            self._x,
-            len(self.output),
-            self._passes.lowest,
-        )
+    def _orders_of(self, uses: ParameterUses) -> Orders:
+        self.output  # noqa: B018 - checks it
+        return find_orders(uses.all_operations, self._passes, plain(self._model), self._x)
 
     def _find_uses(self, misread: frozenset[Node] = frozenset()) -> ParameterUses:
         root = self._passes.output.grad_fn
@@ -200,11 +167,11 @@ class Linearization:
         """How the parameters are served; products with the GGN do without."""
         self.check_fresh()
         uses = self.parameter_uses
-        orders = self._orders(uses)
+        orders = self._orders_of(uses)
         misread = [node for x, order in orders.items() if order is None for node in x.nodes]
         if misread:  # some may be part of how a weight is made
             uses = self._find_uses(frozenset(misread))
-            orders = self._orders(uses)
+            orders = self._orders_of(uses)
         layout = arrange(uses, orders, len(self.output))
         self._versions.watch(x for layer in layout.layers for use in layer.uses for x in use.seen)
         return layout
@@ -267,7 +234,7 @@ class Linearization:
         self,
         factor: HessianFactor,
         wanted: Collection[int],
-        receive: Callable[[int, slice, Tensor], None],
+        receive: Receive,
         at_a_time: int,
         made_at_once: int,
     ) -> None:
@@ -283,37 +250,13 @@ class Linearization:
             made_at_once: Columns of the factor that are made at once.
         """
         self.check_fresh()
-        layers, groups = self.layers, self.layout.edges
-        flat = [edge for i in wanted for edge in groups[i]]
-        if not flat:
+        sending = Sending(self._passes, self.layers, self.layout.edges, wanted, receive)
+        if not sending.edges:
             return
-        owners = [(i, place) for i in wanted for place in range(len(groups[i]))]
-
-        def receiver(some: slice) -> Callable[[int, Tensor], None]:
-            partial: dict[int, dict[int, Tensor]] = {}
-
-            def take(edge: int, s: Tensor) -> None:
-                i, place = owners[edge]
-                arrived = partial.setdefault(i, {})
-                arrived[place] = s
-                if len(arrived) == len(groups[i]):
-                    del partial[i]
-                    uses = [arrived[place] for place in range(len(groups[i]))]
-                    together = layers[i].cotangents(uses)
-                    receive(i, some, several(together, some.stop - some.start))
-
-            return take
-
         for first, made in columns_in_turn(factor, made_at_once):
             for start in range(0, made.shape[1], at_a_time):
                 columns = [self._embed(x) for x in made[:, start : start + at_a_time].unbind(1)]
-                c = first + start
-                if len(columns) > 1 and self._passes.visit_together(
-                    torch.stack(columns), flat, receiver(slice(c, c + len(columns)))
-                ):
-                    continue
-                for i, column in enumerate(columns, start=c):
-                    self._passes.visit(column, flat, receiver(slice(i, i + 1)))
+                sending.send(first + start, columns)
 
     def generic_columns(
         self, factor: HessianFactor, samples: Tensor | None, names: Sequence[str], size: int
