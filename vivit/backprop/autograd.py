@@ -84,6 +84,7 @@ class Linearization:
         self._model, self._x, self._random_state = model, x, random_state
         self._generic, self._ways = generic, ways or Ways()
         self._samples: Tensor | None = None
+        self._sizes: dict[bool, BatchSizes] = {}
         device = next(iter(parameters.values())).device
         self._passes = Passes(model, x, random_state, device)
         self._passes.lowest = self._ways.lowest
@@ -144,6 +145,12 @@ class Linearization:
 
         Before any backward pass, it is what is left if all operations are as they look.
         """
+        known = self._sizes.get(self.has_layout)
+        if known is None:
+            known = self._sizes[self.has_layout] = self._sizes_now()
+        return known
+
+    def _sizes_now(self) -> BatchSizes:
         samples = len(self.output)
         if self.has_layout:
             layers = self.layout.layers[: self.layout.num_whole]

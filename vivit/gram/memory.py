@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from time import monotonic
 
 import torch
 from torch import Tensor
@@ -60,8 +61,36 @@ class Room:
 
 
 def _available(device: torch.device, limit: int | None) -> int | None:
-    limits = (limit, available_bytes(device))
+    limits = (limit, _LAST.read(device))
     return min((size for size in limits if size is not None), default=None)
+
+
+FRESH = 0.01
+"""Seconds for which a size counts on a CPU, in which no process can fill much memory. To ask the
+system several times would take longer than all else for a small network."""
+
+
+class _LastReading:
+    """What was available when it was last asked for."""
+
+    def __init__(self) -> None:
+        self._known: tuple[float, object, int | None] | None = None
+
+    def read(self, device: torch.device) -> int | None:
+        """Bytes that are available, now or a moment ago."""
+        if device.type != "cpu":  # where memory is taken in no time
+            return available_bytes(device)
+        now = monotonic()
+        if self._known is not None:
+            time, source, size = self._known
+            if source is available_bytes and now - time <= FRESH:
+                return size
+        size = available_bytes(device)
+        self._known = now, available_bytes, size
+        return size
+
+
+_LAST = _LastReading()
 
 
 def check_matrix_fits(

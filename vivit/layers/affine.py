@@ -128,7 +128,7 @@ def hadamard(
     (n, c), (m, d) = left.s.shape[:2], other.s.shape[:2]
     fitting = workspace.block // ((c + 1) * m * d)
     s_left, s_right = left.s[:, :, 0].flatten(end_dim=1), other.s[:, :, 0].flatten(end_dim=1)
-    for rows in _chunks(n, min(_triangle_block(n), fitting)):
+    for rows in _chunks(n, min(max(_triangle_block(n), THINNEST_BLOCK // c), fitting)):
         cols = slice(0, rows.stop if right is None else m)
         left_rows, right_rows = s_left[_columns(rows, c)], s_right[_columns(cols, d)]
         block = workspace.take(len(left_rows), len(right_rows))
