@@ -20,9 +20,9 @@ WAITING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2
 
 IDLE = (
     *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
-    *("_unsafe_view", "lift_fresh"),
+    *("_unsafe_view", "lift_fresh", "is_same_size", "_has_same_storage_numel"),
 )
-"""Operations that touch no memory, beside those that say they are views."""
+"""Operations that touch no entries, beside those that say they are views."""
 
 
 @dataclass
