@@ -60,7 +60,7 @@ def _heads(title: str, roofline: Roofline | None) -> list[str]:
 
 
 def _row(name: str, count: Count, roofline: Roofline | None) -> list[str]:
-    cells = [name, f"{count.calls:,}", _short(count.bytes, "B"), _short(count.flops), ""]
+    cells = [name, f"{count.calls:,}", short(count.bytes, "B"), short(count.flops), ""]
     cells[4] = str(count.waits or "")
     if roofline is None:
         return cells
@@ -73,7 +73,7 @@ def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.1f} ms"
 
 
-def _short(value: float, unit: str = "") -> str:
+def short(value: float, unit: str = "") -> str:
     """Three digits and a prefix."""
     if not value:
         return ""
