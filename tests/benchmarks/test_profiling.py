@@ -87,13 +87,17 @@ def as_gpu(problem="digits_cnn", size=16, computed=Computed.GRAM):
 
 def test_phases_of_the_library():
     phases = by_phase(as_gpu(computed=Computed.EIGENVALUES))
-    assert {"forward", "backward", "columns", "contraction", "probe", "loss"} <= {*phases}
-    assert "eigensolver" in phases
+    assert {"forward", "backward", "columns", "contraction", "loss", "eigensolver"} <= {*phases}
+    assert "probe" not in phases  # all is known from the graph
     assert "outside of the library" not in phases
     instance = PROBLEMS["digits_cnn"].make(16, "cpu", torch.float32, 0)
     with FlopCounterMode(display=False) as flops:
         instance.model(instance.inputs)
     assert phases["forward"].flops == flops.get_total_flops()
+
+
+def test_what_the_graph_does_not_tell_is_probed():
+    assert "probe" in by_phase(as_gpu("tiny_transformer", 4))
 
 
 def test_products_have_phases():
