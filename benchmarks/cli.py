@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks list | run | experiment | merge | submit | check``."""
+"""Command line: ``python -m benchmarks COMMAND``, such as ``run``; ``--help`` lists all."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
 from benchmarks.problems.datasets import DataError
 from benchmarks.problems.own import ProblemError
+from benchmarks.profiling import command as profiling
+from benchmarks.profiling.command import ProfileError
 from benchmarks.records.environment import command_line, environment, machine
 from benchmarks.records.names import Parser
 from benchmarks.records.record import RecordError, RecordStore, merge
@@ -58,6 +60,7 @@ WRONG = (
     SelectionError,
     PointsError,
     ConfigError,
+    ProfileError,
     ImportError,
 )
 """What users can mend."""
@@ -140,6 +143,10 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="compare the library with another commit's, in turns: is it slower?"
     )
     check.add_arguments(compare)
+    profile = commands.add_parser(
+        "profile", help="where the time of a method goes: phases, operations, the machine's limit"
+    )
+    profiling.add_arguments(profile)
     return parser
 
 

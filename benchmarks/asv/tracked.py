@@ -10,6 +10,7 @@ from benchmarks.grid.points import PROBLEM, SIZE, WITH_BACKPACK, Axis, Grid, Poi
 from benchmarks.records.tasks import Computed
 
 if TYPE_CHECKING:
+    from benchmarks.profiling.operations import Count
     from benchmarks.run.worker import Worker
 
 BUDGET = 64 * 2**20
@@ -44,6 +45,47 @@ class Library(CheckedSuite):
     track_peak_of_tensors.unit = "bytes"  # type: ignore[attr-defined]
     track_relative_error.unit = "1"  # type: ignore[attr-defined]
     track_backward_passes.unit = "passes"  # type: ignore[attr-defined]
+
+
+class AsGpu(Suite):
+    """All eigenvalues as on a GPU, counted on the CPU: without noise, so that any change shows."""
+
+    _measured: Count
+    grid = Grid("as_gpu", Computed.EIGENVALUES, (PROBLEM, SIZE), 1)
+
+    def prepare(self, point: Point) -> Count:
+        """Count.
+
+        Args:
+            point: Of the grid.
+
+        Returns:
+            The count.
+        """
+        from benchmarks.commits.in_process import instance_at
+        from benchmarks.methods import find_method
+        from benchmarks.profiling.as_gpu import counted_as_gpu
+        from benchmarks.profiling.operations import total
+
+        method = find_method("gram")
+        run = partial(method.prepare, task=point.task)
+        return total(counted_as_gpu(instance_at(point), run))
+
+    def track_calls(self, *_: Any) -> int:
+        """Operations that a GPU would be given."""
+        return self._measured.calls
+
+    def track_traffic(self, *_: Any) -> int:
+        """Bytes that they read and write."""
+        return self._measured.bytes
+
+    def track_waits(self, *_: Any) -> int:
+        """Times that the program would wait for the GPU."""
+        return self._measured.waits
+
+    track_calls.unit = "calls"  # type: ignore[attr-defined]
+    track_traffic.unit = "bytes"  # type: ignore[attr-defined]
+    track_waits.unit = "waits"  # type: ignore[attr-defined]
 
 
 class _Against(Suite):

@@ -13,6 +13,7 @@ from benchmarks.grid.points import Point
 from benchmarks.measure.critical import BudgetMode, Limits, critical_batch_size
 from benchmarks.methods import gram
 from benchmarks.problems import PROBLEMS
+from benchmarks.problems.problem import Instance
 from benchmarks.records.record import Status
 from benchmarks.run.journal import Answer
 from benchmarks.run.serve import status_of
@@ -62,8 +63,12 @@ def check(worker: Worker, reference: Answer) -> Answer:
 
 def num_columns(point: Point) -> int:
     """Columns of the factor ``V`` of the GGN at a point, whichever method is measured there."""
-    instance = PROBLEMS[point.problem].make(_size(point), "cpu", torch.float32, SEED)
-    return gram.num_columns(instance, point.task)
+    return gram.num_columns(instance_at(point), point.task)
+
+
+def instance_at(point: Point) -> Instance:
+    """The problem at a point of the grid."""
+    return PROBLEMS[point.problem].make(_size(point), "cpu", torch.float32, SEED)
 
 
 def backward_passes(run: Callable[[], object]) -> int:

@@ -62,6 +62,14 @@ class Quantity(Choice):
     """Along directions, on several mini-batches."""
     ANGLE = "angle"
     """Between two steps."""
+    CALLS = "calls"
+    """Of operations, in a run."""
+    TRAFFIC = "traffic"
+    """Read and written by these operations."""
+    FLOPS = "flops"
+    """Of products of matrices and convolutions."""
+    WAITS = "waits"
+    """Times that a program waits for a number, and on a GPU for all that it has launched."""
 
     @property
     def unit(self) -> str:
@@ -79,6 +87,10 @@ class Quantity(Choice):
             Quantity.LOSS: "loss",
             Quantity.CURVATURE: "loss / parameter^2",
             Quantity.ANGLE: "degree",
+            Quantity.CALLS: "calls",
+            Quantity.TRAFFIC: "bytes",
+            Quantity.FLOPS: "flops",
+            Quantity.WAITS: "waits",
         }
         return units.get(self, "1")
 

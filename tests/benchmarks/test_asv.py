@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CLASSES = [
     *(speed.Eigenvalues, speed.Eigenpairs, speed.Derivatives, speed.NewtonStep),
     *(memory.Eigenvalues, memory.NewtonStep),
-    *(tracked.Library, tracked.NaiveGram, tracked.PowerIteration, tracked.CriticalBatchSize),
+    *(tracked.Library, tracked.AsGpu, tracked.NaiveGram, tracked.PowerIteration),
+    tracked.CriticalBatchSize,
 ]
 
 
@@ -87,6 +88,9 @@ def run_point(cls, name, values, folder) -> object:
         (tracked.Library, "track_peak_of_tensors", 100_000),
         (tracked.Library, "track_relative_error", 0),
         (tracked.Library, "track_backward_passes", 9),
+        (tracked.AsGpu, "track_calls", 100),
+        (tracked.AsGpu, "track_traffic", 100_000),
+        (tracked.AsGpu, "track_waits", 1),
         (tracked.NaiveGram, "track_time_of_naive_gram_to_ours", 0),
         (tracked.PowerIteration, "track_time_of_power_iteration_to_ours", 0),
         (tracked.CriticalBatchSize, "track_critical_batch_size", 10),

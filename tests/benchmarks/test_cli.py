@@ -144,7 +144,9 @@ def test_a_reader_who_has_read_enough():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize("command", ["", "list", "run", "experiment", "submit", "merge", "check"])
+@pytest.mark.parametrize(
+    "command", ["", "list", "run", "experiment", "submit", "merge", "check", "profile"]
+)
 def test_help_fits_a_screen(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit, match="0"):
