@@ -1,0 +1,48 @@
+"""The page on performance has the figures of the records."""
+
+from pathlib import Path
+
+from benchmarks.profiling.tables import short
+from benchmarks.records.record import Quantity, RecordStore
+from reports.words import labels
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "bench_results" / "published"
+PAGE = (ROOT / "docs" / "performance.md").read_text()
+
+
+def counts(name):
+    """Of each network, in the order of the records."""
+    records = RecordStore(PUBLISHED / name).read()
+    found = {}
+    for record in records:
+        assert record.parameters["as_gpu"]
+        assert not record.environment["dirty"]
+        found.setdefault(record.problem, {})[record.quantity] = record.samples[0]
+    return found
+
+
+def table():
+    before, now = counts("counts_before.jsonl"), counts("counts.jsonl")
+    rows = []
+    for problem, figures in now.items():
+        cells = [
+            f"{int(before[problem][Quantity.CALLS]):,} → {int(figures[Quantity.CALLS]):,}",
+            " → ".join(short(x[Quantity.TRAFFIC], "B") for x in (before[problem], figures)),
+            f"{int(before[problem][Quantity.WAITS])} → {int(figures[Quantity.WAITS])}",
+        ]
+        rows.append(f"| {labels.problem_label(problem, 'real')} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def test_counts():
+    """The table is what this function makes of the committed records."""
+    assert table() in PAGE
+
+
+def test_the_records_are_of_the_commit_that_the_page_names():
+    (commit,) = {
+        record.environment["commit"]
+        for record in RecordStore(PUBLISHED / "counts_before.jsonl").read()
+    }
+    assert f"(commit {commit[:7]})" in PAGE
