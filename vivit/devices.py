@@ -6,6 +6,7 @@ kinds count as GPUs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,8 @@ class Traits:
         cached: Elements of temporaries that stay in the caches between being written and being
             read; None if launching few operations counts more.
         windows: Elements of the windows of a convolution that are made at a time.
-        several_columns: Whether a backward pass of a single column leaves the device idle in part.
+        busy: Flops of a layer, in the backward pass of a single column, that keep the device busy:
+            with fewer, launching operations takes longer than they do.
         overhead: Time of a product with the Gram matrix that does not depend on sizes, for each
             layer, in flops of a large matrix product: what it takes to launch operations.
         raises_index_errors: Whether an index out of range is an error, or the end of the process's
@@ -30,7 +32,7 @@ class Traits:
     workspace: int
     cached: int | None
     windows: int
-    several_columns: bool
+    busy: float
     overhead: float
     raises_index_errors: bool
 
@@ -55,7 +57,7 @@ CPU = Traits(
     workspace=32 * 2**20,
     cached=2**20,
     windows=2**19,
-    several_columns=False,
+    busy=1e7,
     overhead=5e7,
     raises_index_errors=True,
 )
@@ -64,7 +66,7 @@ GPU = Traits(
     workspace=128 * 2**20,
     cached=None,
     windows=2**24,
-    several_columns=True,
+    busy=math.inf,
     overhead=1e10,
     raises_index_errors=False,
 )

@@ -17,6 +17,12 @@ from vivit.gram.plan import LIVE_COTANGENTS
 CE = nn.CrossEntropyLoss()
 
 
+@pytest.fixture(autouse=True)
+def one_at_a_time(monkeypatch):
+    """As for a large network on a CPU."""
+    monkeypatch.setitem(devices.KINDS, "cpu", replace(devices.CPU, busy=0.0))
+
+
 @pytest.fixture
 def together(monkeypatch):
     """Let passes take a number of columns, and tell whether they did."""
@@ -145,3 +151,14 @@ def test_unfused_recurrence_keeps_the_precision():
         assert not cudnn.enabled
         assert cudnn.conv.fp32_precision == "ieee"
     assert cudnn.enabled
+
+
+def test_small_layers_do_not_keep_a_processor_busy(monkeypatch):
+    """Of which several columns go together, on a CPU too, until a layer has work enough."""
+    monkeypatch.setitem(devices.KINDS, "cpu", devices.CPU)
+    for width, expected in ((6, 8), (2000, 1)):
+        model = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 9))
+        data = torch.randn(400, 4), torch.arange(400) % 9
+        plan = vivit.GGN(model, CE, data).plan()
+        assert plan.forward_flops / 2 < 1e7 if expected > 1 else plan.forward_flops / 2 > 1e7
+        assert plan.columns_per_pass == expected

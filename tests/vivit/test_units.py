@@ -1,6 +1,7 @@
 """Samples that share a unit: nodes of a graph, packed sequences, tokens; against dense float64."""
 
 import dataclasses
+import math
 
 import cases
 import oracle
@@ -177,7 +178,7 @@ def test_blocks(case, matrix):
 def test_several_columns_in_a_pass(case, monkeypatch):
     """As on a GPU."""
     expected = made(case)[1].gram()
-    several = dataclasses.replace(devices.CPU, several_columns=True)
+    several = dataclasses.replace(devices.CPU, busy=math.inf)
     monkeypatch.setitem(devices.KINDS, "cpu", several)
     _, together = made(case)
     assert together.plan().columns_per_pass > 1

@@ -157,7 +157,7 @@ class Costs:
             self.room.workspace,
             solver_copies,
             self.room.available,
-            several_columns=traits(like.device).several_columns,
+            busy=traits(like.device).busy,
             overhead=traits(like.device).overhead,
             whole=whole,
             has_products=self._has_products,

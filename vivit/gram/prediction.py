@@ -28,7 +28,7 @@ def make_plan(
     workspace: int,
     solver_copies: int,
     available: int | None = None,
-    several_columns: bool = False,
+    busy: float = 0.0,
     overhead: float = 0.0,
     whole: bool = False,
     has_products: bool = True,
@@ -42,8 +42,8 @@ def make_plan(
         workspace: Bytes for temporaries.
         solver_copies: Matrices that the eigensolver holds beside its input.
         available: Bytes to get by with, in as many sweeps as it takes; None for one sweep.
-        several_columns: Whether a backward pass takes as many columns as the workspace holds
-            cotangents of; else one.
+        busy: Flops of a layer below which a backward pass takes as many columns as the workspace
+            holds cotangents of; else one.
         overhead: Time of a product for each layer whatever its size, in flops.
         whole: Whether Gram matrices are asked for, even of few parameters.
         has_products: Whether the model may have products with ``G``; not if it has refused one.
@@ -84,7 +84,8 @@ def make_plan(
     ]
     outputs = [layer.output_bytes for unit in (*units, *added) for layer in unit]
     per_column = max(LIVE_COTANGENTS * max(outputs, default=0), 1)
-    per_pass = max(min(workspace // per_column, columns), 1) if several_columns else 1
+    several = _forward_flops(largest) < busy * max(len(largest.layers), 1)
+    per_pass = max(min(workspace // per_column, columns), 1) if several else 1
     names = _names(swept)
     column_bytes = largest.samples * largest.output * element_size
     plan = Plan(
