@@ -74,8 +74,9 @@ class Palette:
         ordered = sorted_methods(methods)
         others = [name for name in ordered if name not in COLORS]
         spare = {name: SPARE[i % len(SPARE)] for i, name in enumerate(others)}
-        known = [*METHODS, *(name for name in ordered if name not in METHODS)]
-        markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(known)}
+        foreign = (name for name in ordered if name not in METHODS)
+        markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(METHODS)}
+        markers |= {name: MARKERS[-1 - i % len(MARKERS)] for i, name in enumerate(foreign)}
         return cls(COLORS | spare, markers)
 
 
