@@ -118,13 +118,13 @@ def test_counts_are_the_same_each_time():
 
 
 def test_a_gpu_is_treated_otherwise():
-    """It is given several columns at once, hence fewer operations."""
+    """It is given several columns of any layer at once, hence fewer operations."""
     from vivit import devices
 
     before = dict(devices.KINDS)
-    on_gpu = total(as_gpu()).calls
+    on_gpu = total(as_gpu("cifar10_3c3d", 2)).calls
     assert before == devices.KINDS
-    instance = PROBLEMS["digits_cnn"].make(16, "cpu", torch.float32, 0)
+    instance = PROBLEMS["cifar10_3c3d"].make(2, "cpu", torch.float32, 0)
     run = find_method("gram").prepare(instance, Task(Computed.GRAM))
     with counted(lambda: "all", CPU) as counts:
         run()
