@@ -57,6 +57,8 @@ KNOWN = {
     "dropout": (lambda y: F.dropout(y, 0.5), (N, 4)),
     "norm of each": (lambda y: y / y.norm(dim=1, keepdim=True), (N, 4)),
     "another precision": (lambda y: y.double().float(), (N, 4)),
+    "permuted, counted from the last": (lambda y: y.permute(0, -1, -2).softmax(-2), TOKENS),
+    "summed, counted from the last": (lambda y: y + y.sum(-1, keepdim=True), (N, 4)),
 }
 UNKNOWN = {
     "mean of all": (lambda y: y - y.mean(0), (N, 4)),
@@ -70,6 +72,12 @@ UNKNOWN = {
     "similarity": (lambda y: y @ y.T, (N, 4)),
     "transposed": (lambda y: y.T.reshape(N, 6), (N, 4)),
     "samples in the middle": (lambda y: y.transpose(0, 1), (N, N, 4)),
+    "permuted, counted from the last": (lambda y: y.permute(-1, 0, 1).reshape(N, -1), TOKENS),
+    "moved, counted from the last": (lambda y: y.movedim(-1, 0).reshape(N, -1), TOKENS),
+    "summed, counted from the last": (lambda y: y + y.sum(-2, keepdim=True), (N, 4)),
+    "chosen, counted from the last": (lambda y: y + y.select(-2, 0), (N, 4)),
+    "joined, counted from the last": (lambda y: torch.cat([y, y], -2)[:N], (N, 4)),
+    "softmax, counted from the last": (lambda y: y.softmax(-3), TOKENS),
     "batch statistics": (lambda y: F.batch_norm(y, None, None, training=True), (N, 4)),
     "a sum along samples": (lambda y: y.cumsum(0), (N, 4)),
     "the first": (lambda y: y + y[:1], (N, 4)),

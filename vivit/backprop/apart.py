@@ -111,15 +111,19 @@ def _along(field: str) -> Rule:
 
 
 def _is_inner(axis: int | None, inner: Shape, shape: Shape) -> bool:
-    """Whether an axis, which autograd keeps as an unsigned number, is not the first."""
+    """Whether an axis of the larger one of two shapes is not the first."""
     if axis is None:
         return False
-    signed = axis - 2**64 if axis >= 2**63 else axis
-    return signed > 0 or -max(len(inner), len(shape)) < signed < 0
+    return _signed(axis) > 0 or -max(len(inner), len(shape)) < _signed(axis) < 0
+
+
+def _signed(axis: int) -> int:
+    """An axis that may be counted from the last, which autograd keeps as an unsigned number."""
+    return axis - 2**64 if axis >= 2**63 else axis
 
 
 def _permuted(node: Node, index: int, shape: Shape, inner: Shape) -> bool:
-    return saved(node, "dims")[0] % len(inner) == 0
+    return _signed(saved(node, "dims")[0]) % len(inner) == 0
 
 
 def _transposed(node: Node, index: int, shape: Shape, inner: Shape) -> bool:
