@@ -21,7 +21,7 @@ class Traits:
         cached: Elements of temporaries that stay in the caches between being written and being
             read; None if launching few operations counts more.
         windows: Elements of the windows of a convolution that are made at a time.
-        busy: Flops of a layer, in the backward pass of a single column, that keep the device busy:
+        busy: Flops of a layer on average, in a pass of a single column, that keep the device busy:
             with fewer, launching operations takes longer than they do.
         overhead: Time of a product with the Gram matrix that does not depend on sizes, for each
             layer, in flops of a large matrix product: what it takes to launch operations.

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from vivit.backprop.apart import rows_kept_apart
@@ -59,7 +59,12 @@ STEPS = {
 }
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.filter_too_much],
+)
 @given(st.data(), st.sampled_from([(N, 2), (N, N), (N, 2, N), (N, N, N), (N, 4, 2)]))
 def test_what_is_known_does_not_depend_on_others(data, shape):
     """However sizes agree by chance."""
@@ -73,8 +78,7 @@ def test_what_is_known_does_not_depend_on_others(data, shape):
         assume(y.numel() <= 200)
     assume(y.numel() % N == 0)
     output = y.reshape(N, -1)
-    if inner.grad_fn not in rows_kept_apart(output.grad_fn, N):
-        return
+    assume(inner.grad_fn in rows_kept_apart(output.grad_fn, N))
     for n in range(N):
         (gradient,) = torch.autograd.grad(output[n].square().sum(), x, retain_graph=True)
         assert not gradient[[m for m in range(N) if m != n]].any()

@@ -385,3 +385,21 @@ def test_monitor(tmp_path):
 def mlp_of(seed):
     torch.manual_seed(seed)
     return mlp()
+
+
+def test_sums_of_many_samples():
+    """Which are beyond the largest number of float16 before they are scaled back."""
+    torch.manual_seed(0)
+    model = nn.Linear(8, 1).half()
+    x, y = (1000 * torch.rand(4096, 8)).half(), torch.rand(4096, 1)
+    exact = copy.deepcopy(model).double()
+    names = [name for name, _ in model.named_parameters()]
+    with pytest.warns(UserWarning, match="float16"):
+        ggn = vivit.GGN(model, nn.MSELoss(), (x, y))
+    j = torch.cat([x.double(), torch.ones(4096, 1).double()], dim=1)
+    matrix, v = 2 * j.T @ j / 4096, torch.rand(9)
+    assert names == ["weight", "bias"]
+    assert (ggn @ v - matrix @ v.double()).norm() <= 4e-3 * (matrix @ v.double()).norm()
+    gradient = torch.autograd.grad(F.mse_loss(exact(x.double()), y.double()), exact.parameters())
+    flat = torch.cat([g.flatten() for g in gradient])
+    assert (ggn.flatten(ggn.gradient()) - flat).norm() <= 4e-3 * flat.norm()

@@ -129,10 +129,14 @@ def test_a_model_that_cannot_be_run_twice_alike_is_refused_all_the_same():
     class Counting(Centred):
         calls = 0
 
+        def __init__(self):
+            super().__init__()
+            self.extra = nn.Identity()
+
         def forward(self, x):
             self.calls += 1
-            return nn.Identity()(super().forward(x)) if self.calls % 2 else super().forward(x)
+            return self.extra(super().forward(x)) if self.calls % 2 else super().forward(x)
 
     model = layers(Counting()).double()
-    with pytest.raises(UnsupportedError, match=r"others in the batch, (in|somewhere after)"):
+    with pytest.raises(UnsupportedError, match="others in the batch, somewhere after"):
         vivit.GGN(model, CE, (normal(5, 4), torch.arange(5) % 3)).gram()

@@ -267,11 +267,8 @@ def of_few_samples(x):
 
 @pytest.mark.parametrize("activation", [OutOfMemory.apply, of_few_samples])
 def test_running_out_of_memory_is_no_reason_to_try_another_way(activation):
-    ggn, v = make(activation), torch.ones(39).double()
-    if activation is of_few_samples:
-        ggn @ v  # the first needs no test on few samples
     with pytest.raises(RuntimeError, match=r"allocate memory|out of memory"):
-        ggn @ v
+        make(activation) @ torch.ones(39).double()
 
 
 def test_frequencies_of_an_embedding_bag():
@@ -592,3 +589,32 @@ def test_forward_mode_that_moves_too_much_is_refused_every_time(batches):
     for _ in range(2):
         with pytest.raises(UnsupportedError, match="its forward mode moves what has no gradient"):
             ggn @ v
+
+
+@pytest.mark.filterwarnings("ignore:The model computes in bfloat16")
+@pytest.mark.parametrize("large_graph", [0, ways_to_products.LARGE_GRAPH])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_padding_does_not_move_whichever_product_comes_first(monkeypatch, large_graph, dtype):
+    """Its part is too small beside all others to be seen in a single inner product."""
+    monkeypatch.setattr(ways_to_products, "LARGE_GRAPH", large_graph)
+    torch.manual_seed(0)
+    words, head = nn.Embedding(9, 6, padding_idx=0), nn.Linear(6, 4)
+    model = nn.Sequential(words, nn.Tanh(), head, Transposed()).to(dtype)
+    x, y = torch.randint(1, 9, (8, 10)), torch.randint(4, (8, 10))
+    x[0, :3] = 0
+    ggn = vivit.GGN(model, CE, (x, y))
+    v = torch.randn(ggn.shape[0])
+    without = v.clone()
+    without[:6] = 0  # the padding vector
+    expected = ggn @ without
+    for anew in (vivit.GGN(model, CE, (x, y)), ggn):
+        for _ in range(2):
+            product = anew @ v
+            assert (product - expected).norm() <= torch.finfo(dtype).eps * 2 * expected.norm()
+
+
+class Transposed(nn.Module):
+    """Classes before positions."""
+
+    def forward(self, x):
+        return x.transpose(1, 2)

@@ -239,8 +239,8 @@ and in-place activations need nothing special. Parameters of which a weight is m
 back through the function that makes it. A parameter that is expanded or repeated for all samples
 is fast, whatever is done with it then. So are weights that are used in different ways
 (a token table that is also the output layer), whose columns add up. Refused: models
-that mix samples, such as BatchNorm in training mode, and reentrant activation
-checkpointing.
+that mix samples, such as BatchNorm in training mode, without `mixing="allow"`; and reentrant
+activation checkpointing.
 
 ## Losses
 

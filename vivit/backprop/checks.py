@@ -31,7 +31,8 @@ def refuse_batch_statistics(model: nn.Module) -> None:
             raise UnsupportedError(
                 f"{type(module).__name__} {name!r} uses the statistics of the batch, so that the "
                 "samples depend on each other and per-sample Jacobians do not describe the model. "
-                "Call model.eval() (with track_running_stats=True), or use GroupNorm."
+                "Call model.eval() (with track_running_stats=True), or use GroupNorm; or say "
+                "mixing='allow', if the statistics are meant."
             )
 
 

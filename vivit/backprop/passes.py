@@ -25,7 +25,7 @@ from vivit.backprop.forward import (
 )
 from vivit.backprop.nodes import has_fused_bag, last_of, zeros_at
 from vivit.backprop.random_state import RandomState
-from vivit.backprop.ranges import SINGLE, Scaled
+from vivit.backprop.ranges import MORE_ROOM, SINGLE, SUMMED, Scaled, is_finite
 from vivit.errors import is_out_of_memory
 
 functorch: Any = torch._C._functorch
@@ -176,12 +176,17 @@ class Passes:
         """
         if not self.output.requires_grad:
             return [zeros_at(x) for x in inputs]
-        scaled = Scaled.of([u], self.lowest)
         places: list[Tensor | GradientEdge] = [*inputs]
-        return [
-            zeros_at(x) if g is None else scaled.restored(g.to_dense() if g.is_sparse else g)
-            for g, x in zip(self._pull(scaled, inputs), places, strict=True)
-        ]
+        found: list[Tensor] = []
+        for largest in (SUMMED, SUMMED * MORE_ROOM):
+            scaled = Scaled.of([u], self.lowest, largest)
+            found = [
+                zeros_at(x) if g is None else scaled.restored(_dense(g))
+                for g, x in zip(self._pull(scaled, inputs), places, strict=True)
+            ]
+            if self.lowest is not torch.float16 or all(map(is_finite, found)):
+                break  # else sums of many samples were beyond the largest number
+        return found
 
     def _pull(
         self, scaled: Scaled, inputs: list[Tensor] | list[GradientEdge]
@@ -212,7 +217,7 @@ class Passes:
 
         def hand_over(node: Node, s: Tensor | None) -> None:
             for i in waiting.pop(node, ()):
-                receive(i, zeros_at(edges[i]) if s is None else scaled.restored(s.to_dense()))
+                receive(i, zeros_at(edges[i]) if s is None else scaled.restored(_dense(s)))
 
         last = self._last_of(set(waiting)) if self.output.requires_grad else set()
         handles = [
@@ -316,6 +321,11 @@ class Passes:
         if key not in self._last:
             self._last[key] = last_of(self.output.grad_fn, nodes)
         return self._last[key]
+
+
+def _dense(x: Tensor) -> Tensor:
+    """What is sparse as others are; several cotangents would be copied one by one."""
+    return x.to_dense() if x.is_sparse else x
 
 
 def several(x: Tensor, count: int) -> Tensor:

@@ -20,6 +20,14 @@ SUMMED = 2.0**-4
 SMALLEST = 2.0**-100
 """Largest entry that is brought up: a scale for less, such as where all are zero, is infinite."""
 
+MORE_ROOM = 2.0**-10
+"""By how much smaller it is where sums were too large all the same."""
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether no entry is NaN or infinite."""
+    return bool(x.isfinite().all())
+
 
 @dataclass(frozen=True)
 class Scaled:

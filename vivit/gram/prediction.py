@@ -42,8 +42,8 @@ def make_plan(
         workspace: Bytes for temporaries.
         solver_copies: Matrices that the eigensolver holds beside its input.
         available: Bytes to get by with, in as many sweeps as it takes; None for one sweep.
-        busy: Flops of a layer below which a backward pass takes as many columns as the workspace
-            holds cotangents of; else one.
+        busy: Flops of a layer on average below which a backward pass takes as many columns as the
+            workspace holds cotangents of; else one.
         overhead: Time of a product for each layer whatever its size, in flops.
         whole: Whether Gram matrices are asked for, even of few parameters.
         has_products: Whether the model may have products with ``G``; not if it has refused one.
