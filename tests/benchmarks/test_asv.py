@@ -87,7 +87,7 @@ def run_point(cls, name, values, folder) -> object:
         (memory.Eigenvalues, "peakmem_eigenvalues", 50 * 2**20),
         (tracked.Library, "track_peak_of_tensors", 100_000),
         (tracked.Library, "track_relative_error", 0),
-        (tracked.Library, "track_backward_passes", 9),
+        (tracked.Library, "track_backward_passes", 0),
         (tracked.AsGpu, "track_calls", 100),
         (tracked.AsGpu, "track_traffic", 100_000),
         (tracked.AsGpu, "track_waits", 1),

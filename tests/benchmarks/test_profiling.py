@@ -50,6 +50,17 @@ RUNS = {
     ),
     "entries": (lambda: A + A, "add", 1, 4 * 3 * 20, 0, 0),
     "expanded": (lambda: A[:, :1].expand(4, 9).add(1), "add", 1, 4 * (4 + 36), 0, 0),
+    "into a given one": (
+        lambda: torch.mm(A, B, out=torch.empty(4, 6)),
+        "mm",
+        1,
+        4 * (20 + 30 + 24),
+        2 * 4 * 5 * 6,
+        0,
+    ),
+    "a copy": (lambda: torch.empty(4, 5).copy_(A), "copy_", 1, 4 * 40, 0, 0),
+    "zeros": (lambda: torch.empty(4, 5).zero_(), "zero_", 1, 4 * 20, 0, 0),
+    "a comparison": (lambda: torch.equal(A, A), "equal", 1, 4 * 40, 0, 1),
     "a number": (lambda: A.sum().item(), "_local_scalar_dense", 0, 0, 0, 1),
     "a choice": (lambda: A[torch.ones(4, 5) > 0], "index", 1, 4 * 20 + 20 + 4 * 20, 0, 1),
 }
