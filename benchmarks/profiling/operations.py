@@ -15,14 +15,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-WAITING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "is_nonzero")
-"""Operations whose result the program waits for, on whatever device."""
+NUMBERS = ("_local_scalar_dense", "is_nonzero")
+"""Operations that only hand a number to the program, which waits for it."""
+
+WAITING = ("nonzero", "equal", "masked_select", "_unique2")
+"""Operations whose result, or its size, the program waits for."""
+
+FILLING = ("copy_", "fill_", "zero_")
+"""Operations that write to their first argument without reading it."""
 
 IDLE = (
     *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
-    *("_unsafe_view", "lift_fresh"),
+    *("_unsafe_view", "lift_fresh", "is_same_size", "_has_same_storage_numel"),
 )
-"""Operations that touch no memory, beside those that say they are views."""
+"""Operations that touch no entries, beside those that say they are views."""
 
 
 @dataclass
@@ -119,13 +125,13 @@ class _Counting(TorchDispatchMode):
         if _moves_nothing(func, name):
             return result
         count = Count(seconds=seconds)
-        if name in WAITING:
+        if name in NUMBERS:
             count.waits = 1
         else:
             count.calls = 1
-            count.bytes = _bytes(args, kwargs, result)
+            count.bytes = _bytes(name, args, kwargs, result)
             count.flops = _flops(func, args, kwargs, result)
-            count.waits = int(_leaves_device(name, args, result) or _counts_entries(name, args))
+            count.waits = int(_waits(name, args, result))
         self.counts[self._phase(), name].add(count)
         return result
 
@@ -141,6 +147,13 @@ def _moves_nothing(func: Any, name: str) -> bool:
         return True
     aliases = [result.alias_info for result in func._schema.returns]
     return bool(aliases) and all(info is not None and not info.is_write for info in aliases)
+
+
+def _waits(name: str, args: tuple[Any, ...], result: Any) -> bool:
+    """Whether the program waits for what an operation gives."""
+    if name == "equal" and args[0].dtype is torch.uint8:  # states of generators, on no device
+        return False
+    return name in WAITING or _leaves_device(name, args, result) or _counts_entries(name, args)
 
 
 def _leaves_device(name: str, args: tuple[Any, ...], result: Any) -> bool:
@@ -159,8 +172,11 @@ def _counts_entries(name: str, args: tuple[Any, ...]) -> bool:
     return any(x.dtype in (torch.bool, torch.uint8) for x in chosen)
 
 
-def _bytes(args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> int:
-    tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)]
+def _bytes(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> int:
+    """Of what is read, and of what is written, each once."""
+    options = {key: x for key, x in kwargs.items() if key != "out"}
+    read = (args[1:] if name in FILLING else args, options)
+    tensors = [x for x in tree_leaves((read, result)) if isinstance(x, Tensor)]
     return sum(_size(x) for x in tensors)
 
 
