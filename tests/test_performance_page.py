@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
+from benchmarks.problems import PROBLEMS
 from benchmarks.profiling.tables import short
 from benchmarks.records.record import Quantity, RecordStore
-from reports.words import labels
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "bench_results" / "published"
@@ -31,7 +33,7 @@ def table():
             " → ".join(short(x[Quantity.TRAFFIC], "B") for x in (before[problem], figures)),
             f"{int(before[problem][Quantity.WAITS])} → {int(figures[Quantity.WAITS])}",
         ]
-        rows.append(f"| {labels.problem_label(problem, 'real')} | {' | '.join(cells)} |")
+        rows.append(f"| {PROBLEMS[problem].label.name} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -40,9 +42,9 @@ def test_counts():
     assert table() in PAGE
 
 
-def test_the_records_are_of_the_commit_that_the_page_names():
-    (commit,) = {
-        record.environment["commit"]
-        for record in RecordStore(PUBLISHED / "counts_before.jsonl").read()
-    }
-    assert f"(commit {commit[:7]})" in PAGE
+@pytest.mark.parametrize(("name", "when"), [("counts_before", "before"), ("counts", "now")])
+def test_the_records_are_of_the_commit_that_the_page_names(name, when):
+    records = RecordStore(PUBLISHED / f"{name}.jsonl").read()
+    (commit,) = {record.environment["commit"] for record in records}
+    assert f"{when} ({commit[:7]})" in PAGE
+    assert {record.parameters["data"] for record in records} == {"synthetic"}
