@@ -1,4 +1,4 @@
-"""Precisions: in which results are, and how much those of half precision lose."""
+"""Numbers: in which precision results are, how much half of it loses, and what is none."""
 
 from __future__ import annotations
 
@@ -39,3 +39,11 @@ def loosened(tolerance: float, dtype: torch.dtype | None) -> float:
         dtype: The lowest precision in which the model computes; None if it is that of results.
     """
     return max(tolerance, ROUNDINGS * torch.finfo(dtype).eps) if dtype in HALF else tolerance
+
+
+def is_finite(matrix: Tensor) -> bool:
+    """Whether no entry of a matrix or vector is NaN or infinite; without a copy of it."""
+    if not matrix.numel():
+        return True
+    smallest, largest = matrix.aminmax()  # either is NaN if one entry is
+    return bool(smallest.isfinite() and largest.isfinite())

@@ -25,12 +25,13 @@ from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.curvature import Curvature
 from vivit.data import check_inputs
+from vivit.dtypes import is_finite
 from vivit.errors import InputError, InsufficientMemoryError, is_out_of_memory
 from vivit.gram.costs import Costs
 from vivit.gram.cross import Columns
 from vivit.gram.memory import Room
 from vivit.gram.prediction import make_plan
-from vivit.gram.spectrum import NOT_FINITE, is_finite
+from vivit.gram.spectrum import NOT_FINITE
 from vivit.kinds import Outputs
 from vivit.layers.affine import Workspace, mirror
 from vivit.memory import human_bytes

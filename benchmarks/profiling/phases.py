@@ -33,7 +33,7 @@ PASSES = {
     "run": "forward",
     "_pull": "backward",
     "pull": "backward",
-    "_pull_together": "backward",
+    "_together": "backward",
     "pull_columns": "backward",
     "by_two_backward_passes": "backward",
     "_differentiable_pullback": "backward",

@@ -49,6 +49,11 @@ def zeros_like_output(node: Node, index: int) -> Tensor:
     return zero.expand(tuple(output.shape))
 
 
+def dense(x: Tensor) -> Tensor:
+    """A tensor that may be sparse, as others are; without a copy of one that is."""
+    return x if x.layout is torch.strided else x.to_dense()
+
+
 def zeros_at(place: Tensor | GradientEdge) -> Tensor:
     """A zero derivative for a tensor, or for an output of a node of the graph."""
     if isinstance(place, Tensor):

@@ -23,9 +23,10 @@ from vivit.backprop.forward import (
     unfused_recurrence,
     untouched,
 )
-from vivit.backprop.nodes import has_fused_bag, last_of, zeros_at
+from vivit.backprop.nodes import dense, has_fused_bag, last_of, zeros_at
 from vivit.backprop.random_state import RandomState
-from vivit.backprop.ranges import MORE_ROOM, SINGLE, SUMMED, Scaled, is_finite
+from vivit.backprop.ranges import MORE_ROOM, SINGLE, SUMMED, Scaled
+from vivit.dtypes import is_finite
 from vivit.errors import is_out_of_memory
 
 functorch: Any = torch._C._functorch
@@ -181,7 +182,7 @@ class Passes:
         for largest in (SUMMED, SUMMED * MORE_ROOM):
             scaled = Scaled.of([u], self.lowest, largest)
             found = [
-                zeros_at(x) if g is None else scaled.restored(_dense(g))
+                zeros_at(x) if g is None else scaled.restored(dense(g))
                 for g, x in zip(self._pull(scaled, inputs), places, strict=True)
             ]
             if self.lowest is not torch.float16 or all(map(is_finite, found)):
@@ -217,7 +218,7 @@ class Passes:
 
         def hand_over(node: Node, s: Tensor | None) -> None:
             for i in waiting.pop(node, ()):
-                receive(i, zeros_at(edges[i]) if s is None else scaled.restored(_dense(s)))
+                receive(i, zeros_at(edges[i]) if s is None else scaled.restored(dense(s)))
 
         last = self._last_of(set(waiting)) if self.output.requires_grad else set()
         handles = [
@@ -254,15 +255,7 @@ class Passes:
             self.visit(u, edges, receive)
             return u
 
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "There is a performance drop")
-                vmap(one)(columns)
-        except RuntimeError as error:  # what is wrong in any case shows again, one by one
-            if is_out_of_memory(error):
-                raise
-            return False
-        return True
+        return self._together(one, columns) is not None
 
     def pull_columns(self, columns: Tensor, made: GradientEdge, parameter: Tensor) -> Tensor:
         """From the columns of a tensor to those of a parameter that it is made of.
@@ -280,36 +273,25 @@ class Passes:
         shape = zeros_at(made).shape
         result = columns.new_empty(len(columns), parameter.numel())
         step = max(PULLED_TOGETHER // (shape.numel() + parameter.numel()), 1)
+
+        def one(u: Tensor) -> Tensor:
+            with self.differentiating():
+                (found,) = torch.autograd.grad([made], [parameter], [u], retain_graph=True)
+            return found.flatten()
+
         for some, target in zip(columns.split(step), result.split(step), strict=True):
             cotangents = some.reshape(-1, *shape)
-            pulled = self._pull_together([made], cotangents, [parameter]) if step > 1 else None
-            if pulled is not None:
-                target.copy_(pulled[0].reshape(target.shape))
-                continue
-            with self.differentiating():
-                for row, u in zip(target, cotangents, strict=True):
-                    (one,) = torch.autograd.grad([made], [parameter], [u], retain_graph=True)
-                    row.copy_(one.flatten())
+            pulled = self._together(one, cotangents) if step > 1 else None
+            target.copy_(torch.stack([*map(one, cotangents)]) if pulled is None else pulled)
         return scaled.restored(result)
 
-    def _pull_together(
-        self,
-        source: list[Tensor] | list[GradientEdge],
-        cotangents: Tensor,
-        inputs: list[Tensor] | list[GradientEdge],
-    ) -> tuple[Tensor, ...] | None:
-        """Derivatives for several cotangents of a tensor; None if some operation refuses that."""
+    def _together(self, one: Callable[[Tensor], Tensor], cotangents: Tensor) -> Tensor | None:
+        """A pass for several cotangents at once; None if some operation refuses that."""
         try:
-            with self.differentiating(), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop")
-                return torch.autograd.grad(
-                    source,
-                    inputs,
-                    [cotangents],
-                    retain_graph=True,
-                    allow_unused=True,
-                    is_grads_batched=True,
-                )
+                result: Tensor = vmap(one)(cotangents)
+                return result
         except RuntimeError as error:  # what is wrong in any case shows again, one by one
             if is_out_of_memory(error):
                 raise
@@ -321,11 +303,6 @@ class Passes:
         if key not in self._last:
             self._last[key] = last_of(self.output.grad_fn, nodes)
         return self._last[key]
-
-
-def _dense(x: Tensor) -> Tensor:
-    """What is sparse as others are; several cotangents would be copied one by one."""
-    return x.to_dense() if x.is_sparse else x
 
 
 def several(x: Tensor, count: int) -> Tensor:

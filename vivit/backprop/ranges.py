@@ -24,11 +24,6 @@ MORE_ROOM = 2.0**-10
 """By how much smaller it is where sums were too large all the same."""
 
 
-def is_finite(x: Tensor) -> bool:
-    """Whether no entry is NaN or infinite."""
-    return bool(x.isfinite().all())
-
-
 @dataclass(frozen=True)
 class Scaled:
     """Tensors that go into a linear map together, and how its results are scaled back.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from vivit.backprop.nodes import Consumers, output_shape, saved
+from vivit.backprop.nodes import Consumers, dense, output_shape, saved
 from vivit.errors import UnsupportedError
 from vivit.layers.convolutions import ConvolutionUse, TransposedConvolutionUse
 from vivit.layers.entrywise import BiasUse, ScaleUse, Span
@@ -89,15 +89,12 @@ def _linear(field: str, transposed: bool) -> Rule:
     def rule(node: Node, parameter: Tensor) -> Role | None:
         if not _is_plain(node):
             return None
-        use = LinearUse(_dense(saved(node, field)), _columns(output_shape(node)), transposed)
+        use = LinearUse(
+            dense(saved(node, field).detach()), _columns(output_shape(node)), transposed
+        )
         return Role(Kind.LONE if transposed else Kind.WEIGHT, node, use)
 
     return rule
-
-
-def _dense(x: Tensor) -> Tensor:
-    """What a node saved, which may be sparse, as inputs of words are."""
-    return x.detach() if x.layout is torch.strided else x.detach().to_dense()
 
 
 def _columns(shape: tuple[int, ...]) -> int:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from vivit.batches import Carrying
-from vivit.dtypes import like_of
+from vivit.dtypes import is_finite, like_of
 from vivit.errors import InputError
 from vivit.gram.centering import center_columns, center_gram
 from vivit.gram.kept import KeptColumns
 from vivit.gram.plan import Plan
-from vivit.gram.spectrum import NOT_FINITE, GroupMatrix, is_finite
+from vivit.gram.spectrum import NOT_FINITE, GroupMatrix
 from vivit.gram.sweep import Advance, stores_of_run, unnoticed
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import Store

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from vivit.batches import Carrying
-from vivit.dtypes import like_of
+from vivit.dtypes import is_finite, like_of
 from vivit.errors import InputError
 from vivit.gram.plan import Plan
-from vivit.gram.spectrum import NOT_FINITE, OuterMatrix, is_finite
+from vivit.gram.spectrum import NOT_FINITE, OuterMatrix
 from vivit.gram.sweep import Advance, stores_of_run
 from vivit.layers.affine import Workspace, gram_of_columns, mirror
 from vivit.layers.outer import VectorFactors, add_outer, is_faster

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from vivit.curvature import Curvature
+from vivit.dtypes import is_finite
 from vivit.errors import InputError
-from vivit.gram.spectrum import NOT_FINITE, OuterMatrix, is_finite
+from vivit.gram.spectrum import NOT_FINITE, OuterMatrix
 
 
 @torch.no_grad()

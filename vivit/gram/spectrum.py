@@ -231,14 +231,6 @@ class GroupMatrix:
         return self.columns
 
 
-def is_finite(matrix: Tensor) -> bool:
-    """Whether no entry of a matrix or vector is NaN or infinite; without a copy of it."""
-    if not matrix.numel():
-        return True
-    smallest, largest = matrix.aminmax()  # either is NaN if one entry is
-    return bool(smallest.isfinite() and largest.isfinite())
-
-
 def robust(solver: Callable[[Tensor], Any], matrix: Tensor) -> Any:
     """Run an eigensolver, again in double precision and then on the CPU if it does not converge.
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from vivit.backprop.called import Forward
 from vivit.data import Target, check_inputs
+from vivit.dtypes import is_finite
 from vivit.errors import InputError, InsufficientMemoryError
 from vivit.ggn import EXACT
-from vivit.gram.spectrum import is_finite
 from vivit.kinds import GaussNewton
 from vivit.laplace.checks import check_count, check_outputs, positive
 from vivit.laplace.decomposition import Decomposition
