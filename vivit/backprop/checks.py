@@ -94,7 +94,8 @@ class Findings:
         """Take how a batch uses them: what some batch needs is used."""
         self._used |= uses.names
         self._custom_function = self._custom_function or uses.custom_function
-        self.lower_precision = self.lower_precision or uses.lower_precision
+        found = [x for x in (self.lower_precision, uses.lower_precision) if x is not None]
+        self.lower_precision = max(found, key=lambda x: torch.finfo(x.dtype).eps, default=None)
 
     def tell(self) -> None:
         """Warn of what is seldom meant.
