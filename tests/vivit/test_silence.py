@@ -163,6 +163,14 @@ def test_low_precision_inside(model, data):
             make(model, CE, data)
 
 
+def test_the_lowest_precision_of_all_batches_is_told():
+    low = {4: torch.float16, 2: torch.bfloat16}
+    model = Net(lambda x: x.to(low[len(x)]).float())
+    for data in (SEVERAL, SEVERAL[::-1]):
+        with pytest.warns(UserWarning, match="computes in bfloat16"):
+            vivit.GGN(model, CE, data)
+
+
 def test_low_precision_before_all_parameters_is_part_of_the_inputs():
     """A frozen trunk may compute in anything; so may one that is not asked about."""
 
