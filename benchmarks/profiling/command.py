@@ -7,11 +7,13 @@ Operations are timed one by one; what they do not take of the whole is Python an
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -93,29 +95,29 @@ class Profiled:
 
     Attributes:
         counts: By phase and operation.
-        seconds: Of a run without counting; None if times mean nothing.
+        samples: Seconds of runs without counting; none if times mean nothing.
         roofline: The limit of the machine; None likewise.
     """
 
     counts: Counts
-    seconds: float | None = None
+    samples: tuple[float, ...] = ()
     roofline: Roofline | None = None
 
     def __str__(self) -> str:
         """For people."""
         by = [("phase", by_phase(self.counts)), ("operation", by_operation(self.counts))]
         parts = [table(title, counts, self.roofline) for title, counts in by]
-        if self.seconds is None or self.roofline is None:
+        if self.roofline is None:
             return "\n\n".join(parts)
-        whole = total(self.counts)
-        least, rest = self.roofline.seconds(whole), self.seconds - whole.seconds
+        whole, seconds = total(self.counts), median(self.samples)
+        least, rest = self.roofline.seconds(whole), seconds - whole.seconds
         parts.append(
-            f"A run takes {milliseconds(self.seconds)}, of which operations take "
+            f"A run takes {milliseconds(seconds)}, of which operations take "
             f"{milliseconds(whole.seconds)}; {milliseconds(max(rest, 0.0))} are Python and "
             "launching.\n"
             f"The limit of this machine, {self.roofline.flops / 1e9:.0f} Gflop/s and "
             f"{self.roofline.bandwidth / 1e9:.1f} GB/s, is {milliseconds(least)} for these flops "
-            f"and bytes: a share of {least / self.seconds:.2f}."
+            f"and bytes: a share of {least / seconds:.2f}."
         )
         return "\n\n".join(parts)
 
@@ -137,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
     on = "a CPU, treated as a GPU" if options.as_gpu else comparison.device
     print(f"{comparison.title}, {options.method}, {on}, {comparison.threads} thread(s)\n\n{found}")
     if options.output is not None:
-        RecordStore(options.output).append(_records(comparison, options, found.counts))
+        RecordStore(options.output).append(_records(comparison, options, found))
         print(f"\nRecords: {options.output}")
     return 0
 
@@ -165,10 +167,10 @@ def profiled(comparison: Comparison, as_gpu: bool = False) -> Profiled:
     except NotApplicableError as error:
         raise ProfileError(str(error)) from error
     run()
-    seconds = median(seconds_per_run(run) for _ in range(REPEATS))
+    samples = tuple(seconds_per_run(run) for _ in range(REPEATS))
     with counted(phase, device) as counts:
         run()
-    return Profiled(counts, seconds, Roofline.measured(device))
+    return Profiled(counts, samples, Roofline.measured(device))
 
 
 def _comparison(options: argparse.Namespace) -> Comparison:
@@ -187,9 +189,9 @@ def _comparison(options: argparse.Namespace) -> Comparison:
     )
 
 
-def _records(comparison: Comparison, options: argparse.Namespace, counts: Counts) -> list[Record]:
+def _records(comparison: Comparison, options: argparse.Namespace, found: Profiled) -> list[Record]:
     """One for each figure, with those of the phases in its details."""
-    conditions, whole = environment(command_line()), total(counts)
+    conditions = environment(command_line())
     name, settings = split_method(options.method)
     parameters = {**comparison.parameters, "as_gpu": options.as_gpu}
     if settings:
@@ -203,11 +205,25 @@ def _records(comparison: Comparison, options: argparse.Namespace, counts: Counts
             quantity=quantity,
             parameters=parameters,
             status=Status.OK,
-            samples=[float(getattr(whole, figure))],
+            samples=samples,
             unit=quantity.unit,
-            details={name: getattr(count, figure) for name, count in by_phase(counts).items()},
+            details=details,
             environment=conditions,
             time=now,
         )
-        for quantity, figure in COUNTED.items()
+        for quantity, samples, details in _figures(found)
     ]
+
+
+def _figures(found: Profiled) -> Iterator[tuple[Quantity, list[float], dict[str, Any]]]:
+    """Each quantity with its samples, and with its details: figures of the phases."""
+    whole, phases = total(found.counts), by_phase(found.counts)
+    for quantity, figure in COUNTED.items():
+        details = {name: getattr(count, figure) for name, count in phases.items()}
+        yield quantity, [float(getattr(whole, figure))], details
+    if found.roofline is None:
+        return
+    seconds = {name: count.seconds for name, count in phases.items()}
+    yield Quantity.TIME, [*found.samples], seconds
+    limits = {name: found.roofline.seconds(count) for name, count in phases.items()}
+    yield Quantity.LIMIT, [found.roofline.seconds(whole)], {**limits, **vars(found.roofline)}

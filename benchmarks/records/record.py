@@ -70,6 +70,8 @@ class Quantity(Choice):
     """Of products of matrices and convolutions."""
     WAITS = "waits"
     """Times that a program waits for a number, and on a GPU for all that it has launched."""
+    LIMIT = "limit"
+    """The least time that the counted operations could take on the machine."""
 
     @property
     def unit(self) -> str:
@@ -91,6 +93,7 @@ class Quantity(Choice):
             Quantity.TRAFFIC: "bytes",
             Quantity.FLOPS: "flops",
             Quantity.WAITS: "waits",
+            Quantity.LIMIT: "s",
         }
         return units.get(self, "1")
 

@@ -11,6 +11,7 @@ from benchmarks.methods import find_method
 from benchmarks.problems import PROBLEMS
 from benchmarks.profiling import phases, tables
 from benchmarks.profiling.as_gpu import counted_as_gpu
+from benchmarks.profiling.command import REPEATS
 from benchmarks.profiling.operations import Count, by_operation, by_phase, counted, total
 from benchmarks.profiling.roofline import Roofline
 from benchmarks.records.record import Quantity, RecordStore
@@ -194,16 +195,33 @@ def test_command(capsys, tmp_path):
     assert "share of limit" in shown
     assert "are Python and launching" in shown
     records = {record.quantity: record for record in RecordStore(output).read()}
-    assert {*records} == {Quantity.CALLS, Quantity.TRAFFIC, Quantity.FLOPS, Quantity.WAITS}
+    counted = {Quantity.CALLS, Quantity.TRAFFIC, Quantity.FLOPS, Quantity.WAITS}
+    assert {*records} == {*counted, Quantity.TIME, Quantity.LIMIT}
     calls = records[Quantity.CALLS]
     assert calls.samples == [sum(calls.details.values())]
     assert calls.unit == "calls"
     assert calls.parameters["as_gpu"] is False
     assert calls.details["backward"] > 0
+    time, limit = records[Quantity.TIME], records[Quantity.LIMIT]
+    assert len(time.samples) == REPEATS
+    assert time.unit == limit.unit == "s"
+    assert {*time.details} == {*calls.details}
+    rates = Roofline(*(limit.details[name] for name in ("flops", "bandwidth")))
+    flops, traffic = (records[q].samples[0] for q in (Quantity.FLOPS, Quantity.TRAFFIC))
+    assert limit.samples == [rates.seconds(Count(flops=flops, bytes=traffic))]
+    of_phase = Count(
+        flops=records[Quantity.FLOPS].details["backward"],
+        bytes=records[Quantity.TRAFFIC].details["backward"],
+    )
+    assert limit.details["backward"] == rates.seconds(of_phase)
 
 
-def test_command_as_gpu(capsys):
-    assert cli.main(["profile", "digits_mlp", "--batch-size", "8", "--as-gpu"]) == 0
+def test_command_as_gpu(capsys, tmp_path):
+    output = tmp_path / "counts.jsonl"
+    arguments = ["profile", "digits_mlp", "--batch-size", "8", "--as-gpu"]
+    assert cli.main([*arguments, "--output", str(output)]) == 0
+    found = {record.quantity for record in RecordStore(output).read()}
+    assert found == {Quantity.CALLS, Quantity.TRAFFIC, Quantity.FLOPS, Quantity.WAITS}
     shown = capsys.readouterr().out
     assert "a CPU, treated as a GPU" in shown
     assert "time" not in shown
