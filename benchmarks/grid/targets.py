@@ -66,8 +66,10 @@ TARGETS = (
     Target(
         "mlp_linear", 128, Task(Computed.GRAM), ("backpropagation",), 0.5, None, ("naive_gram",)
     ),
-    # Half of the roofline: flops of the cheapest contractions at the rate of matrix products.
+    # Shares of the roofline: flops of the cheapest contractions at the rate of matrix products.
     Target("cifar10_3c3d", 128, Task(Computed.GRAM), ("matrix_product",), 0.5),
+    Target("fmnist_2c2d", 128, Task(Computed.GRAM), ("matrix_product",), 0.6),
+    Target("cifar10_resnet32", 128, Task(Computed.GRAM), ("matrix_product",), 0.5),
 )
 
 

@@ -19,6 +19,7 @@ ABOUT_SUITES = (
     "density",
     "preconditioned",
     "family",
+    "limit",
     "targets",
     "drop_in",
     "critical",

@@ -76,6 +76,7 @@ SECOND_ORDER = TRAINED | {
         "diverged": None,
     },
 }
+PROFILE = {"suite": "profile", "details": {"backward": 0.1}, **Task(Computed.GRAM).parameters}
 RECORDS = {
     "headline": [{}],
     "glossary": [{}],
@@ -87,6 +88,7 @@ RECORDS = {
     "density": [{"suite": "density"}],
     "preconditioned": [{"suite": "preconditioned"}],
     "family": [{"suite": "family", **Task(Computed.NTK).parameters}],
+    "limit": [PROFILE | {"quantity": "time"}, PROFILE | {"quantity": "limit", "samples": [0.5]}],
     "targets": [{"suite": "engine", "problem": "cifar10_3c3d", **Task().parameters}],
     "drop-in": [{"suite": "drop_in", "method": "drop_in"}],
     "critical": [{"suite": "critical", "quantity": "critical_batch_size", "budget": 2**30}],
