@@ -178,6 +178,7 @@ SPECTRA = {
     "flat": torch.linspace(1, 0.9, 200),
     "copies": torch.cat([torch.ones(6), torch.linspace(0.5, 0, 194)]),
     "close copies": torch.tensor([1.01, 1.0, 0.99, 0.98] * 10 + [0.5] * 160),
+    "tie at the border": torch.tensor([4.0, 3.0, 2.0] + [1.0] * 9 + [0.5] * 188),
     "low rank": torch.cat([torch.tensor([3.0, 2.0]), torch.zeros(198)]),
     "wide": 10.0 ** -torch.arange(200.0).mul(0.2),
 }
@@ -201,6 +202,25 @@ def test_few_pairs_of_a_matrix(name, dtype):
     assert (values - exact).abs().max() <= eps
     assert (gram.double() @ vectors - vectors * values).norm() <= eps
     assert (vectors.T @ vectors - torch.eye(len(exact)).double()).abs().max() <= eps
+
+
+def test_a_zero_matrix_has_no_few_pairs():
+    pairs = leading_of_matrix(torch.zeros(200, 200), 4, None)
+    assert pairs is not None
+    assert len(pairs.values) == 0
+
+
+def test_a_matrix_that_is_not_finite_has_no_few_pairs():
+    with pytest.raises(vivit.InputError, match="The curvature is NaN or infinite"):
+        leading_of_matrix(torch.full((200, 200), torch.nan), 4, None)
+
+
+def test_few_pairs_of_a_matrix_are_looked_for_in_blocks(monkeypatch):
+    """Each look decomposes what the iteration has so far: with few products, most of its time."""
+    sizes, solver = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda x: sizes.append(len(x)) or solver(x))
+    assert leading_of_matrix(torch.arange(200.0).diag(), 4, None) is not None
+    assert sizes[:3] == [4, 8, 12]
 
 
 def test_many_pairs_of_a_matrix_are_left_to_lapack():

@@ -31,6 +31,10 @@ mixture of close eigenvectors, whose residual tells how far they are apart."""
 FEW_PAIRS = 50
 """Share of all pairs, as one over this, up to which iteration beats a full decomposition."""
 
+BLOCK_OF_MATRIX = 4
+"""Vectors in a block for a matrix that is there, on a CPU. Products with it are cheap, so fewer
+looks for convergence, each a small decomposition, outweigh more products."""
+
 IMPROBABLE = 1e-3
 """Of a random vector: that it has so little of an eigenvector as not to show it."""
 
@@ -293,8 +297,9 @@ def leading_of_matrix(gram: Tensor, k: int, rank_tolerance: float | None) -> Gra
         return gram @ u, u[:0]
 
     precision = 10 * torch.finfo(gram.dtype).eps
+    method = Lanczos(precision, block=BLOCK_OF_MATRIX if gram.device.type == "cpu" else 1)
     try:
-        found = Lanczos(precision).pairs(multiply, len(gram), k, rank_tolerance, gram, floor=1.0)
+        found = method.pairs(multiply, len(gram), k, rank_tolerance, gram, floor=1.0)
     except ConvergenceError:
         return None
     return pairs_of_gram(found)
