@@ -85,7 +85,8 @@ class GGN(LowRankCurvature):
                 As much may stay of a small problem in single precision, for its eigenvectors.
             memory: Bytes to get by with beyond the forward pass, the workspace among them; by
                 default what is available. If one sweep of backward passes would need more, there
-                are several, each for some of the layers: `plan` says how many.
+                are several, each for some of the layers: `plan` says how many. Two are made in any
+                case where they save much of a large peak for little time.
             progress: Whether bars on standard error show how far long runs over the data are.
             forward: Maps model and inputs to that tensor, for models that are called in another
                 way: ``lambda model, X: model(**X).logits``. By default it is called with ``X``, or

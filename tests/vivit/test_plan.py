@@ -15,7 +15,7 @@ from torch import nn
 
 import vivit
 from vivit import memory as system
-from vivit.gram import matrices, memory
+from vivit.gram import division, matrices, memory
 from vivit.gram.matrices import group_matrices
 from vivit.gram.sweep import stores_of_run
 from vivit.layers import factor_store
@@ -267,6 +267,61 @@ def test_several_sweeps_give_the_same(ggn):
     assert some.plan().peak_bytes <= memory
     assert f"\n{len(sweeps)} sweeps; " in str(some.plan())
     assert torch.allclose(some.gram(), ggn.gram(), rtol=1e-12, atol=1e-12)
+
+
+def again(ggn):
+    """The same, planned anew."""
+    batch = ggn._curvature.batches[0]
+    return vivit.GGN(ggn._curvature._model, ggn._curvature.kind.loss_func, (batch.x, batch.y))
+
+
+def test_two_sweeps_where_they_save_much(ggn, monkeypatch):
+    """Of any size, and whatever they cost."""
+    one = ggn.plan()
+    monkeypatch.setattr(division, "LEAN", 0)
+    monkeypatch.setattr(division, "SLOWER", 100.0)
+    lean = again(ggn)
+    plan = lean.plan()
+    if len(plan.sweeps) == 2:
+        assert plan.peak_bytes <= division.SAVED * one.peak_bytes
+        assert 1 <= plan.passes <= 2
+        assert sorted(map(sorted, plan.sweeps)) != sorted(map(sorted, one.sweeps))
+    else:
+        assert replace(plan, done=None) == replace(one, done=None)
+    assert torch.allclose(lean.gram(), ggn.gram(), rtol=1e-12, atol=1e-12)
+
+
+def two_that_keep_much():
+    """Passes to the second one end before what takes long."""
+    convolutions = [nn.Conv2d(i, 32, 3, padding=1) for i in (3, 32, 32)]
+    layers = [layer for x in convolutions for layer in (x, nn.ReLU())]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 64, 30))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sweeps"),
+    [
+        ({}, 1),  # small
+        ({"LEAN": 0}, 2),
+        ({"LEAN": 0, "SLOWER": 1.0}, 1),
+        ({"LEAN": 0, "SAVED": 0.1}, 1),
+    ],
+)
+def test_two_sweeps_need_a_reason(changes, sweeps, monkeypatch):
+    """A large peak, little time, and much to save."""
+    model, data = two_that_keep_much(), (torch.randn(8, 3, 8, 8), torch.arange(8))
+    exact = vivit.GGN(model, CE, data).gram()
+    for name, value in changes.items():
+        monkeypatch.setattr(division, name, value)
+    ggn = vivit.GGN(model, CE, data, workspace=2**17)
+    plan = ggn.plan()
+    assert len(plan.sweeps) == sweeps
+    if sweeps == 2:
+        late, early = plan.sweeps
+        assert late == {"4.weight", "4.bias", "7.weight", "7.bias"}
+        assert early == {"0.weight", "0.bias", "2.weight", "2.bias"}
+        assert 1 < plan.passes < 1.1
+    assert torch.allclose(ggn.gram(), exact, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("groups", ["layer", "parameter"])

@@ -372,7 +372,7 @@ def test_choice(changes, k, available, expected):
 
 LAUNCHES = plan().layers
 DENSE = (*LAUNCHES[:-1], replace(LAUNCHES[-1], kept="dense"))
-TWICE = plan().sweeps * 2
+TWICE = {"sweeps": plan().sweeps * 2, "passes": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -380,8 +380,8 @@ TWICE = plan().sweeps * 2
     [
         (22, {}, FullGram()),  # 22 + 3 passes, two for a product, against 13 products
         (24, {}, Lanczos()),
-        (11, {"sweeps": TWICE}, Lanczos()),
-        (9, {"sweeps": TWICE}, FullGram()),
+        (11, TWICE, Lanczos()),
+        (9, TWICE, FullGram()),
         (11, {"layers": DENSE}, FullGram()),  # the generic rule has passes of its own
         (12, {"layers": DENSE}, Lanczos()),
     ],

@@ -91,6 +91,8 @@ class Plan(Shown):
         forward_flops: Of a forward pass through the affine layers.
         sweeps: Names of the parameters that each sweep of backward passes serves. One sweep is
             the fastest; with several, less is kept at a time.
+        passes: Backward passes of a column through the whole model, as many as all sweeps
+            together are worth.
         summed: Names of the parameters that have a sweep of their own, in which nothing is kept
             longer than for a batch.
         columns_per_pass: Columns that a backward pass takes at once.
@@ -108,6 +110,7 @@ class Plan(Shown):
     solver_bytes: int
     forward_flops: float
     sweeps: tuple[frozenset[str], ...]
+    passes: float = 1.0
     summed: frozenset[str] = frozenset()
     columns_per_pass: int = 1
     columns_at_once: int = 1

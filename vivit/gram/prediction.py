@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate, repeat
 
+from vivit.gram.division import leaner, within
 from vivit.gram.forms import (
     PASSES_OF_GRAM,
     PASSES_OF_PRODUCT,
@@ -18,7 +20,7 @@ from vivit.gram.forms import (
 )
 from vivit.gram.layer_plans import layer_plans
 from vivit.gram.plan import LIVE_COTANGENTS, LayerPlan, Plan
-from vivit.layers.sizes import BatchSizes, runs_of
+from vivit.layers.sizes import BatchSizes, LayerSizes, runs_of
 
 
 def make_plan(
@@ -104,16 +106,36 @@ def make_plan(
         columns_at_once=min(max(workspace // max(column_bytes, 1), per_pass), columns),
         column_bytes=column_bytes if units or added else 0,
     )
-    return plan if available is None else _within(available, plan, units)
+    if available is not None:
+        plan = within(available, plan, units)
+    again = forward_flops if len(batches) > 1 else 0.0  # graphs of several are made anew
+    return leaner(plan, units, _reaching(batches, len(units)), again)
 
 
 def _forward_flops(sizes: BatchSizes) -> float:
     """Of a forward pass of a batch."""
-    return sum(
-        2.0 * sizes.samples * x.positions * x.groups * x.inputs * x.outputs
-        for x in sizes.layers
-        if not x.one_hot
-    )
+    return sum(_flops_of(layer) for layer in sizes.layers)
+
+
+def _flops_of(layer: LayerSizes) -> float:
+    """Of a forward pass through a layer."""
+    if layer.one_hot:
+        return 0.0
+    return 2.0 * layer.samples * layer.positions * layer.groups * layer.inputs * layer.outputs
+
+
+def _reaching(batches: Sequence[BatchSizes], units: int) -> Iterator[float]:
+    """Flops of the backward passes that reach each unit: those of the layers behind it.
+
+    Parameters without a layer, which come last, may be anywhere: passes go all the way.
+    """
+    flops = [
+        sum(x.columns * _flops_of(layer) for x, layer in zip(batches, of_batches, strict=True))
+        for of_batches in zip(*(batch.layers for batch in batches), strict=True)
+    ]
+    behind = [*accumulate(reversed(flops), initial=0.0)][::-1]  # with the layer itself
+    yield from behind[1:]
+    yield from repeat(behind[0], units - len(flops))
 
 
 def _units_of_sums(
@@ -157,40 +179,3 @@ def _flops_of_adding(batches: Sequence[BatchSizes], sizes: Mapping[str, int]) ->
     on_vectors = on_vectors and not any(name in sizes for name in batches[0].dense)
     added = sum(batch.samples * (1 if on_vectors else batch.columns) for batch in batches)
     return float(added) * sum(sizes.values())
-
-
-def _within(available: int, plan: Plan, units: Sequence[Sequence[LayerPlan]]) -> Plan:
-    """The same with fewer columns at once and in a pass, and then in several sweeps, to fit."""
-    if plan.peak_bytes > available:
-        plan = replace(plan, columns_at_once=plan.columns_per_pass)
-    while plan.peak_bytes > available and plan.columns_per_pass > 1:
-        fewer = plan.columns_per_pass // 2
-        plan = replace(plan, columns_per_pass=fewer, columns_at_once=fewer)
-    if plan.peak_bytes <= available or not plan.sweeps:
-        return plan
-    sweeps = _sweeps(units, available - plan.matrix_bytes - max(plan.passing_bytes))
-    if len(sweeps) < 2:
-        return plan
-    names = plan.sweeps[0]
-    sweeps[0] |= names.difference(*sweeps)  # those without influence, as far as is known
-    several = replace(plan, sweeps=tuple(sweeps))
-    return several if several.peak_bytes <= available else plan
-
-
-def _sweeps(units: Sequence[Sequence[LayerPlan]], limit: int) -> list[frozenset[str]]:
-    """Divide layers such that no more than a limit is kept at a time, if that can be.
-
-    Late layers come first: their backward passes end early.
-    """
-    sweeps: list[frozenset[str]] = []
-    left = 0
-    for unit in reversed(units):
-        kept = sum(x.kept_bytes for x in unit)
-        names = frozenset(name for x in unit for name in x.parameters)
-        if sweeps and kept <= left:
-            sweeps[-1] |= names
-        else:
-            sweeps.append(names)
-            left = limit
-        left -= kept
-    return sweeps

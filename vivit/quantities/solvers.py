@@ -62,8 +62,8 @@ def cheapest_solver(plan: Plan, k: int, available: int | None, overhead: float) 
     launching = overhead * len(plan.layers)
     passes = (columns + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
     per_product = PASSES_PER_PRODUCT * plan.forward_flops + launching
-    sweeps = len(plan.sweeps) + bool(plan.summed)
-    gram = plan.flops + sweeps * (columns * plan.forward_flops + passes * launching)
+    sent = bool(plan.sweeps) * plan.passes + bool(plan.summed)
+    gram = plan.flops + sent * (columns * plan.forward_flops + passes * launching)
     for matrix in plan.matrices:  # one from columns that are kept is decomposed whole
         side, few = matrix.side, is_few(k, matrix.side) and matrix.form is not Form.COLUMNS
         gram += FLOPS_OF_FEW * side**2 if few else FLOPS_PER_EIGENVECTOR * side**3
