@@ -47,12 +47,12 @@ class Drawing:
 
         Args:
             plot: What it shows.
-            image: The PNG.
+            image: The WebP.
 
         Returns:
             The figure with its image as a data URI.
         """
-        return cls(plot, "data:image/png;base64," + base64.b64encode(image).decode())
+        return cls(plot, "data:image/webp;base64," + base64.b64encode(image).decode())
 
 
 def draw(plot: Plot, folder: Path) -> Drawing:
@@ -66,7 +66,7 @@ def draw(plot: Plot, folder: Path) -> Drawing:
         The figure with its image.
     """
     figure = plot.draw()
-    image = files.png(figure)
-    write(folder / f"{plot.name}.png", image)
+    image = files.webp(figure)
+    write(folder / f"{plot.name}.webp", image)
     write(folder / f"{plot.name}.pdf", files.pdf(figure))
     return Drawing.of(plot, image)
