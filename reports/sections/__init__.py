@@ -98,7 +98,8 @@ def comparison() -> tuple[Section, ...]:
 def start() -> tuple[Section, ...]:
     """The sections of the first page: what the others say in short."""
     question = "How does vivit compare with what one would use instead?"
-    return (Headline(comparison(), question), *sections(["basis"]))
+    headline = Headline(comparison(), question)
+    return (*sections(["answer"]), headline, *sections(["basis"]))
 
 
 def published() -> tuple[Section, ...]:

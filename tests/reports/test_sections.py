@@ -82,6 +82,7 @@ SECOND_ORDER = TRAINED | {
 }
 PROFILE = {"suite": "profile", "details": {"backward": 0.1}, **Task(Computed.GRAM).parameters}
 RECORDS = {
+    "answer": [{}],
     "basis": [{}],
     "headline": [{}],
     "glossary": [{}],
@@ -139,7 +140,7 @@ RECORDS = {
 OTHER = {"suite": "reference", "method": "reference", "quantity": "step"}
 """Those of a record that only sections about all records show."""
 
-ALWAYS = {"basis", "glossary", "failures", "environments"}
+ALWAYS = {"answer", "basis", "glossary", "failures", "environments"}
 FOLDERS = {"changes": "asv", "over-commits": "asv", "machines": "asv", "runs": "pytest"}
 """Folders of committed results that make a section appear."""
 
@@ -228,8 +229,8 @@ from reports.sections.base import Section
 from reports.tables.table import Table, identity
 
 
-class Answer(Section):
-    name = "answer"
+class Topic(Section):
+    name = "topic"
     title = "A new topic"
     question = "Does one file do?"
 
@@ -242,20 +243,20 @@ class Answer(Section):
         return [Table("answers", "Answers", "What it is.", shown, rows[["value"]])]
 
 
-SECTION = Answer()
+SECTION = Topic()
 """
 
 
 def test_a_section_is_one_file_and_one_line(make, tmp_path, read_page):
     """Nothing else is touched: neither page nor template, figures or labels."""
     copy = Copy(tmp_path)
-    copy.add("reports/sections/answer.py", NEW)
-    copy.insert("reports/sections/__init__.py", "ABOUT_SPEED = (\n", '    "answer",\n')
+    copy.add("reports/sections/topic.py", NEW)
+    copy.insert("reports/sections/__init__.py", "ABOUT_SPEED = (\n", '    "topic",\n')
     RecordStore(tmp_path / "records.jsonl").append([make(suite="asked"), make()])
     copy.run("reports", "--input", "records.jsonl", "--output", "html")
     page = read_page(tmp_path / "html" / "speed.html")
     text = (tmp_path / "html" / "speed.html").read_text()
-    assert "answer" in page.sections
+    assert "topic" in page.sections
     assert "<h2>A new topic</h2>" in text
     assert "Does one file do?" in text
     assert page.tables["table-answers"][1][-1] == "it does"

@@ -59,6 +59,7 @@ def _check_files_exist(folder, pages):
         "memory",
         "accuracy",
         "spectra",
+        *(f"answer-{question}" for question in ("time", "memory", "error")),
     }
 
 
