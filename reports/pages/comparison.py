@@ -36,6 +36,11 @@ def _theme(file: str, title: str, link: str, lead: str, content: tuple[Section, 
     return Page(file, title, link, "theme.html.j2", content, facts, lead=lead)
 
 
+def _plain(file: str, title: str, link: str, lead: str, content: tuple[Section, ...]) -> Page:
+    """One that compares nothing, and needs no warning."""
+    return Page(file, title, link, "plain.html.j2", content, facts, lead=lead)
+
+
 START = Page(
     file="index.html",
     title="vivit: exact curvature, measured",
@@ -80,7 +85,7 @@ SCALING = _theme(
     "Time and memory when the batch, the network or the number of classes grows.",
     sections.sections(sections.ABOUT_SCALING),
 )
-RECORDS = _theme(
+RECORDS = _plain(
     "records.html",
     "What was measured, where, and what failed",
     "Records",
@@ -88,7 +93,7 @@ RECORDS = _theme(
     "figures.",
     sections.sections(sections.ABOUT_RECORDS),
 )
-GLOSSARY = _theme(
+GLOSSARY = _plain(
     "glossary.html",
     "What the names stand for",
     "Glossary",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from reports.sections.base import Section
+from reports.sections.failures import Failures
 from reports.sections.headline import Headline
 from reports.sections.others import Others
 
@@ -106,4 +107,5 @@ def published() -> tuple[Section, ...]:
     """The sections of the page of published experiments, in their order."""
     topics = sections(ABOUT_EXPERIMENTS)
     headline = Headline(topics, "What do the published experiments say when they are repeated?")
-    return (headline, *topics, *sections(["failures", "environments"]))
+    failures = Failures("experiments-failures")
+    return (headline, *topics, failures, *sections(["environments"]))

@@ -83,6 +83,19 @@ def _check_content(text):
     assert "2026-01-01" in text
 
 
+def test_pages_do_not_write_over_each_others_files(store, make, tmp_path, read_page):
+    """Experiments have failures of their own."""
+    records = [make(status="error"), make(suite="linear-gram", status="timeout")]
+    output = tmp_path / "html"
+    assert main(["--input", str(store(records)), "--output", str(output)]) == 0
+    outcomes = {"records.html": "failed", "experiments.html": "timed out"}
+    for name, outcome in outcomes.items():
+        page = read_page(output / name)
+        _check_csv_equals_page(output, page)
+        (table,) = (rows for name, rows in page.tables.items() if name.endswith("failures"))
+        assert outcome in table[1]
+
+
 def test_mixed_environments_are_announced(store, make, tmp_path):
     folder = store([make(commit="aaa", batch_size=1), make(commit="bbb", batch_size=1)])
     main(["--input", str(folder), "--output", str(tmp_path / "html")])
