@@ -11,6 +11,7 @@ import jinja2
 from benchmarks.records.files import write
 from reports.figures.plot import Plot
 from reports.pages import files
+from reports.words.hints import hint
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,6 +32,7 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.globals["hint"] = hint
     return environment.get_template(name)
 
 
