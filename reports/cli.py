@@ -43,7 +43,7 @@ def make_report(inputs: Sequence[Path], output: Path) -> Path:
         output: Folder to write to.
 
     Returns:
-        The page; that of the records, if there are any.
+        The first page.
 
     Raises:
         ReportError: There is nothing usable.
@@ -51,17 +51,14 @@ def make_report(inputs: Sequence[Path], output: Path) -> Path:
     """
     sources = Sources.find(inputs)
     pages = [page for page in PAGES if page.is_about(sources)]
-    written = [
-        page.write(sources, output, [other for other in pages if other is not page])
-        for page in reversed(pages)  # the main one last
-    ]
+    written = [page.write(sources, output, pages) for page in reversed(pages)]  # the main one last
     return written[-1]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m reports",
-        description="Turn records of measurements into an HTML page, CSV tables and figures.",
+        description="Turn records of measurements into HTML pages, CSV tables and figures.",
     )
     parser.add_argument(
         "--input",

@@ -1,4 +1,4 @@
-"""Figures that compare methods: one row per problem, one column per suite."""
+"""Figures that compare methods: a panel for each problem and suite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from benchmarks.records.record import Quantity, Status
 from reports.figures.plot import Plot
 from reports.figures.scales import SCALES, Scale, hide_minor_ticks
-from reports.figures.style import Palette, palette_of, say_not_measured
+from reports.figures.style import Palette, palette_of
 from reports.words import labels, units
 from vivit.plots.style import styled
 
@@ -26,8 +26,10 @@ NARROW = 30
 """Below this ratio of the ends of an axis, powers of ten alone are too few ticks."""
 NARROWEST = 8.0
 """Width of a figure of a single suite, in inches."""
+COLUMNS = 2
+"""Panels side by side."""
 LEGEND = 3
-"""Columns of the legend for each suite."""
+"""Columns of the legend for each panel side by side."""
 
 
 def comparisons(
@@ -77,19 +79,23 @@ def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Fig
         column=[labels.suite_label(suite) for suite in rows["suite"]],
     )
     rows["batch"] = [_size(row) for _, row in rows.iterrows()]
-    names, suites = list(dict.fromkeys(rows["row"])), _suites(rows)
+    lines = _lines(rows)
+    columns = max(len(line) for line in lines)
     with styled():
-        figure, axes = _grid(rows, names, suites)
-        for i, name in enumerate(names):
+        figure, axes = _grid(rows, lines)
+        for i, line in enumerate(lines):
+            name = line[0][0]
             drawn = rows.loc[rows["row"] == name, "samples"].explode().dropna().astype(float)
             methods = labels.sorted_methods(rows.loc[rows["row"] == name, "method"])
             _prepare_row(axes[i], drawn[drawn > 0], SCALES[quantity])
-            for j, column in enumerate(suites):
+            for axis in axes[i][len(line) :]:
+                axis.set_visible(False)
+            for axis, (_, column) in zip(axes[i], line, strict=False):
                 facet = rows[(rows["row"] == name) & (rows["column"] == column)]
-                Facet(axes[i][j], facet, methods, palette).draw()
-                axes[i][j].set_title(f"{name}\n{column}", fontsize="medium")
-                axes[i][j].set_xlabel(f"{SCALES[quantity].title} (log scale)")
-        _legend(figure, labels.sorted_methods(rows["method"]), LEGEND * len(suites), palette)
+                Facet(axis, facet, methods, palette).draw()
+                axis.set_title(f"{name}\n{column}", fontsize="medium")
+                axis.set_xlabel(f"{SCALES[quantity].title} (log scale)")
+        _legend(figure, labels.sorted_methods(rows["method"]), LEGEND * columns, palette)
     return figure
 
 
@@ -112,26 +118,30 @@ def _size(row: pd.Series) -> str:
     return size if row["task"] == row["column"] else f"{size}\n{task}"
 
 
-def _suites(rows: pd.DataFrame) -> list[str]:
-    """Names of the suites, in the order of the report."""
-    suites = sorted(set(rows["suite"]), key=labels.suite_rank)
-    return [labels.suite_label(suite) for suite in suites]
+def _lines(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
+    """Problem and suite of the panels that have something to show, line by line."""
+    lines = []
+    for name, shown in rows.groupby("row", sort=False):
+        suites = sorted(set(shown["suite"]), key=labels.suite_rank)
+        panels = [(str(name), labels.suite_label(suite)) for suite in suites]
+        lines += [panels[i : i + COLUMNS] for i in range(0, len(panels), COLUMNS)]
+    return lines
 
 
 def _grid(
-    rows: pd.DataFrame, names: list[str], suites: list[str]
+    rows: pd.DataFrame, lines: list[list[tuple[str, str]]]
 ) -> tuple[Figure, list[list[Axes]]]:
-    """Axes as high as what a problem has to show."""
+    """Axes as high as what a line has to show."""
     heights = []
-    for name in names:
-        shown = rows[rows["row"] == name]
-        batches = max(shown.groupby("column")["batch"].nunique())
-        heights.append(1.1 + 0.24 * batches * (shown["method"].nunique() + 1))
-    width = max(1.0 + 5.0 * len(suites), NARROWEST)
+    for line in lines:
+        shown = rows[rows["row"] == line[0][0]]
+        batches = shown[shown["column"].isin([column for _, column in line])]
+        most = max(batches.groupby("column")["batch"].nunique())
+        heights.append(1.1 + 0.24 * most * (shown["method"].nunique() + 1))
+    columns = max(len(line) for line in lines)
+    width = max(1.0 + 5.0 * columns, NARROWEST)
     figure = Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
-    axes = figure.subplots(
-        len(names), len(suites), sharex="row", squeeze=False, height_ratios=heights
-    )
+    axes = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
     return figure, [list(row) for row in axes]
 
 
@@ -169,8 +179,6 @@ class Facet:
         if len(positive):
             self._draw_points(positive)
         self._draw_outcomes()
-        if not len(self.rows):
-            say_not_measured(self.axes)
         count = len(self.batches)
         self.axes.set_yticks(range(count), self.batches)
         for boundary in range(1, count):

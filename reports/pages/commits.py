@@ -12,11 +12,6 @@ from reports.sources.environments import SHORT_COMMIT
 from reports.sources.sources import Sources
 
 
-def is_about(sources: Sources) -> bool:
-    """Whether asv or pytest-benchmark measured anything."""
-    return sources.has_commits
-
-
 def facts(sources: Sources) -> dict[str, Any]:
     """What the lead and the footer have to know.
 
@@ -46,7 +41,6 @@ COMMITS = Page(
     title="GGN curvature: over commits",
     link="Over commits",
     template="commits.html.j2",
-    sections=sections.commits(),
-    is_about=is_about,
+    sections=sections.sections(sections.ABOUT_COMMITS),
     facts=facts,
 )

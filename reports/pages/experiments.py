@@ -12,11 +12,6 @@ from reports.sources.frame import failures
 from reports.sources.sources import Sources
 
 
-def is_about(sources: Sources) -> bool:
-    """Whether an experiment was repeated."""
-    return len(sources.experiments.frame) > 0
-
-
 def facts(sources: Sources) -> dict[str, Any]:
     """What the lead, the warnings and the footer have to know.
 
@@ -44,10 +39,9 @@ def facts(sources: Sources) -> dict[str, Any]:
 EXPERIMENTS_PAGE = Page(
     file="experiments.html",
     title="GGN curvature: published experiments",
-    link="Published experiments",
+    link="Experiments",
     template="experiments.html.j2",
     sections=sections.published(),
-    is_about=is_about,
     facts=facts,
     part=lambda sources: sources.of_experiments,
 )

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 DPI = 130
-
+EFFORT = 60
+"""Of the compression, from 0 (fast) to 100 (small)."""
 
 FORMULA = re.compile(r"[=+\-@\t\n]")
 """How text begins that a spreadsheet may take for a formula."""
@@ -37,10 +38,11 @@ def _inert(cell: Any) -> Any:
     return f"'{text}" if FORMULA.match(text) else text
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as PNG."""
+def webp(figure: Figure) -> bytes:
+    """A figure as WebP without loss: about a third of the bytes of a PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    options = {"lossless": True, "quality": EFFORT}
+    figure.savefig(buffer, format="webp", dpi=DPI, pil_kwargs=options)
     return buffer.getvalue()
 
 

@@ -22,12 +22,12 @@ class Page:
     Attributes:
         file: Its name.
         title: Heading.
-        link: What other pages call it.
+        link: What the navigation calls it.
         template: Extends the template of all pages by lead, warnings and footer.
         sections: Its sections, in their order.
-        is_about: Whether it has anything to show of some sources.
         facts: What its template has to know of its part of the sources.
         part: What of all sources it is made from.
+        lead: What it is about, where the template does not say so.
     """
 
     file: str
@@ -35,46 +35,57 @@ class Page:
     link: str
     template: str
     sections: tuple[Section, ...]
-    is_about: Callable[[Sources], bool]
     facts: Callable[[Sources], dict[str, Any]]
     part: Callable[[Sources], Sources] = lambda sources: sources
+    lead: str = ""
 
-    def write(self, sources: Sources, folder: Path, others: Sequence[Page] = ()) -> Path:
+    def is_about(self, sources: Sources) -> bool:
+        """Whether a section has something to say of some sources."""
+        return len(self.shown(self.part(sources))) > 0
+
+    def shown(self, sources: Sources) -> list[Section]:
+        """Its sections that have something to say.
+
+        Args:
+            sources: Its part of all sources.
+
+        Returns:
+            The sections in their order.
+        """
+        return [section for section in self.sections if len(section.needs(sources))]
+
+    def write(self, sources: Sources, folder: Path, pages: Sequence[Page]) -> Path:
         """Write tables, figures and, last, the page.
 
         Args:
             sources: All that was found.
             folder: Where to write to.
-            others: Pages in the same folder to link to.
+            pages: All in the folder, itself among them, in the order of the navigation.
 
         Returns:
             The page.
         """
         sources = self.part(sources)
-        contents = [
-            Content.of(section, sources, folder)
-            for section in self.sections
-            if len(section.needs(sources))
-        ]
-        html = self.render(sources, contents, others)
+        contents = [Content.of(section, sources, folder) for section in self.shown(sources)]
+        html = self.render(sources, contents, pages)
         write(folder / self.file, html.encode())
         return folder / self.file
 
-    def render(
-        self, sources: Sources, contents: Sequence[Content], others: Sequence[Page] = ()
-    ) -> str:
+    def render(self, sources: Sources, contents: Sequence[Content], pages: Sequence[Page]) -> str:
         """Render the page.
 
         Args:
             sources: What it is made from.
             contents: Its sections.
-            others: Pages in the same folder to link to.
+            pages: All in the folder.
 
         Returns:
             HTML that needs no other file and no network.
         """
-        facts = self.facts(sources)
-        return template(self.template).render(page=self, contents=contents, others=others, **facts)
+        places = {s.name: f"{page.file}#{s.name}" for page in pages for s in page.sections}
+        places |= {section.name: f"#{section.name}" for section in self.sections}
+        variables = self.facts(sources) | {"page": self, "pages": pages, "places": places}
+        return template(self.template).render(contents=contents, **variables)
 
 
 @dataclass(frozen=True)

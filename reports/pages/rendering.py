@@ -11,6 +11,7 @@ import jinja2
 from benchmarks.records.files import write
 from reports.figures.plot import Plot
 from reports.pages import files
+from reports.words.hints import hint
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,6 +32,7 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.globals["hint"] = hint
     return environment.get_template(name)
 
 
@@ -47,12 +49,12 @@ class Drawing:
 
         Args:
             plot: What it shows.
-            image: The PNG.
+            image: The WebP.
 
         Returns:
             The figure with its image as a data URI.
         """
-        return cls(plot, "data:image/png;base64," + base64.b64encode(image).decode())
+        return cls(plot, "data:image/webp;base64," + base64.b64encode(image).decode())
 
 
 def draw(plot: Plot, folder: Path) -> Drawing:
@@ -66,7 +68,7 @@ def draw(plot: Plot, folder: Path) -> Drawing:
         The figure with its image.
     """
     figure = plot.draw()
-    image = files.png(figure)
-    write(folder / f"{plot.name}.png", image)
+    image = files.webp(figure)
+    write(folder / f"{plot.name}.webp", image)
     write(folder / f"{plot.name}.pdf", files.pdf(figure))
     return Drawing.of(plot, image)

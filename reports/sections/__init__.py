@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from reports.sections.base import Section
+from reports.sections.failures import Failures
 from reports.sections.headline import Headline
 from reports.sections.others import Others
 
-ABOUT_SUITES = (
+ABOUT_SPEED = (
+    "limit",
     "eigenvalues",
     "leading",
     "tolerance",
@@ -19,24 +21,33 @@ ABOUT_SUITES = (
     "density",
     "preconditioned",
     "family",
-    "limit",
     "targets",
     "drop_in",
-    "critical",
-    "scaling",
-)
-"""Sections of the comparison that are about suites of their own."""
-
-ABOUT_ALL = (
     "paper",
     "time",
-    "memory",
-    "accuracy",
-    "spectra",
-    "failures",
-    "pytest_runs",
 )
-"""Sections of the comparison that are about measurements of any suite."""
+"""Sections about how long it takes; most ratios of memory stand beside those of times."""
+
+ABOUT_MEMORY = (
+    "critical",
+    "memory",
+)
+"""Sections about memory, and the batch sizes that fit into it."""
+
+ABOUT_ACCURACY = ("accuracy",)
+"""Sections about how exact the results are."""
+
+ABOUT_SPECTRA = ("spectra",)
+"""Sections about the eigenvalues themselves."""
+
+ABOUT_SCALING = ("scaling",)
+"""Sections about growing networks, batches and numbers of classes."""
+
+ABOUT_RECORDS = (
+    "failures",
+    "environments",
+)
+"""Sections about the measurements themselves."""
 
 ABOUT_EXPERIMENTS = (
     "experiments.spectral_density",
@@ -65,7 +76,7 @@ ABOUT_COMMITS = (
     "pytest_runs",
     "machines",
 )
-"""Sections of the page over commits."""
+"""Sections about what asv and pytest-benchmark measured of each commit."""
 
 
 def sections(names: Iterable[str]) -> tuple[Section, ...]:
@@ -73,26 +84,28 @@ def sections(names: Iterable[str]) -> tuple[Section, ...]:
     return tuple(import_module(f"{__name__}.{name}").SECTION for name in names)
 
 
-def about_suites() -> tuple[Section, ...]:
-    """Sections about suites of their own, and one for all other suites."""
-    own = sections(ABOUT_SUITES)
-    return (*own, Others([*own, *sections(ABOUT_ALL)]))
+def speed() -> tuple[Section, ...]:
+    """The sections of the page about speed; suites that no section has share the last one."""
+    own = sections([*ABOUT_SPEED, *ABOUT_MEMORY, *ABOUT_SCALING])
+    return (*sections(ABOUT_SPEED), Others(own))
 
 
 def comparison() -> tuple[Section, ...]:
-    """The sections of the page that compares methods, in their order."""
-    topics = (*about_suites(), *sections(ABOUT_ALL))
-    headline = Headline(topics, "How does vivit compare with what one would use instead?")
-    return (headline, *sections(["glossary"]), *topics, *sections(["environments"]))
+    """The sections that compare methods, of all pages, in the order of these."""
+    others = (*ABOUT_MEMORY, *ABOUT_ACCURACY, *ABOUT_SPECTRA, *ABOUT_SCALING)
+    return (*speed(), *sections(others))
+
+
+def start() -> tuple[Section, ...]:
+    """The sections of the first page: what the others say in short."""
+    question = "How does vivit compare with what one would use instead?"
+    headline = Headline(comparison(), question)
+    return (*sections(["answer"]), headline, *sections(["basis"]))
 
 
 def published() -> tuple[Section, ...]:
     """The sections of the page of published experiments, in their order."""
     topics = sections(ABOUT_EXPERIMENTS)
     headline = Headline(topics, "What do the published experiments say when they are repeated?")
-    return (headline, *topics, *sections(["failures", "environments"]))
-
-
-def commits() -> tuple[Section, ...]:
-    """The sections of the page over commits, in their order."""
-    return sections(ABOUT_COMMITS)
+    failures = Failures("experiments-failures")
+    return (headline, *topics, failures, *sections(["environments"]))

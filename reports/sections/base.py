@@ -53,12 +53,14 @@ class Section(ABC):
         title: Heading.
         question: What it answers, in a short sentence.
         suites: Suites of the harness that are its own; those of no section share another one.
+        are_side_by_side: Whether its figures are small enough to stand beside each other.
     """
 
     name: str
     title: str
     question: str
     suites: tuple[str, ...] = ()
+    are_side_by_side: bool = False
 
     @abstractmethod
     def needs(self, sources: Sources) -> Sized:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from reports.sections.base import Section, Term, Words
 from reports.sources.environments import Environment
 from reports.sources.sources import Sources
-from reports.words import labels, units
+from reports.words import units
 
 NOT_RECORDED = "not recorded"
 
@@ -26,7 +26,7 @@ class Environments(Section):
     def words(self, sources: Sources) -> list[Words]:
         """All that is known of each."""
         return [
-            Words(labels.capitalized(environment.label), terms=_terms(environment))
+            Words(environment.label, terms=_terms(environment))
             for environment in self.needs(sources)
         ]
 

@@ -20,20 +20,29 @@ class Failures(Section):
     title = "Failures"
     question = "What was tried and gave no result?"
 
+    def __init__(self, table: str = "failures") -> None:
+        """Name the table, whose file must not be that of another page.
+
+        Args:
+            table: Its name.
+        """
+        self._table = table
+
     def needs(self, sources: Sources) -> pd.DataFrame:
         """All measurements."""
         return sources.frame
 
     def tables(self, sources: Sources) -> list[Table]:
         """All failures."""
-        return [failure_table(sources.frame)]
+        return [failure_table(sources.frame, self._table)]
 
 
-def failure_table(frame: pd.DataFrame) -> Table:
+def failure_table(frame: pd.DataFrame, name: str = "failures") -> Table:
     """Everything that was tried and gave no result.
 
     Args:
         frame: All measurements.
+        name: Of the table.
 
     Returns:
         One row per failure.
@@ -45,12 +54,13 @@ def failure_table(frame: pd.DataFrame) -> Table:
     shown["Outcome"] = [labels.status_label(status) for status in rows["status"]]
     shown["Reason"] = [reason or "no reason recorded" for reason in rows["reason"]]
     return Table(
-        name="failures",
+        name=name,
         title=Failures.title,
         caption=CAPTION,
         shown=shown,
         raw=pd.DataFrame(index=shown.index),
         kinds={(row, "Outcome"): "failed" for row in range(len(shown))},
+        wrapped=("Computed", "Environment", "Method"),
         prose=("Reason",),
     )
 

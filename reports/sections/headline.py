@@ -13,7 +13,7 @@ class Headline(Section):
     """What other sections say in short."""
 
     name = "headline"
-    title = "In short"
+    title = "Task by task"
 
     def __init__(self, sections: Iterable[Section], question: str) -> None:
         """Collect from sections.

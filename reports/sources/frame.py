@@ -85,7 +85,8 @@ def to_frame(records: Sequence[Record], known: dict[str, Environment]) -> pd.Dat
     """
     frame = pd.DataFrame([_row(r, known) for r in records], columns=[*COLUMNS])
     frame = frame.astype(dict.fromkeys(WHOLE, "Int64"))
-    order = sorted(range(len(frame)), key=lambda index: _order(frame.iloc[index]))
+    places = {environment.label: place for place, environment in enumerate(known.values())}
+    order = sorted(range(len(frame)), key=lambda index: _order(frame.iloc[index], places))
     frame = frame.iloc[order].reset_index(drop=True)
     return frame.assign(setting=_settings(frame))
 
@@ -180,10 +181,10 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _order(row: pd.Series) -> tuple[Any, ...]:
+def _order(row: pd.Series, places: dict[str, int]) -> tuple[Any, ...]:
     return (
         labels.suite_rank(row["suite"]),
-        _natural(row["environment"]),
+        places[row["environment"]],
         row["device"],
         row["dtype"],
         labels.problem_rank(row["problem"])[0],
@@ -201,10 +202,6 @@ def _order(row: pd.Series) -> tuple[Any, ...]:
         row["other"],
         labels.method_rank(row["method"]),
     )
-
-
-def _natural(label: str) -> int:
-    return int(label.rsplit(" ", 1)[-1])
 
 
 def _or_zero(value: Any) -> int:

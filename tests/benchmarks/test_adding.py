@@ -77,9 +77,9 @@ def measured(copy, *words):
 
 
 def shown(copy):
-    """The page of what was measured."""
+    """All pages of what was measured."""
     copy.run("reports", "--input", "records.jsonl", "--output", "page")
-    return (copy.path / "page" / "index.html").read_text()
+    return "".join(page.read_text() for page in (copy.path / "page").glob("*.html"))
 
 
 def test_a_method(copy):

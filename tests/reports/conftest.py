@@ -100,8 +100,8 @@ def suite_tables():
         found = Sources(Measurements(frame))
         return [
             table
-            for section in sections.about_suites()
-            if len(section.needs(found))
+            for section in sections.comparison()
+            if (section.suites or section.name == "others") and len(section.needs(found))
             for table in section.tables(found)
         ]
 
@@ -171,6 +171,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tables, self.links, self.sources, self.tags = {}, [], [], []
         self.ids, self.headings, self.sections, self.navigation = [], [], [], []
+        self.current = []
         self._rows, self._cell, self._open = [], None, []
         self.feed(text)
         assert not self._open
@@ -184,6 +185,7 @@ class Page(HTMLParser):
         self.sections += [attributes["id"]] if tag == "section" and "id" in attributes else []
         self.links += [attributes["href"]] if "href" in attributes else []
         self.navigation += [attributes["href"]] if tag == "a" and "nav" in self._open else []
+        self.current += [attributes["href"]] if "aria-current" in attributes else []
         self.sources += [attributes["src"]] if "src" in attributes else []
         if tag == "table":
             self._rows = self.tables[attributes["id"]] = []
@@ -216,9 +218,12 @@ def read_page():
         assert all(b - a <= 1 for a, b in pairwise(levels))
         anchors = [link for link in page.links if link.startswith("#")]
         assert {link[1:] for link in anchors} <= set(page.ids)
-        assert [link[1:] for link in page.navigation if link[0] == "#"] == page.sections
+        inner = [link[1:] for link in page.navigation if link[0] == "#"]
+        assert inner == (page.sections if len(page.sections) > 1 else [])
         for link in set(page.links) - set(anchors):
-            assert (path.parent / link).stat().st_size > 0
+            file, _, anchor = link.partition("#")
+            assert (path.parent / file).stat().st_size > 0
+            assert not anchor or anchor in Page((path.parent / file).read_text()).ids
         return page
 
     return read

@@ -10,10 +10,14 @@ from reports.sources.sources import Sources
 from reports.words.labels import slug
 
 MEASURED = ROOT / "bench_results"
-ALL = {section.name: section for page in reversed(PAGES) for section in page.sections}
-"""Those on several pages count for the first."""
+BOTH = Sources()
+"""The page of experiments takes a part of it; all others take it as it is."""
 
-PARTS = {section.name: page.part for page in reversed(PAGES) for section in page.sections}
+ORDERED = sorted(PAGES, key=lambda page: page.part(BOTH) is BOTH)
+ALL = {section.name: section for page in ORDERED for section in page.sections}
+"""Of those on several pages, the ones that are about all sources."""
+
+PARTS = {section.name: page.part for page in ORDERED for section in page.sections}
 """What of all sources a section is made from."""
 
 PAIRS = {"suite": "leading", "k": 10, "computed": "eigenpairs"}
@@ -78,6 +82,8 @@ SECOND_ORDER = TRAINED | {
 }
 PROFILE = {"suite": "profile", "details": {"backward": 0.1}, **Task(Computed.GRAM).parameters}
 RECORDS = {
+    "answer": [{}],
+    "basis": [{}],
     "headline": [{}],
     "glossary": [{}],
     "eigenvalues": [{}],
@@ -134,7 +140,7 @@ RECORDS = {
 OTHER = {"suite": "reference", "method": "reference", "quantity": "step"}
 """Those of a record that only sections about all records show."""
 
-ALWAYS = {"glossary", "failures", "environments"}
+ALWAYS = {"answer", "basis", "glossary", "failures", "environments"}
 FOLDERS = {"changes": "asv", "over-commits": "asv", "machines": "asv", "runs": "pytest"}
 """Folders of committed results that make a section appear."""
 
@@ -161,6 +167,13 @@ def test_sections_say_what_they_answer(page):
         assert section.title
         assert section.question.endswith("?")
         assert type(section).__doc__
+
+
+def test_no_section_is_on_two_pages():
+    """But for what stands on the page of experiments for these alone."""
+    names = [(page.part(BOTH), s.name) for page in PAGES for s in page.sections]
+    own = [name for part, name in names if part is BOTH]
+    assert sorted(own) == sorted({*own})
 
 
 def test_no_suite_has_two_sections():
@@ -216,8 +229,8 @@ from reports.sections.base import Section
 from reports.tables.table import Table, identity
 
 
-class Answer(Section):
-    name = "answer"
+class Topic(Section):
+    name = "topic"
     title = "A new topic"
     question = "Does one file do?"
 
@@ -230,20 +243,20 @@ class Answer(Section):
         return [Table("answers", "Answers", "What it is.", shown, rows[["value"]])]
 
 
-SECTION = Answer()
+SECTION = Topic()
 """
 
 
 def test_a_section_is_one_file_and_one_line(make, tmp_path, read_page):
     """Nothing else is touched: neither page nor template, figures or labels."""
     copy = Copy(tmp_path)
-    copy.add("reports/sections/answer.py", NEW)
-    copy.insert("reports/sections/__init__.py", "ABOUT_ALL = (\n", '    "answer",\n')
+    copy.add("reports/sections/topic.py", NEW)
+    copy.insert("reports/sections/__init__.py", "ABOUT_SPEED = (\n", '    "topic",\n')
     RecordStore(tmp_path / "records.jsonl").append([make(suite="asked"), make()])
     copy.run("reports", "--input", "records.jsonl", "--output", "html")
-    page = read_page(tmp_path / "html" / "index.html")
-    text = (tmp_path / "html" / "index.html").read_text()
-    assert "answer" in page.sections
+    page = read_page(tmp_path / "html" / "speed.html")
+    text = (tmp_path / "html" / "speed.html").read_text()
+    assert "topic" in page.sections
     assert "<h2>A new topic</h2>" in text
     assert "Does one file do?" in text
     assert page.tables["table-answers"][1][-1] == "it does"

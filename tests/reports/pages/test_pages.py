@@ -7,6 +7,17 @@ import pytest
 
 from reports.cli import main
 
+PRESENT = [
+    "index.html",
+    "speed.html",
+    "memory.html",
+    "accuracy.html",
+    "spectra.html",
+    "records.html",
+    "glossary.html",
+]
+"""Pages that the records below have something for, in the order of the navigation."""
+
 
 @pytest.fixture
 def folder(store, records, tmp_path, capsys):
@@ -17,37 +28,42 @@ def folder(store, records, tmp_path, capsys):
 
 
 def test_report(folder, read_page):
-    text = (folder / "index.html").read_text()
-    page = read_page(folder / "index.html")
-    _check_is_self_contained(text, page)
-    _check_files_exist(folder, page)
-    _check_csv_equals_page(folder, page)
-    _check_content(text)
+    pages = {path.name: read_page(path) for path in folder.glob("*.html")}
+    assert [*pages["index.html"].navigation][: len(PRESENT)] == PRESENT
+    for name, page in pages.items():
+        _check_is_self_contained((folder / name).read_text(), page)
+        assert page.navigation[: len(PRESENT)] == PRESENT
+        assert page.current == [name]
+        _check_csv_equals_page(folder, page)
+    tables = {name for page in pages.values() for name in page.tables}
+    assert {"table-time", "table-ratios-eigenvalues", "table-failures"} <= tables
+    _check_files_exist(folder, pages.values())
+    _check_content("".join((folder / name).read_text() for name in pages))
 
 
 def _check_is_self_contained(text, page):
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert all(source.startswith("data:image/webp;base64,") for source in page.sources)
     assert not any(re.match(r"[a-z]+:|//", link) for link in page.links)
     assert not re.search(r"url\(|@import", text)
     assert "script" not in page.tags
     assert "link" not in page.tags
 
 
-def _check_files_exist(folder, page):
-    files_linked = {link for link in page.links if not link.startswith("#")}
+def _check_files_exist(folder, pages):
+    links = {link.partition("#")[0] for page in pages for link in page.links} - {""}
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
-    assert files_linked == written - {"index.html"}
-    assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".pdf"}
+    assert links == written
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".webp", ".pdf"}
     assert {path.stem for path in (folder / "figures").iterdir()} == {
         "time",
         "memory",
         "accuracy",
         "spectra",
+        *(f"answer-{question}" for question in ("time", "memory", "error")),
     }
 
 
 def _check_csv_equals_page(folder, page):
-    assert {"table-time", "table-ratios-eigenvalues", "table-failures"} <= set(page.tables)
     for name, (header, *rows) in page.tables.items():
         path = folder / "csv" / f"{name.removeprefix('table-')}.csv"
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -62,8 +78,22 @@ def _check_content(text):
     assert "CIFAR-10 3c3d (synthetic data)" in text
     assert not re.search(r"CIFAR-10 3c3d(?! \(synthetic data\))", text)
     assert "These measurements mix" not in text
+    assert "environment 1" not in text
     assert "python -m benchmarks run --profile quick" in text
     assert "2026-01-01" in text
+
+
+def test_pages_do_not_write_over_each_others_files(store, make, tmp_path, read_page):
+    """Experiments have failures of their own."""
+    records = [make(status="error"), make(suite="linear-gram", status="timeout")]
+    output = tmp_path / "html"
+    assert main(["--input", str(store(records)), "--output", str(output)]) == 0
+    outcomes = {"records.html": "failed", "experiments.html": "timed out"}
+    for name, outcome in outcomes.items():
+        page = read_page(output / name)
+        _check_csv_equals_page(output, page)
+        (table,) = (rows for name, rows in page.tables.items() if name.endswith("failures"))
+        assert outcome in table[1]
 
 
 def test_mixed_environments_are_announced(store, make, tmp_path):

@@ -242,7 +242,7 @@ def test_the_page(three, tmp_path, capsys, read_page):
     assert "of which 1 failed" in page
     assert "Test CPU" in page
     assert page.count("<figure") == 3
-    assert "Comparison of methods" not in page  # there are no records of the harness
+    assert "speed.html" not in page  # there are no records of the harness
     table = (output / "csv" / "regressions.csv").read_text()
     assert "last_to_first" in table
     assert not (output / "index.html").exists()
@@ -257,8 +257,8 @@ def test_both_pages_lead_to_each_other(three, store, records, tmp_path, read_pag
     output = tmp_path / "html"
     inputs = ["--input", str(three), str(store(records))]
     assert main([*inputs, "--output", str(output)]) == 0
-    assert read_page(output / "index.html").navigation[-1] == "regressions.html"
-    assert read_page(output / "regressions.html").navigation[-1] == "index.html"
+    assert "regressions.html" in read_page(output / "index.html").navigation
+    assert "index.html" in read_page(output / "regressions.html").navigation
 
 
 def test_figures_leave_gaps_and_mark_failures(three):

@@ -102,5 +102,5 @@ def test_runs_stand_on_the_page_with_and_without_records(save, store, records, t
     assert "There are no results of asv" in page
     assert "3.00x" in page
     assert main(["--input", str(folder), str(store(records)), "--output", str(both)]) == 0
-    assert "Runs of pytest-benchmark" in (both / "index.html").read_text()
+    assert "Runs of pytest-benchmark" in (both / "regressions.html").read_text()
     assert (both / "csv" / "pytest.csv").exists()

@@ -134,8 +134,8 @@ def test_settings_get_tables_of_their_own(make, tabulate, suite_tables):
     rows = [make(method, commit=c) for method in ("gram", "naive_gram") for c in ("a", "b")]
     found = suite_tables(tabulate(*rows))
     assert [table.title for table in found] == [
-        "All eigenvalues: environment 1",
-        "All eigenvalues: environment 2",
+        "All eigenvalues: Test CPU, 2026-01-01, a",
+        "All eigenvalues: Test CPU, 2026-01-01, b",
     ]
     assert [len(table.shown) for table in found] == [1, 1]
 

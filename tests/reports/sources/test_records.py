@@ -73,12 +73,56 @@ def test_missing_parameters_are_tolerated(make, tabulate):
     assert len(tabulate(record)) == 1
 
 
-def test_environments_are_named_in_order_of_time(make):
+def test_environments_are_named_by_processor_date_and_commit(make):
     found = environments.distinct([make(commit="new", time=LATE), make(commit="old", time=EARLY)])
-    assert {e.label: e.commit for e in found.values()} == {
-        "environment 1": "old",
-        "environment 2": "new",
-    }
+    days = EARLY[:10], LATE[:10]
+    assert [e.label for e in found.values()] == [
+        f"Test CPU, {days[0]}, old",
+        f"Test CPU, {days[1]}, new",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "names"),
+    [
+        ({"versions": {"torch": "2.14.0"}}, ("torch 2.13.0", "torch 2.14.0")),
+        ({"machine": {"cores": 4}}, ("cores 2", "cores 4")),
+        ({"dirty": True}, ("no changes", "uncommitted changes")),
+    ],
+    ids=lambda facts: next(iter(facts)),
+)
+def test_names_of_environments_tell_what_differs(make, facts, names):
+    records = [make(), make()]
+    for name, fact in facts.items():
+        part = records[1].environment.get(name)
+        records[1].environment[name] = part | fact if isinstance(part, dict) else fact
+    found = [e.label for e in environments.distinct(records).values()]
+    assert len({*found}) == 2
+    assert all(label.endswith(name) for label, name in zip(found, names, strict=True))
+
+
+def test_environments_of_which_nothing_is_known_are_numbered(make):
+    records = [make(), make()]
+    for record, machine in zip(records, ("here", "there"), strict=True):
+        record.environment["machine"] = machine  # no description, as others might write it
+    found = [e.label for e in environments.distinct(records).values()]
+    name = "machine not recorded, 2026-01-01, abc123"
+    assert found == [f"{name} (1)", f"{name} (2)"]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "name"),
+    [
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", "Intel Xeon"),
+        ("AMD EPYC 7B13 64-Core Processor", "AMD EPYC 7B13"),
+        (None, "machine not recorded"),
+    ],
+)
+def test_processors_are_named_in_short(make, cpu, name):
+    record = make()
+    record.environment["machine"] = record.environment["machine"] | {"cpu": cpu}
+    (found,) = environments.distinct([record]).values()
+    assert found.label == f"{name}, 2026-01-01, abc123"
 
 
 def test_files_are_found_recursively_and_once(store, make):

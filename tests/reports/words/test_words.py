@@ -5,6 +5,7 @@ import pytest
 from benchmarks.grid.suites import SUITES
 from benchmarks.methods import METHODS
 from reports.words import labels, units
+from reports.words.hints import hint
 
 
 @pytest.mark.parametrize(
@@ -76,3 +77,16 @@ def test_settings_are_said_and_sorted_by_value():
     assert "tolerance 1e-05, most iterations" in said
     ordered = ["power_iteration", fine, coarse, "lanczos", "reference", "a:b", "unknown"]
     assert labels.sorted_methods(reversed(ordered)) == ordered
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("Batch", "Number of samples in the mini-batch"),
+        ("Time vs naive Gram", METHODS["naive_gram"].description),
+        ("Memory vs something new", ""),
+        ("Outcome", ""),
+    ],
+)
+def test_headings_of_columns_are_explained(column, text):
+    assert hint(column) == text
