@@ -20,6 +20,7 @@ from vivit.gram.memory import Room
 from vivit.gram.outer import outer_matrices
 from vivit.gram.plan import Done, Plan
 from vivit.gram.products import matrix_by_products
+from vivit.gram.share import Share
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
 from vivit.layers.sizes import runs_of
 from vivit.progress import PASS
@@ -153,12 +154,14 @@ class BlockMatrices:
                     plan,
                     self._advance,
                     dtype,
+                    curvature.ranks,
                 )
         for group, names in multiplied.items():
             parameters = {name: curvature.parameters[name] for name in names}
             try:
                 with curvature.progress.stage("products", total=len(curvature.batches)):
-                    found[group] = matrix_by_products(curvature, parameters)
+                    with curvature.ranks.telling("products"):
+                        found[group] = matrix_by_products(curvature, parameters)
             except UnsupportedError:  # what has no products has columns
                 self.costs.do_without_products()
                 return self._make(solver_copies, double)
@@ -200,6 +203,7 @@ class BlockMatrices:
             whole,
             curvature.kind.is_centered,
             self._advance,
+            Share.of(curvature),
         )
 
     @property

@@ -71,6 +71,28 @@ class Done:
         return f"done in {self.seconds:.3g} s; parameters: {'; '.join(counts)}"
 
 
+@dataclass(frozen=True)
+class Travel:
+    """What a rank sends and receives while the matrices are made; flops and peak are its, too.
+
+    Attributes:
+        ranks: How many there are.
+        sent: Bytes of tensors; a sum over ranks counts once.
+        received: As many as arrive.
+    """
+
+    ranks: int
+    sent: int
+    received: int
+
+    def __str__(self) -> str:
+        """A line."""
+        return (
+            f"{self.ranks} ranks; this one sends {human_bytes(self.sent)} and receives "
+            f"{human_bytes(self.received)}"
+        )
+
+
 FAST = ("affine", "parts", "products")
 """Ways to serve a parameter that do not depend on how many samples and columns there are."""
 
@@ -98,6 +120,8 @@ class Plan(Shown):
             before they are sent.
         column_bytes: Of one of these, of all samples of the largest batch.
         done: What was done; None before.
+        travel: What is sent, if there are several ranks. Layers are those of the rank with the
+            most columns then, with the products that it is left with.
     """
 
     num_columns: int
@@ -113,6 +137,7 @@ class Plan(Shown):
     columns_at_once: int = 1
     column_bytes: int = 0
     done: Done | None = None
+    travel: Travel | None = None
 
     @property
     def _parts(self) -> dict[str, str]:
@@ -225,6 +250,8 @@ class Plan(Shown):
             f"eigensolver {human_bytes(self.solver_bytes)}; "
             f"peak {human_bytes(self.peak_bytes)} beyond the forward pass"
         )
+        if self.travel is not None:
+            table.append(str(self.travel))
         if self.done is not None:
             table.append(str(self.done))
         return "\n".join(table)
