@@ -102,6 +102,7 @@ class Costs:
             dimensions,
             plan.sweeps,
             size,
+            curvature.kind.is_centered,
         )
         return replace(
             plan, layers=layers, num_samples=curvature.num_curvature_samples, travel=travel

@@ -22,6 +22,7 @@ def travel_of(
     dimensions: Mapping[str, int],
     sweeps: Sequence[Collection[str]],
     element_size: int,
+    is_centered: bool = False,
 ) -> Travel:
     """What one rank sends and receives.
 
@@ -34,6 +35,7 @@ def travel_of(
         dimensions: Entries of all parameters of each group.
         sweeps: Names of the parameters that each sweep serves, in turn.
         element_size: Bytes of an element.
+        is_centered: Whether the sum of all columns is needed, too.
 
     Returns:
         Bytes: what layers keep, half around the ring, and the matrices, which are added up.
@@ -56,7 +58,8 @@ def travel_of(
             size = max(counts) * dimensions[matrix.group] * element_size
             sent, received = sent + size, received + (len(shares) - 1) * size
         else:
-            size = matrix.side**2 * element_size
+            is_outer = matrix.form is not Form.GRAM
+            size = (matrix.side + is_outer * is_centered) * matrix.side * element_size
             sent, received = sent + size, received + size
     return Travel(len(shares), sent, received)
 

@@ -19,6 +19,16 @@ PIECE = 2**20
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers of as many bytes."""
 
+VALUES = "values of the model's parameters and buffers"
+"""What is compared by sums over bits."""
+
+BROADCAST = (
+    "Let one have them from another: torch.distributed.broadcast of each, or load_state_dict."
+)
+
+SHOWN, WIDTH = 3, 200
+"""Names, and characters of a value, that a message shows."""
+
 Names = Mapping[str, Facts]
 """What is compared, by a name for the message."""
 
@@ -57,7 +67,7 @@ def described_model(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[
     return {
         "the selected parameters": [*parameters],
         "shapes and dtypes of the model": names,
-        "values of the model's parameters and buffers": values,
+        VALUES: values,
         "training mode of the model": model.training,
     }
 
@@ -98,25 +108,30 @@ def check_alike(of_ranks: Sequence[Names]) -> None:
     for rank, other in enumerate(of_ranks):
         for what, value in first.items():
             if other[what] != value:
+                hint = BROADCAST if what == VALUES else "Give all ranks the same."
                 raise InputError(
                     f"Ranks 0 and {rank} differ in {what}: {_difference(value, other[what])}. "
-                    "Give all ranks the same; of a model, let one have its parameters from "
-                    "another: torch.distributed.broadcast, or load_state_dict."
+                    f"{hint}"
                 )
 
 
 def _difference(one: Facts, other: Facts) -> str:
-    """Where two facts differ."""
+    """Where two facts differ, as deep as they are of one form."""
     if isinstance(one, dict) and isinstance(other, dict):
         names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-        return "; ".join(_named(name, one, other) for name in names[:3])
+        return "; ".join(_named(name, one, other) for name in names[:SHOWN])
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        found = [both for both in zip(one, other, strict=True) if both[0] != both[1]]
+        return _difference(*found[0])
     return f"{_short(one)} and {_short(other)}"
 
 
 def _named(name: str, one: Mapping[str, Facts], other: Mapping[str, Facts]) -> str:
-    if name in one and name in other and _is_checksum(one[name]):
-        return f"{name!r}"
-    return f"{name!r}: {_short(one.get(name, 'none'))} and {_short(other.get(name, 'none'))}"
+    if name in one and name in other:
+        is_sum = _is_checksum(one[name])
+        return f"{name!r}" if is_sum else f"{name!r} is {_difference(one[name], other[name])}"
+    where = "the first" if name in one else "the second"
+    return f"{name!r} is only on {where}"
 
 
 def _is_checksum(value: Facts) -> bool:
@@ -125,4 +140,4 @@ def _is_checksum(value: Facts) -> bool:
 
 def _short(value: Facts) -> str:
     text = str(value)
-    return text if len(text) < 200 else f"{text[:200]}..."
+    return text if len(text) < WIDTH else f"{text[:WIDTH]}..."
