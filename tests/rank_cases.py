@@ -15,6 +15,8 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 import vivit
 from vivit.gram.matrices import GroupAccumulator
@@ -69,11 +71,11 @@ def normed():
 
 
 def on_sequences():
-    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+    return nn.Sequential(nn.Linear(4, 20), nn.Tanh(), nn.Linear(20, 2))
 
 
 def tokens():
-    return nn.Sequential(nn.Conv1d(4, 5, 1), nn.Tanh(), nn.Conv1d(5, 3, 1))
+    return nn.Sequential(nn.Conv1d(4, 16, 1), nn.Tanh(), nn.Conv1d(16, 3, 1))
 
 
 def vectors(*shape):
@@ -333,6 +335,21 @@ def nothing_at_all(rank, size):
     vivit.GGN(model, loss, [], process_group=dist.group.WORLD)
 
 
+def wrapped(rank, size):
+    """A model in `DistributedDataParallel`, which is no mistake."""
+    model, loss, batches = Case().made()
+    share = batches[SHARES[size][rank]]
+    parallel = nn.parallel.DistributedDataParallel(model)
+    return vivit.GGN(parallel, loss, share, process_group=dist.group.WORLD).gram()
+
+
+def sharded(rank, size):
+    """A model of which each rank has a part."""
+    model, loss, batches = Case().made()
+    fully_shard(model, mesh=init_device_mesh("cpu", (size,)))
+    vivit.GGN(model, loss, batches, process_group=dist.group.WORLD)
+
+
 def stale(rank, size):
     """Parameters that change on one rank."""
     model, loss, batches = Case().made()
@@ -417,6 +434,7 @@ MISTAKES = {
     "parameters": changed(options=lambda _: {"params": ["0.*"]}),
     "samples": changed(options=lambda _: {"mixing": "allow"}),
     "nothing": nothing_at_all,
+    "sharded": sharded,
     "data": changed(data=lambda _: [(torch.zeros(2, 4).double(), torch.tensor([0, 7]))]),
     "model that raises": changed(model=falling),
     "stale": stale,
@@ -460,6 +478,7 @@ def work(rank: int, size: int, folder: str) -> None:
             name: message(attempt, rank, size) for name, attempt in MISTAKES.items()
         }
         found["agreed"] = curvature.ranks.agreed([torch.full((2, rank + 1), rank)], "a test")
+        found["wrapped"] = wrapped(rank, size)
         found["after all"] = CASES["exact"].shared(rank, size).gram()
     torch.save(found, Path(folder) / f"{rank}.pt")
     if size == 3:

@@ -105,6 +105,7 @@ def _block_matrices(
         "the kind of curvature and its loss": described([type(kind), *vars(kind).items()]),
         "the groups of parameters": members,
         "what a sample is": described(sampling),
+        "the kind of device": room.device.type,
     }
     with without_autocast():
         curvature = Curvature(

@@ -19,7 +19,7 @@ from rank_cases import CASES, MISTAKES, Case
 
 import vivit
 from vivit import InputError
-from vivit.ranks import steps_of
+from vivit.ranks import steps_of, turns_of
 
 SECONDS = 100
 """By when processes must have ended."""
@@ -73,22 +73,22 @@ def is_close(found, wanted, name):
     assert (found - wanted).abs().max() <= tolerance * wanted.abs().max().clamp(min=1)
 
 
-@pytest.mark.parametrize("name", CASES)
+EACH = [(size, name) for size in (2, 3, 4) for name in rank_cases.cases_of(size)]
+"""Numbers of ranks, and cases."""
+
+
+@pytest.mark.parametrize(("reports", "name"), EACH, indirect=["reports"])
 def test_all_ranks_have_what_one_process_has(reports, name):
     found, *_ = reports
-    if name not in rank_cases.cases_of(len(found)):
-        pytest.skip("fewer cases with four ranks")
     for what in rank_cases.computed_of(name, len(found)):
         of_ranks = [report["results"][name][what] for report in found]
         assert all(torch.equal(x, of_ranks[0]) for x in of_ranks), what
         is_close(of_ranks[0], expected(name, what), name)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("reports", "name"), EACH, indirect=["reports"])
 def test_derivatives_are_those_of_own_samples(reports, name):
     found, *_ = reports
-    if name not in rank_cases.cases_of(len(found)):
-        pytest.skip("fewer cases with four ranks")
     for what, wanted in rank_cases.derivatives(alone(name)).items():
         joined = torch.cat([report["derivatives"][name][what] for report in found])
         is_close(joined, wanted, name)
@@ -119,6 +119,7 @@ TOLD = {
     "parameters": ("InputError", "differ in the selected parameters"),
     "samples": ("InputError", "differ in what a sample is: 'mixing' is False and True"),
     "nothing": ("InputError", "No rank has any samples"),
+    "sharded": ("UnsupportedError", "The model is sharded over processes"),
     "data": ("InputError", "targets are outside of the classes"),
     "model that raises": ("RankError", "Rank 1, in setting up: ValueError: no luck today"),
     "stale": ("StaleError", "Parameter '0.weight' was changed"),
@@ -162,7 +163,8 @@ def test_late_rank_is_named(reports):
 def test_group_goes_on_after_mistakes(reports):
     found, *_ = reports
     for report in found:
-        is_close(report["after all"], expected("exact", "gram"), "exact")
+        for what in ("after all", "wrapped"):
+            is_close(report[what], expected("exact", "gram"), "exact")
 
 
 @pytest.mark.parametrize("reports", [3], indirect=True)
@@ -195,6 +197,11 @@ def test_each_pair_of_ranks_meets_once(size):
                     met.append({rank, step.source})
         assert len(met) == size * (size - 1) // 2
         assert all(met.count(pair) == 1 for pair in met)
+
+
+def test_opposite_ranks_have_as_much_work():
+    assert turns_of([1, 1, 1, 1]) == [0, 1, 0, 1]
+    assert turns_of([5, 1, 2, 1, 3]) == [0, 1, 1, 1, 1]
 
 
 @pytest.fixture

@@ -98,7 +98,8 @@ class BlockMatrices:
         }
         found = self.curvature.served_by
         names = (name for members in self.groups.values() for name in members)
-        served_by = {name: (multiplied | found).get(name, "unused") for name in names}
+        other = "unused" if self.curvature.batches else "on other ranks"
+        served_by = {name: (multiplied | found).get(name, other) for name in names}
         return replace(plan, done=Done(served_by, self._seconds))
 
     def gram_of(self, group: str) -> Tensor:

@@ -89,24 +89,18 @@ class Costs:
             else x
             for x in plan.layers
         )
-        dimensions = {
-            group: sum(curvature.parameters[name].numel() for name in names)
-            for group, names in groups.items()
-        }
+        samples = sum(x.samples for sizes in curvature.shares for x in sizes)
+        planned = replace(plan, layers=layers, num_samples=samples)
         travel = travel_of(
+            planned,
             curvature.ranks.rank,
             curvature.shares,
-            plan.matrices,
             {group: {*names} for group, names in groups.items()},
             {name: p.numel() for name, p in curvature.parameters.items()},
-            dimensions,
-            plan.sweeps,
             size,
             curvature.kind.is_centered,
         )
-        return replace(
-            plan, layers=layers, num_samples=curvature.num_curvature_samples, travel=travel
-        )
+        return replace(planned, travel=travel)
 
     def plan_of_few(self, group: str, samples: int) -> Plan:
         """What eigenvectors of a single block will cost, of the first samples with curvature."""

@@ -84,11 +84,10 @@ def group_matrices(
                 GroupAccumulator(members, shapes, sizes, like, own.dtype, whole, share)
                 for members in groups.values()
             ]
-        for turn, key in enumerate(share.keys(stores)):
+        keys = share.keys(stores)
+        for key, turn in zip(keys, plan.turns(keys), strict=True):
             layer = [s.pop(key) for s in stores]  # its memory is free after this layer
-            for matrix in matrices:
-                matrix.add(layer, names)
-            _meet_others(matrices, layer, key, turn, names, share, memory)
+            _add_layer(matrices, layer, key, turn, names, share, memory)
             if kept is not None and layer:
                 kept.add(layer)
             del layer
@@ -96,7 +95,7 @@ def group_matrices(
     return {group: x.finished(kept, centered) for group, x in zip(groups, matrices, strict=True)}
 
 
-def _meet_others(
+def _add_layer(
     matrices: Sequence[GroupAccumulator],
     layer: Sequence[Store],
     key: Key,
@@ -105,18 +104,23 @@ def _meet_others(
     share: Share,
     memory: Workspace,
 ) -> None:
-    """Add the products of a layer with what other ranks keep of it, which comes by."""
+    """Add the products of a layer's columns, with those of other ranks, which come by, too."""
     crossing = [matrix for matrix in matrices if matrix.crosses(key)]
-    if not crossing:
-        return
 
-    def use(rank: int, parcel: Parcel) -> None:
+    def add_own() -> None:
+        for matrix in matrices:
+            matrix.add(layer, names)
+
+    def add_cross(rank: int, parcel: Parcel) -> None:
         theirs = [*stores_of(parcel, layer[0], memory)]
         for matrix in crossing:
             matrix.add_cross(layer, theirs, rank, names)
 
+    if not crossing:
+        add_own()
+        return
     what = f"the Gram matrix, layer {names_of(key)}"
-    share.ranks.around(parcel_of(layer, share), what, turn, use)
+    share.ranks.around(parcel_of(layer, share), what, turn, add_own, add_cross)
 
 
 class GroupAccumulator:
@@ -156,7 +160,7 @@ class GroupAccumulator:
         """Whether products of columns of a layer with those of other ranks are needed."""
         return not self._is_small and any(name in self._places for name in key)
 
-    def add(self, layer: list[Store], names: Collection[str]) -> None:
+    def add(self, layer: Sequence[Store], names: Collection[str]) -> None:
         """Add what a layer keeps.
 
         Args:
@@ -199,7 +203,7 @@ class GroupAccumulator:
             return set()
         return {name for name in names if name in layer[0].parameters and name in self._places}
 
-    def _add_products(self, layer: list[Store], names: set[str]) -> None:
+    def _add_products(self, layer: Sequence[Store], names: set[str]) -> None:
         """Add the products of all pairs of runs to the lower blocks."""
         for i, rows in enumerate(self._blocks):
             for j, cols in enumerate(self._blocks[: i + 1]):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from vivit.gram.forms import MatrixPlan
 from vivit.layers.cost import Evaluation
 from vivit.memory import human_bytes
+from vivit.ranks import turns_of
 from vivit.shown import Shown, counted, listed
 
 LIVE_COTANGENTS = 3
@@ -79,11 +80,13 @@ class Travel:
         ranks: How many there are.
         sent: Bytes of tensors; a sum over ranks counts once.
         received: As many as arrive.
+        held: Bytes at once of what is on its way or has arrived, on the rank with the most.
     """
 
     ranks: int
     sent: int
     received: int
+    held: int
 
     def __str__(self) -> str:
         """A line."""
@@ -215,7 +218,19 @@ class Plan(Shown):
                 most = max(most, left + working)
                 if names is not self.summed:
                     left -= sum(x.kept_bytes for x in own)
-        return most
+        return most if self.travel is None else most + self.travel.held
+
+    def turns(self, keys: Sequence[Collection[str | None]]) -> list[int]:
+        """Which of two opposite ranks multiplies what they keep of each of some layers.
+
+        Args:
+            keys: Names of the parameters of each.
+        """
+        costs = (
+            sum(x.flops for x in self.layers if not {*x.parameters}.isdisjoint(key))
+            for key in keys
+        )
+        return turns_of(costs)
 
     def __str__(self) -> str:
         """A table of layers, and the totals."""

@@ -2,74 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from vivit.gram.forms import Form, MatrixPlan
-from vivit.gram.plan import Travel
+from vivit.gram.forms import Form
+from vivit.gram.plan import Plan, Travel
 from vivit.layers.sizes import BatchSizes, LayerSizes, runs_of
 from vivit.ranks import steps_of
 
 Key = tuple[str | None, ...]
 """Names of the parameters of a layer."""
 
+ON_THE_WAY = 3
+"""Parcels of a layer that a rank holds at once: its own, one at hand and the next."""
+
 
 def travel_of(
+    plan: Plan,
     rank: int,
     shares: Sequence[Sequence[BatchSizes]],
-    matrices: Sequence[MatrixPlan],
     groups: Mapping[str, Collection[str]],
     entries: Mapping[str, int],
-    dimensions: Mapping[str, int],
-    sweeps: Sequence[Collection[str]],
     element_size: int,
-    is_centered: bool = False,
+    is_centered: bool,
 ) -> Travel:
-    """What one rank sends and receives.
+    """What one rank sends and receives: what layers keep, half around the ring, and matrices.
 
     Args:
+        plan: What is formed.
         rank: Its number.
         shares: Sizes of the batches of each rank.
-        matrices: What is formed for each group.
-        groups: Names of the parameters of each.
+        groups: Names of the parameters of each group.
         entries: Of each parameter.
-        dimensions: Entries of all parameters of each group.
-        sweeps: Names of the parameters that each sweep serves, in turn.
         element_size: Bytes of an element.
         is_centered: Whether the sum of all columns is needed, too.
 
     Returns:
-        Bytes: what layers keep, half around the ring, and the matrices, which are added up.
+        The bytes.
     """
-    sent = received = 0
-    crossing = {name for x in matrices if x.form is Form.GRAM for name in groups[x.group]}
+    crossing = {name for x in plan.matrices if x.form is Form.GRAM for name in groups[x.group]}
     of_ranks = [_parcels(runs_of(sizes), entries, element_size) for sizes in shares]
-    for names in sweeps:
-        for turn, key in enumerate(_keys(shares, names)):
-            if crossing.isdisjoint(key) or not of_ranks[rank]:
-                continue
-            for step in steps_of(rank, len(shares), turn):
-                if step.source is not None and of_ranks[step.source]:
-                    received += of_ranks[step.source][key]
-                if step.target is not None and of_ranks[step.target]:
-                    sent += of_ranks[rank][key]
     counts = [sum(x.samples * x.columns for x in sizes) for sizes in shares]
-    for matrix in matrices:
+    sent = received = held = 0
+    for key, turn in _turns(plan, shares):
+        if crossing.isdisjoint(key):
+            continue
+        held = max(held, *(parcels.get(key, 0) for parcels in of_ranks))
+        for step in steps_of(rank, len(shares), turn) if of_ranks[rank] else ():
+            if step.source is not None and of_ranks[step.source]:
+                received += of_ranks[step.source][key]
+            if step.target is not None and of_ranks[step.target]:
+                sent += of_ranks[rank][key]
+    for matrix in plan.matrices:
         if matrix.form is Form.COLUMNS:
-            size = max(counts) * dimensions[matrix.group] * element_size
+            dimension = sum(entries[name] for name in groups[matrix.group])
+            size = max(counts) * dimension * element_size
             sent, received = sent + size, received + (len(shares) - 1) * size
         else:
             is_outer = matrix.form is not Form.GRAM
             size = (matrix.side + is_outer * is_centered) * matrix.side * element_size
             sent, received = sent + size, received + size
-    return Travel(len(shares), sent, received)
+    block = max(counts) ** 2 * element_size if crossing else 0
+    return Travel(len(shares), sent, received, ON_THE_WAY * held + block)
 
 
-def _keys(shares: Sequence[Sequence[BatchSizes]], names: Collection[str]) -> list[Key]:
-    """Of the layers of a sweep, in the order in which they are worked on."""
+def _turns(plan: Plan, shares: Sequence[Sequence[BatchSizes]]) -> Iterator[tuple[Key, int]]:
+    """Layers of all sweeps in the order in which they are worked on, and whose turn it is."""
     sizes = next(sizes[0] for sizes in shares if sizes)
     layers = sorted((x.key for x in sizes.layers), key=lambda key: (str(key[0]), str(key[1])))
-    dense = [(name,) for name in sizes.dense]
-    return [key for key in (*layers, *dense) if not {*key}.isdisjoint(names)]
+    every = [*layers, *((name,) for name in sizes.dense)]
+    for names in plan.sweeps:
+        keys = [key for key in every if not names.isdisjoint(key)]
+        yield from zip(keys, plan.turns(keys), strict=True)
 
 
 def _parcels(

@@ -6,7 +6,7 @@ process does nothing.
 
 from vivit.ranks.base import ALONE, Alone, Parcel, Ranks, Traffic, together
 from vivit.ranks.chosen import NO_GROUP, ranks_of
-from vivit.ranks.ring import steps_of
+from vivit.ranks.ring import steps_of, turns_of
 
 __all__ = [
     "ALONE",
@@ -18,4 +18,5 @@ __all__ = [
     "ranks_of",
     "steps_of",
     "together",
+    "turns_of",
 ]

@@ -81,7 +81,12 @@ class Ranks(Protocol):
         ...
 
     def around(
-        self, own: Parcel, what: str, turn: int, use: Callable[[int, Parcel], None]
+        self,
+        own: Parcel,
+        what: str,
+        turn: int,
+        meanwhile: Callable[[], None],
+        use: Callable[[int, Parcel], None],
     ) -> None:
         """Send a parcel half around the ring, and use those that arrive.
 
@@ -90,7 +95,8 @@ class Ranks(Protocol):
         Args:
             own: What this rank sends; nothing, without tensors.
             what: In words.
-            turn: Number of the parcel: ranks that are opposite take turns.
+            turn: Which of two opposite ranks receives: see `steps_of`.
+            meanwhile: Done while the first is on its way; later ones are while one is used.
             use: Takes the number of another rank and its parcel.
         """
         ...
@@ -126,10 +132,15 @@ class Alone:
         return [*tensors]
 
     def around(
-        self, own: Parcel, what: str, turn: int, use: Callable[[int, Parcel], None]
+        self,
+        own: Parcel,
+        what: str,
+        turn: int,
+        meanwhile: Callable[[], None],
+        use: Callable[[int, Parcel], None],
     ) -> None:
         """Nothing arrives."""
-        return
+        meanwhile()
 
 
 ALONE = Alone()

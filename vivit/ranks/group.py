@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from hashlib import blake2s
 from typing import Any, NoReturn
 
 import torch
@@ -115,7 +117,7 @@ class Group:
 
     def add(self, tensors: Sequence[Tensor], what: str) -> None:
         """See `Ranks`."""
-        self._same([[str(x.dtype), *x.shape] for x in tensors], what)
+        self._check_same(self.facts(_digest(tensors), what), what)
         for bucket in in_buckets([x for x in tensors if x.numel()], BUCKET):
             flat = torch.cat([x.flatten() for x in bucket]) if len(bucket) > 1 else bucket[0]
             flat = flat.contiguous()
@@ -159,25 +161,27 @@ class Group:
         return result
 
     def around(
-        self, own: Parcel, what: str, turn: int, use: Callable[[int, Parcel], None]
+        self,
+        own: Parcel,
+        what: str,
+        turn: int,
+        meanwhile: Callable[[], None],
+        use: Callable[[int, Parcel], None],
     ) -> None:
-        """See `Ranks`: the next parcel is on its way while the one at hand is used."""
+        """See `Ranks`."""
         sent = [x.contiguous().to(self._wire) for x in own.tensors]
         shapes = [[str(x.dtype), [*x.shape]] for x in sent]
-        labels = self.facts([own.label, shapes], what)
-        steps = steps_of(self.rank, self.size, turn)
-        coming = self._depart(steps[0], sent, labels)
-        for i in range(len(steps)):
-            source, parcel = coming.arrived(what)
-            if i + 1 < len(steps):
+        labels, at_hand = self.facts([own.label, shapes], what), meanwhile
+        for i, step in enumerate(steps_of(self.rank, self.size, turn)):
+            if i:
                 self.facts(None, what)
-                coming = self._depart(steps[i + 1], sent, labels)
-            if source is None:
-                continue
+            coming = self._depart(step, sent, labels)
             try:
-                use(source, parcel)
-            finally:
-                coming.arrived(what)
+                at_hand()
+            finally:  # before others are told of an error
+                source, parcel = coming.arrived(what)
+            at_hand = _nothing if source is None else partial(use, source, parcel)
+        at_hand()
 
     def _depart(self, step: Step, sent: list[Tensor], labels: list[Facts]) -> _Trip:
         """Begin a step, between ranks that both have something."""
@@ -192,9 +196,6 @@ class Group:
             for dtype, shape in shapes
         ]
         return _Trip(self, source, target, sent, Parcel(label, tensors))
-
-    def _same(self, own: Facts, what: str) -> None:
-        self._check_same(self.facts(own, what), what)
 
     def _check_same(self, found: list[Facts], what: str) -> None:
         for rank, other in enumerate(found):
@@ -244,13 +245,24 @@ class _Trip:
         ranks.traffic.received += sum(x.nbytes for x in received)
 
     def arrived(self, what: str) -> tuple[int | None, Parcel]:
-        """Wait for it; it may be asked for again."""
-        for peer in [*self._works]:
-            finish(peer, self._works.pop(peer), self._failed)
+        """Wait for it."""
+        for peer, works in self._works.items():
+            finish(peer, works, self._failed)
         if self._failed:
             peer, why = next(iter(self._failed.items()))
             self._ranks._lose(f"rank {peer} left while {what!r} was moved", why)
         return self._source, self._parcel
+
+
+def _digest(tensors: Sequence[Tensor]) -> list[Facts]:
+    """How many tensors there are, their entries, and all shapes and dtypes in short."""
+    text = "; ".join(f"{x.dtype} {[*x.shape]}" for x in tensors)
+    count = sum(x.numel() for x in tensors)
+    return [len(tensors), count, blake2s(text.encode(), digest_size=8).hexdigest()]
+
+
+def _nothing() -> None:
+    """There is nothing at hand."""
 
 
 def _kind(name: str) -> type[Exception]:
