@@ -253,8 +253,10 @@ def cases_of(size):
 
 
 def computed_of(name, size):
-    """What so many ranks compute of a case."""
-    return {**COMPUTED, **(FURTHER if size == 3 and name in OF_SOME else {})}
+    """What so many ranks compute of a case: all with three."""
+    if size == 3:
+        return {**COMPUTED, **(FURTHER if name in OF_SOME else {})}
+    return {what: COMPUTED[what] for what in ("gram", "newton_step")}
 
 
 def derivatives(curvature, k=None):

@@ -4,12 +4,17 @@ Processes are started once for each number of ranks, and go through the whole ta
 `rank_cases`.
 """
 
+import atexit
 import contextlib
 import multiprocessing
 import os
 import re
+import shutil
 import signal
+import tempfile
+import time
 from functools import cache
+from pathlib import Path
 
 import pytest
 import rank_cases
@@ -31,28 +36,37 @@ EXACT, SINGLE = 1e-10, 1e-3
 """Errors relative to the largest entry."""
 
 
-@pytest.fixture(scope="module", params=(2, 3, 4))
-def reports(request, tmp_path_factory):
-    """What each of some ranks found, with how they ended."""
-    size, folder = request.param, tmp_path_factory.mktemp("ranks")
+@pytest.fixture(params=(2, 3, 4))
+def reports(request):
+    """What each of some ranks found, how they ended, and what they said of the end of one."""
+    folder, ends = ran(request.param)
+    ranks = range(request.param)
+    found = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in ranks]
+    dead = [folder / f"{rank}-dead.pt" for rank in ranks]
+    return found, ends, [torch.load(path) if path.exists() else None for path in dead]
+
+
+@cache
+def ran(size):
+    """Where so many ranks, which run once, have left what they found; and their exit codes."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    work = rank_cases.work
     processes = [
-        context.Process(target=rank_cases.work, args=(rank, size, str(folder)))
-        for rank in range(size)
+        context.Process(target=work, args=(rank, size, str(folder))) for rank in range(size)
     ]
     try:
         for process in processes:
             process.start()
+        deadline = time.monotonic() + SECONDS
         for process in processes:
-            process.join(SECONDS)
-        ends = [process.exitcode for process in processes]
+            process.join(max(deadline - time.monotonic(), 0))
+        return folder, [process.exitcode for process in processes]
     finally:
         for process in processes:
             process.kill()
-    found = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
-    dead = [folder / f"{rank}-dead.pt" for rank in range(size)]
-    return found, ends, [torch.load(path) if path.exists() else None for path in dead]
 
 
 @cache
