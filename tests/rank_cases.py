@@ -362,6 +362,17 @@ def stale(rank, size):
     curvature.eigvalsh()
 
 
+def stale_inverse(rank, size):
+    """The same, under an operator that was made before."""
+    model, loss, batches = Case().made()
+    curvature = vivit.GGN(model, loss, batches, process_group=dist.group.WORLD)
+    operator = curvature.inverse_operator(1.0)
+    if rank == 1:
+        with torch.no_grad():
+            model[0].weight += 1
+    operator @ vector(curvature)
+
+
 def in_the_middle(error):
     """An error while blocks of the Gram matrix are computed, on rank 1."""
 
@@ -440,6 +451,7 @@ MISTAKES = {
     "data": changed(data=lambda _: [(torch.zeros(2, 4).double(), torch.tensor([0, 7]))]),
     "model that raises": changed(model=falling),
     "stale": stale,
+    "stale inverse": stale_inverse,
     "in the middle": in_the_middle(ValueError("no luck today")),
     "in the middle, of ours": in_the_middle(vivit.InputError("no luck at all")),
     "other call": other_call,

@@ -137,6 +137,7 @@ TOLD = {
     "data": ("InputError", "targets are outside of the classes"),
     "model that raises": ("RankError", "Rank 1, in setting up: ValueError: no luck today"),
     "stale": ("StaleError", "Parameter '0.weight' was changed"),
+    "stale inverse": ("StaleError", "Parameter '0.weight' was changed"),
     "in the middle": ("RankError", "Rank 1, in gram: ValueError: no luck today"),
     "in the middle, of ours": ("InputError", "no luck at all"),
     "other call": ("RankError", "All ranks must call the same methods in the same order"),

@@ -48,19 +48,28 @@ class Group:
         self._group, self._wire = group, wire
         self.rank, self.size = group.rank(), group.size()
         self.traffic = Traffic()
+        self._depth = 0
         self._lost: str | None = None
         self._told: BaseException | None = None
 
     @contextmanager
     def telling(self, what: str) -> Iterator[None]:
-        """See `Ranks`: the error of another rank is raised as one of the same kind."""
+        """See `Ranks`: the error of another rank is raised as one of the same kind.
+
+        The outermost of several, one within the other, ends on all ranks or on none.
+        """
+        self._depth += 1
         try:
             yield
+            if self._depth == 1:  # a last step may have failed on one alone
+                self.facts(None, f"the end of {what}")
         except Exception as error:
             if error is not self._told and self._lost is None:
                 self._told = error
                 self._tell(what, error)
             raise
+        finally:
+            self._depth -= 1
 
     def _tell(self, what: str, error: Exception) -> None:
         """Meet the others once more, wherever they are, with nothing but the error."""
