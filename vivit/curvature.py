@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from operator import length_hint
 from typing import Any
 
@@ -60,7 +60,7 @@ class Curvature:
         progress: Progress,
         sampling: Sampling | None = None,
         ranks: Ranks = ALONE,
-        alike: Names | None = None,
+        alike: Callable[[], Names] = dict,
     ) -> None:
         """Run a forward pass of each batch and check that they fit together.
 
@@ -73,7 +73,7 @@ class Curvature:
             progress: Where runs through the batches are shown.
             sampling: What counts as a sample; by default the rows of the output, apart.
             ranks: Who has the other batches, if any.
-            alike: What all ranks must have alike beside the model.
+            alike: Gives what all ranks must have alike beside the model.
         """
         refuse_contexts()
         refuse_shards(plain(model), parameters)
@@ -89,7 +89,7 @@ class Curvature:
         self.lowest: torch.dtype | None = None
         with progress.stage("forward passes", total=length_hint(data) or None):
             last, columns = self._first_pass(data)
-        self._union = self._joined(alike or {})
+        self._union = self._joined(alike)
         if self.is_mean and not self.summed:
             raise InputError(
                 "The loss averages over nothing: all targets are ignored or have weight 0."
@@ -100,14 +100,14 @@ class Curvature:
         self._kept = self._single(last, columns)
         self.shares = self._sizes_of_all()
 
-    def _joined(self, alike: Names) -> Union:
+    def _joined(self, alike: Callable[[], Names]) -> Union:
         """Tell the other ranks what is here, and take up what they have."""
         own = [[batch.size, batch.columns, batch.normalizer] for batch in self.batches]
         if self.ranks.size == 1:
             return Union.of(0, [own])
         model = described_model(plain(self._model), self.parameters)
         facts = {
-            "alike": {**model, **alike},
+            "alike": {**model, **alike()},
             "batches": own,
             "service": self._service.facts if own else None,
             "lowest": None if self.lowest is None else str(self.lowest).removeprefix("torch."),

@@ -18,7 +18,7 @@ from vivit.options import Subset
 from vivit.parameters import Selector, group_parameters, select_parameters
 from vivit.progress import Progress
 from vivit.ranks import NO_GROUP, Ranks, ranks_of
-from vivit.ranks.agreement import described
+from vivit.ranks.agreement import Names, described
 from vivit.sampling import Sampling
 
 ALL = ""
@@ -101,12 +101,16 @@ def _block_matrices(
     model, shown = called(model, forward), Progress(progress)
     if sampling.whole:
         model = one_unit(model, sampling.mixing)
-    alike = {
-        "the kind of curvature and its loss": described([type(kind), *vars(kind).items()]),
-        "the groups of parameters": members,
-        "what a sample is": described(sampling),
-        "the kind of device": room.device.type,
-    }
+
+    def alike() -> Names:
+        """What all ranks must have alike beside the model."""
+        return {
+            "the kind of curvature and its loss": described([type(kind), *vars(kind).items()]),
+            "the groups of parameters": members,
+            "what a sample is": described(sampling),
+            "the kind of device": room.device.type,
+        }
+
     with without_autocast():
         curvature = Curvature(
             model, kind, batches, parameters, subset, shown, sampling, ranks, alike
