@@ -30,4 +30,4 @@ def test_examples(path, capsys, monkeypatch, tmp_path):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 11
+    assert len(EXAMPLES) == 12

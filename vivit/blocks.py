@@ -17,6 +17,7 @@ from vivit.kinds import GaussNewton, Gradients, Kind
 from vivit.low_rank import LowRankCurvature
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector
+from vivit.ranks import NO_GROUP
 from vivit.setup import block_matrices
 from vivit.shown import Shown, counted
 
@@ -70,6 +71,7 @@ def block_diagonal(
     target: Target | None = None,
     samples: str = "sequence",
     mixing: str = "refuse",
+    process_group: Any = NO_GROUP,
 ) -> BlockDiagonal:
     """The diagonal blocks of the GGN, or of another matrix, for groups of parameters.
 
@@ -94,6 +96,7 @@ def block_diagonal(
         target: Maps a batch to its targets.
         samples: As for `GGN`, as is the next.
         mixing: Whether samples may depend on each other.
+        process_group: As for `GGN`.
 
     Returns:
         A mapping from group names to `GGN` or `EmpiricalFisher` blocks.
@@ -131,5 +134,6 @@ def block_diagonal(
         target,
         samples,
         mixing,
+        process_group,
     )
     return BlockDiagonal(matrices, GGN if matrix == "ggn" else EmpiricalFisher)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from operator import length_hint
 from typing import Any
 
@@ -15,7 +15,7 @@ from vivit.backprop.checks import Findings, Versions, refuse_contexts, refuse_sh
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
 from vivit.backprop.ties import warn_of_hidden_ties
-from vivit.batches import Batch, BatchCurvature, Carried, Carrying, ColumnPlaces
+from vivit.batches import Batch, BatchCurvature, Carried, Carrying
 from vivit.data import tensors_in
 from vivit.dtypes import like_of
 from vivit.errors import InputError, UnsupportedError
@@ -24,7 +24,10 @@ from vivit.layers.sizes import BatchSizes
 from vivit.losses.base import name_of
 from vivit.options import Subset, resolve_subset
 from vivit.progress import BATCH, Progress
+from vivit.ranks import ALONE, Ranks
+from vivit.ranks.agreement import Names, check_alike, checksum, described_model
 from vivit.sampling import Sampling
+from vivit.union import Service, Union, facts_of_sizes, generic_of, sizes_of_facts
 from vivit.units import UnitCurvature
 
 
@@ -42,6 +45,8 @@ class Curvature:
         served_by: How each parameter has been served so far, by name: see `Linearization`.
         lowest: The lowest precision in which the model computes, where it is lower than that of
             results.
+        ranks: Who has the other batches, if any. Numbers of samples and columns, their places and
+            the factors of a mean are those of the batches of all ranks.
         progress: Where runs through the batches are shown.
     """
 
@@ -54,6 +59,8 @@ class Curvature:
         subset: Subset | None,
         progress: Progress,
         sampling: Sampling | None = None,
+        ranks: Ranks = ALONE,
+        alike: Callable[[], Names] = dict,
     ) -> None:
         """Run a forward pass of each batch and check that they fit together.
 
@@ -65,11 +72,13 @@ class Curvature:
             subset: Samples that carry curvature.
             progress: Where runs through the batches are shown.
             sampling: What counts as a sample; by default the rows of the output, apart.
+            ranks: Who has the other batches, if any.
+            alike: Gives what all ranks must have alike beside the model.
         """
         refuse_contexts()
         refuse_shards(plain(model), parameters)
         warn_of_hidden_ties(plain(model), parameters)
-        self._model, self.kind, self.parameters = model, kind, parameters
+        self._model, self.kind, self.parameters, self.ranks = model, kind, parameters, ranks
         self.progress, self.sampling = progress, sampling or Sampling()
         self._versions = Versions.of(parameters, None)
         self._versions.watch_model(plain(model))
@@ -80,31 +89,88 @@ class Curvature:
         self.lowest: torch.dtype | None = None
         with progress.stage("forward passes", total=length_hint(data) or None):
             last, columns = self._first_pass(data)
-        self._normalizer = sum(batch.normalizer or 0.0 for batch in self.batches)
-        if self.is_mean and not self._normalizer:
+        self._union = self._joined(alike)
+        if self.is_mean and not self.summed:
             raise InputError(
                 "The loss averages over nothing: all targets are ignored or have weight 0."
             )
         self._subset = resolve_subset(subset, self.num_samples)
-        self.places = ColumnPlaces((self._count(x), x.columns) for x in self.batches)
-        is_single = len(self.batches) == 1
-        self._kept = self._curvature(self.batches[0], last, columns) if is_single else None
+        self._counts = self._union.counts(self._subset)
+        self.places = self._union.places(self._counts)
+        self._kept = self._single(last, columns)
+        self.shares = self._sizes_of_all()
 
-    def _first_pass(self, data: Iterable[tuple[Any, Any]]) -> tuple[Linearization, BatchColumns]:
+    def _joined(self, alike: Callable[[], Names]) -> Union:
+        """Tell the other ranks what is here, and take up what they have."""
+        own = [[batch.size, batch.columns, batch.normalizer] for batch in self.batches]
+        if self.ranks.size == 1:
+            return Union.of(0, [own])
+        model = described_model(plain(self._model), self.parameters)
+        facts = {
+            "alike": {**model, **alike()},
+            "batches": own,
+            "service": self._service.facts if own else None,
+            "lowest": None if self.lowest is None else str(self.lowest).removeprefix("torch."),
+        }
+        found = self.ranks.facts(facts, "the batches of all ranks")
+        check_alike([x["alike"] for x in found])
+        union = Union.of(self.ranks.rank, (x["batches"] for x in found))
+        if not union.all:
+            raise InputError("No rank has any samples: data is empty on each.")
+        self.batches = union.numbered(self.batches)
+        services = [Service.of_facts(x["service"]) for x in found if x["service"] is not None]
+        self._generic = generic_of(services)
+        self._sizes = [sizes.with_generic(sorted(self._generic)) for sizes in self._sizes]
+        lowest = {getattr(torch, x["lowest"]) for x in found if x["lowest"] is not None}
+        self.lowest = max(lowest, key=lambda x: torch.finfo(x).eps, default=None)
+        return union
+
+    def _single(
+        self, last: Linearization | None, columns: BatchColumns | None
+    ) -> BatchCurvature | None:
+        """The only batch, whose graph is kept, if it is served as those of other ranks are."""
+        if last is None or len(self.batches) > 1:
+            return None
+        if self._generic and self._generic != self._service.generic:
+            return None
+        is_first = not self._union.first_batch  # else its number has changed
+        return self._curvature(self.batches[0], last, columns if is_first else None)
+
+    def _sizes_of_all(self) -> list[list[BatchSizes]]:
+        """`sizes` of each of several ranks."""
+        if self.ranks.size == 1:
+            return []
+        subset = None if self._subset is None else checksum(self._subset)
+        facts = {
+            "alike": {"the subset of samples": subset},
+            "sizes": facts_of_sizes(self.sizes),
+            "kept": self._kept is not None or not self.batches,
+        }
+        found = self.ranks.facts(facts, "the sizes of all ranks")
+        check_alike([x["alike"] for x in found])
+        self._is_kept = all(x["kept"] for x in found)
+        return [sizes_of_facts(x["sizes"]) for x in found]
+
+    def _first_pass(
+        self, data: Iterable[tuple[Any, Any]]
+    ) -> tuple[Linearization | None, BatchColumns | None]:
         """Check every batch, and note what is known of it without its graph.
 
         Returns:
-            Linearization and vectors of the outputs of the last one.
+            Linearization and vectors of the outputs of the last one, if there is one.
         """
         state = RandomState.current(self._model)
         unchecked: list[tuple[Tensor, Any]] = []
-        findings, service = Findings(list(self.parameters)), _Service()
+        findings, service = Findings(list(self.parameters)), _Service(self.ranks.size > 1)
+        linearization: Linearization | None = None
+        columns: BatchColumns | None = None
+        start = 0
         for x, y in data:
             ways = Ways()
             linearization = self._linearize(x, state, ways)
             rows = self.sampling.rows(self.kind.loss_func, linearization.output)
             output, y_of_rows = rows.split(linearization.output), rows.targets(y)
-            index, start = len(self.batches), self.num_samples
+            index = len(self.batches)
             columns = self._columns_of(output, y_of_rows, index)
             batch = Batch(
                 index,
@@ -119,6 +185,7 @@ class Curvature:
                 ways,
             )
             self.batches.append(batch)
+            start += batch.size
             service.add(linearization)
             self._versions.watch(tensors_in((x, y)))
             if columns.needs_check:
@@ -128,11 +195,15 @@ class Curvature:
             findings.add(linearization.parameter_uses)
             state = linearization.random_state_after
             self.progress.advance(BATCH)
-        self._check_samples(unchecked, alone=True)
-        findings.tell()
+        self._check_samples(unchecked, alone=self.ranks.size == 1)
+        if self.batches:
+            findings.tell()
         lower = findings.lower_precision
         self.lowest = None if lower is None else lower.dtype
-        self._generic, generic = service.generic, sorted(service.generic)
+        if not self.batches:
+            return None, None
+        self._service = service.found
+        self._generic, generic = self._service.generic, sorted(self._service.generic)
         self._sizes = [sizes.with_generic(generic) for sizes in service.sizes]
         return linearization, columns
 
@@ -165,7 +236,7 @@ class Curvature:
     @property
     def num_samples(self) -> int:
         """Samples of all batches."""
-        return sum(batch.size for batch in self.batches)
+        return self._union.num_samples
 
     @property
     def num_curvature_samples(self) -> int:
@@ -180,12 +251,12 @@ class Curvature:
     @property
     def is_mean(self) -> bool:
         """Whether the loss is a mean over samples, not a sum."""
-        return self.batches[0].normalizer is not None
+        return self._union.is_mean
 
     @property
     def summed(self) -> float:
         """What makes of the loss of all batches the sum that it is the mean of."""
-        return self._normalizer if self.is_mean else 1.0
+        return self._union.normalizer if self.is_mean else 1.0
 
     def linearize(self, x: Any) -> Linearization:
         """The model at other inputs, as it is now."""
@@ -213,8 +284,8 @@ class Curvature:
 
     @property
     def is_kept(self) -> bool:
-        """Whether there is a graph that need not be made again."""
-        return self._kept is not None
+        """Whether no graph need be made again, on any rank."""
+        return self._kept is not None if self.ranks.size == 1 else self._is_kept
 
     def check_fresh(self) -> None:
         """Refuse to go on if parameters or data are not those of the first pass."""
@@ -260,13 +331,31 @@ class Curvature:
         """``w`` with ``g_n = V_n w_n``, shape ``[M]``, where gradients lie in the span."""
         if self._subset is not None or self.kind.is_centered:
             return None
-        parts = []
+        parts, are_known = [self.like], True
         for batch in self.each():
             coordinates = batch.coordinates
+            are_known = coordinates is not None
             if coordinates is None:
-                return None
+                break
             parts.append(coordinates.flatten())
-        return torch.cat(parts)
+        if not all(self.ranks.facts(are_known, "coordinates of gradients")):
+            return None
+        return self.ranks.rows(torch.cat(parts), "coordinates of gradients")
+
+    @property
+    def own_samples(self) -> slice:
+        """The samples of this rank among those of all."""
+        return self._union.own_samples
+
+    @property
+    def curved_of_ranks(self) -> list[slice]:
+        """Samples with curvature of each rank among those of all."""
+        return self._union.of_each(self._counts)
+
+    @property
+    def columns_of_ranks(self) -> list[int]:
+        """Columns of each rank."""
+        return self._union.columns(self._counts)
 
     @property
     def like(self) -> Tensor:
@@ -279,7 +368,7 @@ class Curvature:
     def _curvature(
         self, batch: Batch, linearization: Linearization, columns: BatchColumns | None = None
     ) -> BatchCurvature:
-        weight = 1.0 if batch.normalizer is None else batch.normalizer / self._normalizer
+        weight = 1.0 if batch.normalizer is None else batch.normalizer / self.summed
         samples = self.num_samples if self.is_mean else 1
         carrying = None if self._subset is None else self._of_batch(self._subset, batch)
         boost = self.num_samples / self.num_curvature_samples
@@ -317,7 +406,13 @@ class _Service:
         sizes: Of what each leaves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool) -> None:
+        """Begin without any.
+
+        Args:
+            at_once: Whether others must know the layers even of a single batch.
+        """
+        self._at_once = at_once
         self.sizes: list[BatchSizes] = []
         self._layers: list[set[tuple[str | None, ...]]] = []
         self._generic: set[str] = set()
@@ -325,7 +420,7 @@ class _Service:
 
     def add(self, linearization: Linearization) -> None:
         """Look at one more batch; a single one finds its layers when it needs them."""
-        if not self.sizes:
+        if not self.sizes and not self._at_once:
             self.sizes, self._first = [linearization.sizes], linearization
             return
         if self._first is not None:
@@ -339,8 +434,9 @@ class _Service:
         self._generic.update(linearization.layout.generic)
 
     @property
-    def generic(self) -> frozenset[str]:
-        """Parameters that need the generic rule, since not all batches serve them alike."""
+    def found(self) -> Service:
+        """Parameters need the generic rule, too, if not all batches serve them alike."""
         common = set.intersection(*self._layers) if self._layers else set()
         odd = {key for keys in self._layers for key in keys - common}
-        return frozenset(self._generic | {name for key in odd for name in key if name})
+        generic = self._generic | {name for key in odd for name in key if name}
+        return Service(frozenset(common), frozenset(generic))

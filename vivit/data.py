@@ -27,7 +27,9 @@ Target = Callable[[Any], Any]
 class Batches:
     """The batches of what a user gave as data, which are checked as they come."""
 
-    def __init__(self, data: Any, target: Target | None = None) -> None:
+    def __init__(
+        self, data: Any, target: Target | None = None, may_be_empty: bool = False
+    ) -> None:
         """Wrap a batch, or an iterable of batches.
 
         Args:
@@ -35,6 +37,8 @@ class Batches:
                 targets under ``"labels"``, whose other entries are the inputs; with `target`, any
                 batch; or an iterable of these.
             target: Maps a batch to its targets. All of the batch counts as inputs then.
+            may_be_empty: Whether there may be no batches, and batches without samples, which are
+                left out.
 
         Raises:
             InputError: The target is no function.
@@ -44,7 +48,7 @@ class Batches:
                 "target must map a batch to what the loss takes, such as "
                 f"lambda batch: batch['label'], got {type(target).__name__}."
             )
-        self._data, self._target = data, target
+        self._data, self._target, self._may_be_empty = data, target, may_be_empty
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Inputs and targets.
@@ -54,7 +58,8 @@ class Batches:
         """
         data = self._data
         if self.is_one:
-            yield self._read(data)
+            if not self._is_left_out(data):
+                yield self._read(data)
             return
         if not isinstance(data, Iterable) or _is_indexed(data) or self._holds_tensors(data):
             raise InputError(
@@ -71,8 +76,9 @@ class Batches:
                     f"{_shown(batch)}. Of any other, say where the targets are: "
                     "target=lambda batch: ..."
                 )
-            yield self._read(batch)
-        if not count:
+            if not self._is_left_out(batch):
+                yield self._read(batch)
+        if not count and not self._may_be_empty:
             raise InputError("data has no batches: is the iterable used up?")
 
     @property
@@ -96,6 +102,13 @@ class Batches:
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             return False
         return isinstance(data[0], Tensor) or isinstance(data[1], (Tensor, np.ndarray))
+
+    def _is_left_out(self, batch: Any) -> bool:
+        """Whether a batch has no samples, which it may."""
+        x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        parts = [*x.values()] if isinstance(x, Mapping) else [x]
+        tensors = [part for part in parts if isinstance(part, Tensor) and part.ndim]
+        return self._may_be_empty and bool(tensors) and not any(len(part) for part in tensors)
 
     def _holds_tensors(self, data: Any) -> bool:
         """Whether this looks like parts of one batch, not like several."""

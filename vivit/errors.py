@@ -42,3 +42,7 @@ class ConvergenceError(VivitError, RuntimeError):
 
 class StaleError(VivitError, RuntimeError):
     """The model's parameters changed after the curvature was set up."""
+
+
+class RankError(VivitError, RuntimeError):
+    """Another process is gone, late, or does something else: the message says which, and where."""

@@ -21,6 +21,7 @@ from vivit.dtypes import like_of, working
 from vivit.gram.precision import is_orthonormal, may_gain, orthonormalize
 from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
 from vivit.progress import Progress
+from vivit.ranks import ALONE, Ranks, together
 
 
 class Differentiable(Protocol):
@@ -56,6 +57,7 @@ class Factor:
         is_centered: Whether the mean of all columns is subtracted from each.
         shapes: Of the parameters, in the order of flat vectors.
         shape: ``(D, M)``.
+        ranks: Who has the other batches; ``M`` columns are those of all.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Factor:
         size: int,
         progress: Progress | None = None,
         centered: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Describe the map.
 
@@ -74,7 +77,9 @@ class Factor:
             size: ``M``, columns of all batches.
             progress: Where runs through the batches are shown, if anywhere.
             centered: Whether the mean of all columns is subtracted from each.
+            ranks: Who has the other batches, if any.
         """
+        self.ranks = ranks
         self._pieces, self.parameters = pieces, parameters
         self._progress = progress or Progress()
         self.is_centered = centered
@@ -87,6 +92,7 @@ class Factor:
         """A tensor of the parameters' device, in the precision of results."""
         return like_of(self.parameters)
 
+    @together
     @torch.no_grad()
     def spread(self, coefficients: Tensor) -> dict[str, Tensor]:
         """``V coefficients``: one vector-Jacobian product for each column of coefficients.
@@ -108,8 +114,11 @@ class Factor:
             return (piece.spread(vector[piece.rows]) for vector in vectors)
 
         with self._progress.stage("vector-Jacobian products"):
-            return pullback(self._pieces(), cotangents, self.parameters, len(vectors))
+            found = pullback(self._pieces(), cotangents, self.parameters, len(vectors))
+        self.ranks.add([*found.values()], "V times vectors")
+        return found
 
+    @together
     def contract(self, v: Mapping[str, Tensor], pulled: bool = False) -> Tensor:
         """``V^T v``: one Jacobian-vector product for each vector.
 
@@ -120,14 +129,22 @@ class Factor:
         Returns:
             Shape ``[M, K]``.
         """
-        parts = []
+        parts = [self._no_rows(v)]
         with self._progress.stage("Jacobian-vector products"):
             for piece in self._pieces():
                 lin = piece.linearization
                 push = lin.products.pushforward_of_pulled if pulled else lin.products.pushforward
                 found = [piece.contract(push(one)).flatten() for one in each_vector(v)]
                 parts.append(torch.stack(found, dim=1))
-        return self._centered(torch.cat(parts))
+        return self._centered(self._rows(parts))
+
+    def _no_rows(self, v: Mapping[str, Tensor]) -> Tensor:
+        """The images of ``K`` vectors in no batches, shape ``[0, K]``."""
+        return self.like.new_empty(0, len(next(iter(v.values()))))
+
+    def _rows(self, parts: list[Tensor]) -> Tensor:
+        """The images in all batches, and all ranks."""
+        return self.ranks.rows(torch.cat(parts), "V^T times vectors")
 
     def multiply_gram(self, u: Tensor) -> Tensor:
         """``V^T V u`` for each column of ``u``, shape ``[M, K]``, in two runs through the batches.
@@ -136,6 +153,7 @@ class Factor:
         """
         return self.contract(self.spread(u), pulled=True)
 
+    @together
     def multiply_curvature(self, v: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """``V V^T v`` and ``V^T v`` for each vector, in one run through the batches.
 
@@ -146,7 +164,7 @@ class Factor:
             For each name a tensor of shape ``[K, *shape]``; and shape ``[M, K]``.
         """
         count = len(next(iter(v.values())))
-        total, parts = Sums(self.parameters, count), []
+        total, parts = Sums(self.parameters, count), [self._no_rows(v)]
         for piece in self._pieces():
             found = []
             for k, one in enumerate(each_vector(v)):
@@ -155,8 +173,9 @@ class Factor:
                 found.append(image.flatten())
             parts.append(torch.stack(found, dim=1))
         product = total.tensors
+        self.ranks.add([*product.values()], "G times vectors")
         self.center_product(product, v)
-        return product, self._centered(torch.cat(parts))
+        return product, self._centered(self._rows(parts))
 
     def _centered(self, images: Tensor) -> Tensor:
         return images - images.mean(dim=0) if self.is_centered else images
@@ -249,11 +268,10 @@ class Factor:
         count, dtype, result = coefficients.shape[1], self.like.dtype, {}
         for name, shape in self.shapes.items():
             flat = pairs.kept.combine(coefficients, name)
-            result[name] = (
-                self.like.new_zeros(count, *shape)
-                if flat is None
-                else flat.view(count, *shape).to(dtype)
-            )
+            if flat is None:
+                flat = coefficients.new_zeros(count, shape.numel())
+            self.ranks.add([flat], "V times vectors")
+            result[name] = flat.view(count, *shape).to(dtype)
         return result
 
 

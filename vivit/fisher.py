@@ -18,6 +18,7 @@ from vivit.kinds import Gradients
 from vivit.low_rank import LowRankCurvature
 from vivit.options import Subset
 from vivit.parameters import Selector
+from vivit.ranks import NO_GROUP
 from vivit.setup import ALL, block_matrices
 
 
@@ -52,6 +53,7 @@ class EmpiricalFisher(LowRankCurvature):
         target: Target | None = None,
         samples: str = "sequence",
         mixing: str = "refuse",
+        process_group: Any = NO_GROUP,
     ) -> None:
         """Set up the matrix.
 
@@ -72,6 +74,7 @@ class EmpiricalFisher(LowRankCurvature):
             samples: As for `GGN`, as is the next: with ``"token"``, ``g_n`` is the gradient of
                 the loss of one token, and the matrix is another one.
             mixing: Whether samples may depend on each other.
+            process_group: As for `GGN`.
 
         Raises:
             InputError: As for `GGN`.
@@ -92,5 +95,6 @@ class EmpiricalFisher(LowRankCurvature):
             target,
             samples,
             mixing,
+            process_group,
         )
         self._attach(matrices, ALL)

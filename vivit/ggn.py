@@ -24,6 +24,7 @@ from vivit.kinds import GaussNewton
 from vivit.low_rank import LowRankCurvature
 from vivit.options import Approximation, Exact, Subset
 from vivit.parameters import Selector
+from vivit.ranks import NO_GROUP
 from vivit.setup import ALL, block_matrices
 
 EXACT = Exact()
@@ -55,6 +56,7 @@ class GGN(LowRankCurvature):
         target: Target | None = None,
         samples: str = "sequence",
         mixing: str = "refuse",
+        process_group: Any = NO_GROUP,
     ) -> None:
         """Set up the GGN.
 
@@ -104,11 +106,17 @@ class GGN(LowRankCurvature):
                 nodes of a graph or packed sequences, if the loss is over rows of the output. Each
                 batch is a function of its own then, and all is as exact, but each column of each
                 sample has a backward pass of its own. By default such a model is refused.
+            process_group: Of `torch.distributed`, if several processes have a share of the samples
+                each: all is as for one process with the data of all ranks, in their order, but
+                `directional_derivatives`, which are of this rank's samples. All ranks must call
+                the same methods in the same order; a share may be empty, ``data=[]``.
 
         Raises:
             InputError: An argument has a wrong value, the model gives NaN or infinity, or no
                 selected parameter reaches its output; a warning, if some do not.
             UnsupportedError: The model or loss cannot be handled correctly.
+            RankError: Another process is gone, late, or does something else. Errors of others are
+                raised as of the same kind, and name the rank.
         """
         kind = GaussNewton(loss_func, approximation)
         matrices = block_matrices(
@@ -125,5 +133,6 @@ class GGN(LowRankCurvature):
             target,
             samples,
             mixing,
+            process_group,
         )
         self._attach(matrices, ALL)

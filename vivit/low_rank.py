@@ -44,6 +44,7 @@ from vivit.quantities.scalars import effective_dimension, frobenius_norm, logdet
 from vivit.quantities.selection import Criterion, Selection
 from vivit.quantities.solve import InverseOperator, flat_newton_step, solve
 from vivit.quantities.solvers import Solver
+from vivit.ranks import Ranks, together
 from vivit.shown import Shown, counted
 
 C = TypeVar("C", bound="LowRankCurvature")
@@ -69,8 +70,14 @@ class LowRankCurvature(Shown):
             curvature.num_columns,
             curvature.progress,
             curvature.kind.is_centered,
+            curvature.ranks,
         )
         self._shapes = self._factor.shapes
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that have a share of the samples."""
+        return self._curvature.ranks
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -100,6 +107,7 @@ class LowRankCurvature(Shown):
             "parameters": counted([*self._shapes], what=""),
         }
 
+    @together
     def gram(self) -> Tensor:
         """The Gram matrix ``K = V^T V``.
 
@@ -125,6 +133,7 @@ class LowRankCurvature(Shown):
         """
         return self._matrices.plan(EIGENVALUE_COPIES)
 
+    @together
     def eigvalsh(self) -> Tensor:
         """All eigenvalues that are not zero for lack of columns.
 
@@ -136,6 +145,7 @@ class LowRankCurvature(Shown):
             return matrix.eigenvalues()
         return matrix.eigenvalues(self.shape[0])
 
+    @together
     @torch.no_grad()
     def eigh(
         self,
@@ -172,6 +182,7 @@ class LowRankCurvature(Shown):
         values = pairs.values.to(self._factor.like.dtype)
         return EigenPairs(values, self._factor.vectors(pairs, self._workspace))
 
+    @together
     def directional_derivatives(
         self,
         k: int | None = None,
@@ -189,11 +200,19 @@ class LowRankCurvature(Shown):
 
         Returns:
             ``gammas``, shape ``[N, K]``, for all samples; ``lambdas``, shape ``[N, K]``, for those
-            that carry curvature; unscaled: see `DirectionalDerivatives`.
+            that carry curvature; unscaled: see `DirectionalDerivatives`. Of several ranks, for
+            this rank's samples.
         """
         pairs = self._pairs(Selection(k, criterion, rank_tolerance, method))
-        return self._derivatives(pairs).to(self._factor.like.dtype)
+        curvature, found = self._curvature, self._derivatives(pairs)
+        if self.ranks.size > 1:
+            curved = curvature.curved_of_ranks[self.ranks.rank]
+            found = DirectionalDerivatives(
+                found.gammas[curvature.own_samples], found.lambdas[curved]
+            )
+        return found.to(self._factor.like.dtype)
 
+    @together
     @torch.no_grad()
     def newton_step(
         self,
@@ -239,6 +258,7 @@ class LowRankCurvature(Shown):
         step = -slope / (pairs.values + delta)
         return self._factor.combine(pairs, step)
 
+    @together
     def gradient(self) -> dict[str, Tensor]:
         """The gradient of the loss of all samples, at the same forward pass.
 
@@ -248,8 +268,10 @@ class LowRankCurvature(Shown):
         batches, parameters = self._curvature.each(), self._factor.parameters
         with self._curvature.progress.stage("gradient", total=len(self._curvature.batches)):
             total = pullback(batches, lambda batch: [batch.gradient], parameters, count=1)
+        self.ranks.add([*total.values()], "the gradient")
         return {name: x[0] for name, x in total.items()}
 
+    @together
     def traces(self) -> dict[str, Tensor]:
         """Traces of the diagonal blocks of the parameters; their sum is the trace of ``G``.
 
@@ -270,13 +292,14 @@ class LowRankCurvature(Shown):
                 diagonal = unflatten(matrix.matrix.diagonal(), self._shapes)
                 return {name: x.sum() for name, x in diagonal.items()}
         found = parameter_traces(
-            self._curvature.carrying, parameters, self._workspace, costs.plan()
+            self._curvature.carrying, parameters, self._workspace, costs.plan(), self.ranks
         )
         if self._factor.is_centered:
             lost = self._factor.centering_traces()
             found = {name: (x - lost[name]).clamp(min=0) for name, x in found.items()}
         return found
 
+    @together
     def solve(
         self, v: Vectors, damping: Positive, method: SolveMethod | None = None
     ) -> dict[str, Tensor] | Tensor:
@@ -310,6 +333,7 @@ class LowRankCurvature(Shown):
         """
         return solve(self._block, v, damping, method)
 
+    @together
     def inverse_operator(
         self, damping: float, method: SolveMethod | None = None, check: bool = True
     ) -> InverseOperator:
@@ -334,10 +358,12 @@ class LowRankCurvature(Shown):
         """``tr G``, a scalar: the sum of `traces`, without a Gram matrix."""
         return torch.stack([*self.traces().values()]).sum()
 
+    @together
     def frobenius_norm(self) -> Tensor:
         """``||G||_F = ||K||_F``, a scalar, from the smaller matrix."""
         return frobenius_norm(self._block)
 
+    @together
     def logdet(self, damping: Positive) -> Tensor:
         """``log det(G + delta I) = (D - M) log delta + log det(K + delta I)``, if ``M < D``.
 
@@ -353,6 +379,7 @@ class LowRankCurvature(Shown):
         """
         return logdet(self._block, damping)
 
+    @together
     def effective_dimension(self, damping: Positive) -> Tensor:
         """``sum_k lambda_k / (lambda_k + delta)``: directions that are curved more than damped.
 
@@ -429,6 +456,7 @@ class LowRankCurvature(Shown):
         with self._curvature.progress.stage("derivatives"):
             return directional_derivatives(self._matrices, self._group, self._factor, pairs)
 
+    @together
     def _multiply(self, v: dict[str, Tensor]) -> dict[str, Tensor]:
         count = len(next(iter(v.values())))
         total = Sums(self._factor.parameters, count)
@@ -437,6 +465,7 @@ class LowRankCurvature(Shown):
                 for k, one in enumerate(each_vector(v)):
                     total.add(k, batch.linearization.products.sandwich(batch.multiply, one, count))
         product = total.tensors
+        self.ranks.add([*product.values()], "G times vectors")
         self._factor.center_product(product, v)
         return product
 

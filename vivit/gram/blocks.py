@@ -20,6 +20,7 @@ from vivit.gram.memory import Room
 from vivit.gram.outer import outer_matrices
 from vivit.gram.plan import Done, Plan
 from vivit.gram.products import matrix_by_products
+from vivit.gram.share import Share
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
 from vivit.layers.sizes import runs_of
 from vivit.progress import PASS
@@ -97,7 +98,8 @@ class BlockMatrices:
         }
         found = self.curvature.served_by
         names = (name for members in self.groups.values() for name in members)
-        served_by = {name: (multiplied | found).get(name, "unused") for name in names}
+        other = "unused" if self.curvature.batches else "on other ranks"
+        served_by = {name: (multiplied | found).get(name, other) for name in names}
         return replace(plan, done=Done(served_by, self._seconds))
 
     def gram_of(self, group: str) -> Tensor:
@@ -153,12 +155,14 @@ class BlockMatrices:
                     plan,
                     self._advance,
                     dtype,
+                    curvature.ranks,
                 )
         for group, names in multiplied.items():
             parameters = {name: curvature.parameters[name] for name in names}
             try:
                 with curvature.progress.stage("products", total=len(curvature.batches)):
-                    found[group] = matrix_by_products(curvature, parameters)
+                    with curvature.ranks.telling("products"):
+                        found[group] = matrix_by_products(curvature, parameters)
             except UnsupportedError:  # what has no products has columns
                 self.costs.do_without_products()
                 return self._make(solver_copies, double)
@@ -200,6 +204,7 @@ class BlockMatrices:
             whole,
             curvature.kind.is_centered,
             self._advance,
+            Share.of(curvature),
         )
 
     @property

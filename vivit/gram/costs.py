@@ -7,11 +7,13 @@ from dataclasses import replace
 
 from vivit.curvature import Curvature
 from vivit.devices import traits
+from vivit.gram.forms import Form
 from vivit.gram.memory import Room, check_fits
 from vivit.gram.plan import Plan
 from vivit.gram.precision import is_affordable, is_small
 from vivit.gram.prediction import make_plan
 from vivit.gram.spectrum import EIGENVECTOR_COPIES
+from vivit.gram.travel import travel_of
 from vivit.layers.sizes import BatchSizes
 from vivit.parameters import group_by_name
 
@@ -56,13 +58,49 @@ class Costs:
         """
         curvature, element_size = self._curvature, 8 if double else None
         groups = self._groups if whole is None else {whole: self._groups[whole]}
-        return self._plan(
-            curvature.sizes,
+        plan = self._plan(
+            self._sizes,
             groups,
             solver_copies,
             element_size,
             whole is not None,
+            curvature.num_columns,
         )
+        return plan if curvature.ranks.size == 1 else self._with_travel(plan, groups, element_size)
+
+    @property
+    def _sizes(self) -> list[BatchSizes]:
+        """Of the batches of one rank: of the one with the most, so that all plan alike."""
+        shares = self._curvature.shares
+        if not shares:
+            return self._curvature.sizes
+        return max(shares, key=lambda sizes: sum(x.samples * x.columns for x in sizes))
+
+    def _with_travel(
+        self, plan: Plan, groups: Mapping[str, Iterable[str]], element_size: int | None
+    ) -> Plan:
+        """The same with what other ranks add to the work, and what is sent."""
+        curvature, size = self._curvature, element_size or self._curvature.like.element_size()
+        own = sum(x.samples * x.columns for x in self._sizes)
+        of_grams = {name for x in plan.matrices if x.form is Form.GRAM for name in groups[x.group]}
+        layers = tuple(
+            replace(x, flops=x.flops * plan.num_columns / own)
+            if of_grams.intersection(x.parameters)
+            else x
+            for x in plan.layers
+        )
+        samples = sum(x.samples for sizes in curvature.shares for x in sizes)
+        planned = replace(plan, layers=layers, num_samples=samples)
+        travel = travel_of(
+            planned,
+            curvature.ranks.rank,
+            curvature.shares,
+            {group: {*names} for group, names in groups.items()},
+            {name: p.numel() for name, p in curvature.parameters.items()},
+            size,
+            curvature.kind.is_centered,
+        )
+        return replace(planned, travel=travel)
 
     def plan_of_few(self, group: str, samples: int) -> Plan:
         """What eigenvectors of a single block will cost, of the first samples with curvature."""
@@ -109,7 +147,7 @@ class Costs:
     def _smaller_plans(self, solver_copies: int) -> Iterator[tuple[str, Plan]]:
         """What may be done with less memory."""
         curvature, groups = self._curvature, self._groups
-        sizes = curvature.sizes
+        sizes = self._sizes
         n = 1 if curvature.sampling.has_units else curvature.num_curvature_samples
         while n > 1:
             n //= 2
@@ -144,6 +182,7 @@ class Costs:
         solver_copies: int,
         element_size: int | None = None,
         whole: bool = False,
+        of_all: int | None = None,
     ) -> Plan:
         parameters, like = self._curvature.parameters, self._curvature.like
         entries = {
@@ -161,4 +200,5 @@ class Costs:
             overhead=traits(like.device).overhead,
             whole=whole,
             has_products=self._has_products,
+            of_all=of_all,
         )

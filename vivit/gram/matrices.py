@@ -19,11 +19,13 @@ from vivit.errors import InputError
 from vivit.gram.centering import center_columns, center_gram
 from vivit.gram.kept import KeptColumns
 from vivit.gram.plan import Plan
+from vivit.gram.share import Share, names_of, parcel_of, stores_of
 from vivit.gram.spectrum import NOT_FINITE, GroupMatrix
-from vivit.gram.sweep import Advance, stores_of_run, unnoticed
+from vivit.gram.sweep import Advance, Key, stores_of_run, unnoticed
 from vivit.layers.affine import Workspace, mirror
 from vivit.layers.store import Store
 from vivit.parameters import flat_places
+from vivit.ranks import Parcel
 
 
 @torch.no_grad()
@@ -39,6 +41,7 @@ def group_matrices(
     whole: bool = False,
     centered: bool = False,
     advance: Advance = unnoticed,
+    share: Share | None = None,
 ) -> dict[str, GroupMatrix]:
     """Gram matrices of groups, or their columns where these are smaller.
 
@@ -56,14 +59,15 @@ def group_matrices(
         whole: Whether Gram matrices are asked for in any case.
         centered: Whether the mean of all columns is subtracted from each.
         advance: Is told of backward passes that are done.
+        share: Of this rank, if there are others; by default these columns are all.
 
     Returns:
         The matrix of each group; rows and columns of Gram matrices are ordered (n, c).
     """
     own = like_of(parameters)
     like = own if dtype is None else own.to(dtype)
-    sizes = [total * columns for total, columns in runs]
-    kept = KeptColumns(_slices(sizes)) if keep else None
+    sizes, share = [total * columns for total, columns in runs], share or Share()
+    kept = KeptColumns(share.slices(sizes)) if keep else None
     matrices: list[GroupAccumulator] = []
     for names in plan.sweeps:
         memory = Workspace(workspace, like)  # free during the backward passes of the next
@@ -77,18 +81,46 @@ def group_matrices(
         if not matrices:
             shapes = {name: p.shape for name, p in parameters.items()}
             matrices = [
-                GroupAccumulator(members, shapes, sizes, like, own.dtype, whole)
+                GroupAccumulator(members, shapes, sizes, like, own.dtype, whole, share)
                 for members in groups.values()
             ]
-        for key in [*stores[0]]:
+        keys = share.keys(stores)
+        for key, turn in zip(keys, plan.turns(keys), strict=True):
             layer = [s.pop(key) for s in stores]  # its memory is free after this layer
-            for matrix in matrices:
-                matrix.add(layer, names)
-            if kept is not None:
+            _add_layer(matrices, layer, key, turn, names, share, memory)
+            if kept is not None and layer:
                 kept.add(layer)
             del layer
         memory.release()  # what is kept refers to it
     return {group: x.finished(kept, centered) for group, x in zip(groups, matrices, strict=True)}
+
+
+def _add_layer(
+    matrices: Sequence[GroupAccumulator],
+    layer: Sequence[Store],
+    key: Key,
+    turn: int,
+    names: Collection[str],
+    share: Share,
+    memory: Workspace,
+) -> None:
+    """Add the products of a layer's columns, with those of other ranks, which come by, too."""
+    crossing = [matrix for matrix in matrices if matrix.crosses(key)]
+
+    def add_own() -> None:
+        for matrix in matrices:
+            matrix.add(layer, names)
+
+    def add_cross(rank: int, parcel: Parcel) -> None:
+        theirs = [*stores_of(parcel, layer[0], memory)]
+        for matrix in crossing:
+            matrix.add_cross(layer, theirs, rank, names)
+
+    if not crossing:
+        add_own()
+        return
+    what = f"the Gram matrix, layer {names_of(key)}"
+    share.ranks.around(parcel_of(layer, share), what, turn, add_own, add_cross)
 
 
 class GroupAccumulator:
@@ -102,6 +134,7 @@ class GroupAccumulator:
         like: Tensor,
         precision: torch.dtype,
         whole: bool = False,
+        share: Share | None = None,
     ) -> None:
         """Begin with zeros.
 
@@ -112,22 +145,29 @@ class GroupAccumulator:
             like: A tensor of the dtype and device to use.
             precision: That of the columns, which may be lower.
             whole: Whether the Gram matrix is asked for in any case.
+            share: Of this rank, if there are others.
         """
-        self._precision = precision
+        self._precision, self._share = precision, share or Share()
         self._places = flat_places({name: shapes[name] for name in names})
-        self._blocks, total = _slices(sizes), sum(sizes)
+        total = sum(self._share.counts) or sum(sizes)
         dimension = sum(shapes[name].numel() for name in names)
         self._is_small = dimension <= total and not whole
-        self._matrix = like.new_zeros(total, dimension if self._is_small else total)
+        self._blocks = _slices(sizes) if self._is_small else self._share.slices(sizes)
+        rows = sum(sizes) if self._is_small else total
+        self._matrix = like.new_zeros(rows, dimension if self._is_small else total)
 
-    def add(self, layer: list[Store], names: Collection[str]) -> None:
+    def crosses(self, key: Key) -> bool:
+        """Whether products of columns of a layer with those of other ranks are needed."""
+        return not self._is_small and any(name in self._places for name in key)
+
+    def add(self, layer: Sequence[Store], names: Collection[str]) -> None:
         """Add what a layer keeps.
 
         Args:
             layer: The stores of all runs.
             names: Parameters that count, if they are of this group.
         """
-        own = {name for name in names if name in layer[0].parameters and name in self._places}
+        own = self._own(layer, names)
         if self._is_small:
             for name in own:
                 for rows, store in zip(self._blocks, layer, strict=True):
@@ -135,7 +175,35 @@ class GroupAccumulator:
         elif own:
             self._add_products(layer, own)
 
-    def _add_products(self, layer: list[Store], names: set[str]) -> None:
+    def add_cross(
+        self, layer: Sequence[Store], theirs: Sequence[Store], rank: int, names: Collection[str]
+    ) -> None:
+        """Add the products with what another rank keeps of a layer.
+
+        Args:
+            layer: The stores of all runs here, at least one.
+            theirs: And there.
+            rank: Whose they are.
+            names: Parameters that count, if they are of this group.
+        """
+        own = self._own(layer, names)
+        places = self._share.slices([store.num_columns for store in theirs], rank)
+        for rows, store in zip(self._blocks, layer, strict=True):
+            for cols, other in zip(places, theirs, strict=True):
+                if rows.start > cols.start:
+                    add_gram(self._matrix[rows, cols], store, own, other)
+                    continue
+                block = self._matrix.new_zeros(_length(rows), _length(cols))
+                add_gram(block, store, own, other)
+                self._matrix[cols, rows] += block.T  # blocks below the diagonal are what counts
+
+    def _own(self, layer: Sequence[Store], names: Collection[str]) -> set[str]:
+        """Those parameters of a layer that are of this group."""
+        if not layer:
+            return set()
+        return {name for name in names if name in layer[0].parameters and name in self._places}
+
+    def _add_products(self, layer: Sequence[Store], names: set[str]) -> None:
         """Add the products of all pairs of runs to the lower blocks."""
         for i, rows in enumerate(self._blocks):
             for j, cols in enumerate(self._blocks[: i + 1]):
@@ -152,9 +220,11 @@ class GroupAccumulator:
         Raises:
             InputError: It is not finite.
         """
+        ranks = self._share.ranks
         if self._is_small:
-            shown = self._matrix
+            shown = self._matrix = ranks.rows(self._matrix, "columns of few parameters")
         else:
+            ranks.add([self._matrix], "the blocks of the Gram matrix")
             mirror(self._matrix)
             shown = self._matrix.diagonal()  # by the Cauchy-Schwarz inequality, all shows there
         if not is_finite(shown):
@@ -173,6 +243,10 @@ def add_gram(gram: Tensor, store: Store, names: set[str], other: Store | None = 
     part = torch.zeros_like(gram, dtype=store.dtype)
     store.add_gram(part, names, other)
     gram += part
+
+
+def _length(places: slice) -> int:
+    return places.stop - places.start
 
 
 def _slices(sizes: list[int]) -> list[slice]:

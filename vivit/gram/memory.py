@@ -13,6 +13,7 @@ from vivit.devices import traits
 from vivit.errors import InputError, InsufficientMemoryError
 from vivit.gram.plan import Plan
 from vivit.memory import available_bytes, human_bytes
+from vivit.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,14 @@ class Room:
         device: Where.
         workspace: Bytes for temporaries.
         limit: Bytes to get by with beyond the forward pass; None for what is available.
+        is_shared: Whether several ranks have agreed on it, who must decide alike: what is
+            available now does not count.
     """
 
     device: torch.device
     workspace: int
     limit: int | None
+    is_shared: bool = False
 
     @classmethod
     def of(
@@ -54,9 +58,19 @@ class Room:
             workspace = traits(device).workspace_within(_available(device, memory))
         return cls(device, workspace, memory)
 
+    def shared(self, ranks: Ranks) -> Room:
+        """What all ranks have at least."""
+        if ranks.size == 1:
+            return self
+        found = ranks.facts([self.workspace, self.available], "memory to work with")
+        known = (available for _, available in found if available is not None)
+        return Room(self.device, min(x for x, _ in found), min(known, default=None), True)
+
     @property
     def available(self) -> int | None:
         """Bytes to get by with beyond the forward pass; None if unknown."""
+        if self.is_shared:
+            return self.limit
         return _available(self.device, self.limit)
 
 

@@ -17,6 +17,7 @@ from vivit.layers.affine import Workspace, gram_of_columns, mirror
 from vivit.layers.outer import VectorFactors, add_outer, is_faster
 from vivit.layers.store import Store
 from vivit.parameters import flat_places
+from vivit.ranks import ALONE, Ranks
 
 Batches = Callable[[], Iterator[Carrying]]
 """Gives what carries curvature, batch by batch; one has to exist at a time."""
@@ -31,6 +32,7 @@ def outer_matrices(
     plan: Plan,
     advance: Advance,
     dtype: torch.dtype | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, OuterMatrix]:
     """The ``D x D`` matrices of some groups, in one sweep; what is kept of a batch goes with it.
 
@@ -42,6 +44,7 @@ def outer_matrices(
         plan: How many columns are made, and sent, at once.
         advance: Is told of backward passes that are done.
         dtype: To work in, from the backward passes on; by default that of results.
+        ranks: Who has other batches, if any.
 
     Returns:
         The matrix of each group.
@@ -69,6 +72,7 @@ def outer_matrices(
             block = _Block([*run.values()], places[group], samples, columns, memory)
             block.add_to(matrix)
         del run, block, batch  # before those of the next batch
+    ranks.add([*found.values()], "D x D matrices")
     for matrix in found.values():
         if not is_finite(matrix.diagonal()):
             raise InputError(NOT_FINITE)

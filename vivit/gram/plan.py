@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from vivit.gram.forms import MatrixPlan
 from vivit.layers.cost import Evaluation
 from vivit.memory import human_bytes
+from vivit.ranks import turns_of
 from vivit.shown import Shown, counted, listed
 
 LIVE_COTANGENTS = 3
@@ -71,6 +72,30 @@ class Done:
         return f"done in {self.seconds:.3g} s; parameters: {'; '.join(counts)}"
 
 
+@dataclass(frozen=True)
+class Travel:
+    """What a rank sends and receives while the matrices are made; flops and peak are its, too.
+
+    Attributes:
+        ranks: How many there are.
+        sent: Bytes of tensors; a sum over ranks counts once.
+        received: As many as arrive.
+        held: Bytes at once of what is on its way or has arrived, on the rank with the most.
+    """
+
+    ranks: int
+    sent: int
+    received: int
+    held: int
+
+    def __str__(self) -> str:
+        """A line."""
+        return (
+            f"{self.ranks} ranks; this one sends {human_bytes(self.sent)} and receives "
+            f"{human_bytes(self.received)}"
+        )
+
+
 FAST = ("affine", "parts", "products")
 """Ways to serve a parameter that do not depend on how many samples and columns there are."""
 
@@ -100,6 +125,8 @@ class Plan(Shown):
             before they are sent.
         column_bytes: Of one of these, of all samples of the largest batch.
         done: What was done; None before.
+        travel: What is sent, if there are several ranks. Layers are those of the rank with the
+            most columns then, with the products that it is left with.
     """
 
     num_columns: int
@@ -116,6 +143,7 @@ class Plan(Shown):
     columns_at_once: int = 1
     column_bytes: int = 0
     done: Done | None = None
+    travel: Travel | None = None
 
     @property
     def _parts(self) -> dict[str, str]:
@@ -193,7 +221,19 @@ class Plan(Shown):
                 most = max(most, left + working)
                 if names is not self.summed:
                     left -= sum(x.kept_bytes for x in own)
-        return most
+        return most if self.travel is None else most + self.travel.held
+
+    def turns(self, keys: Sequence[Collection[str | None]]) -> list[int]:
+        """Which of two opposite ranks multiplies what they keep of each of some layers.
+
+        Args:
+            keys: Names of the parameters of each.
+        """
+        costs = (
+            sum(x.flops for x in self.layers if not {*x.parameters}.isdisjoint(key))
+            for key in keys
+        )
+        return turns_of(costs)
 
     def __str__(self) -> str:
         """A table of layers, and the totals."""
@@ -228,6 +268,8 @@ class Plan(Shown):
             f"eigensolver {human_bytes(self.solver_bytes)}; "
             f"peak {human_bytes(self.peak_bytes)} beyond the forward pass"
         )
+        if self.travel is not None:
+            table.append(str(self.travel))
         if self.done is not None:
             table.append(str(self.done))
         return "\n".join(table)

@@ -34,6 +34,7 @@ def make_plan(
     overhead: float = 0.0,
     whole: bool = False,
     has_products: bool = True,
+    of_all: int | None = None,
 ) -> Plan:
     """Predict evaluations, flops and bytes.
 
@@ -49,11 +50,13 @@ def make_plan(
         overhead: Time of a product for each layer whatever its size, in flops.
         whole: Whether Gram matrices are asked for, even of few parameters.
         has_products: Whether the model may have products with ``G``; not if it has refused one.
+        of_all: Columns of all ranks, whose matrices are formed; by default these are all.
 
     Returns:
         The plan, which has one sweep if more would not make it fit.
     """
-    total, columns = sum(x.samples * x.columns for x in batches), max(x.columns for x in batches)
+    total = of_all or sum(x.samples * x.columns for x in batches)
+    columns = max(x.columns for x in batches)
     forward_flops = sum(_forward_flops(x) for x in batches)
     per_product = PASSES_PER_PRODUCT if has_products else math.inf
     launching = overhead * len(batches) * (len(batches[0].layers) + len(batches[0].dense))

@@ -40,6 +40,7 @@ def matrix_by_products(curvature: Curvature, parameters: Mapping[str, Tensor]) -
                 matrix[row] += torch.cat([product[name].flatten() for name in units])
                 unit.view(-1)[i] = 0
                 row += 1
+    curvature.ranks.add([matrix], "products with unit vectors")
     if not is_finite(matrix):
         raise InputError(NOT_FINITE)
     return OuterMatrix((matrix + matrix.T) / 2)

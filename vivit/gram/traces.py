@@ -14,6 +14,7 @@ from vivit.gram.plan import Plan
 from vivit.gram.spectrum import NOT_FINITE
 from vivit.gram.sweep import stores_of_run
 from vivit.layers.affine import Workspace
+from vivit.ranks import ALONE, Ranks
 
 
 @torch.no_grad()
@@ -22,6 +23,7 @@ def parameter_traces(
     parameters: Mapping[str, Tensor],
     workspace: int,
     plan: Plan,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Tensor]:
     """``tr(V_p V_p^T) = ||V_p||_F^2`` of the rows ``V_p`` of each parameter.
 
@@ -30,6 +32,7 @@ def parameter_traces(
         parameters: By name.
         workspace: Bytes for temporaries.
         plan: Which parameters a sweep of backward passes serves, and columns that a pass takes.
+        ranks: Who has other batches, if any.
 
     Returns:
         A scalar for each parameter, in the precision of results.
@@ -55,6 +58,7 @@ def parameter_traces(
                 for name in names & store.parameters:
                     found[name] += store.square_norm(name)
             del store, stores, batch
+    ranks.add([*found.values()], "traces")
     if not all(trace.isfinite() for trace in found.values()):
         raise InputError(NOT_FINITE)
     return {name: trace.to(like.dtype) for name, trace in found.items()}

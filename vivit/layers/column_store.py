@@ -32,10 +32,28 @@ class ColumnStore(LayerStore):
         inputs += self._bias is not None
         self._columns = like.new_empty(samples, columns, groups, outputs, inputs)
 
+    @classmethod
+    def beside(cls, like: LayerStore, columns: Tensor) -> ColumnStore:
+        """Wrap columns ``[N, C, g, o, i]`` of the same layer as another store."""
+        store = cls.__new__(cls)
+        store.named_as(like)
+        store._columns = columns
+        return store
+
+    @property
+    def layer_columns(self) -> Tensor:
+        """As they are kept."""
+        return self._columns
+
     @property
     def dtype(self) -> torch.dtype:
         """Of the columns."""
         return self._columns.dtype
+
+    @property
+    def num_columns(self) -> int:
+        """``N C``."""
+        return self._columns.shape[:2].numel()
 
     def begin(self, layer: AffineLayer) -> None:
         """Keep the inputs, for as long as they are needed."""

@@ -14,6 +14,7 @@ from vivit.layers.cost import Evaluation, cheapest_evaluation
 from vivit.layers.layer import AffineLayer
 from vivit.layers.norms import pays_by_pairs, square_norm
 from vivit.layers.outer import VectorFactors
+from vivit.layers.sizes import LayerSizes
 from vivit.layers.store import ALL, LayerStore, Store
 
 
@@ -36,6 +37,60 @@ class FactorStore(LayerStore):
         self._sizes = replace(layer.sizes, samples=samples)
         groups, _, outputs = layer.features
         self._cotangents = like.new_empty(samples, columns, groups, outputs, layer.positions)
+
+    @classmethod
+    def beside(
+        cls,
+        like: LayerStore,
+        cotangents: Tensor,
+        inputs: Tensor,
+        classes: int | None,
+        workspace: Workspace,
+    ) -> FactorStore:
+        """Wrap factors of the same layer as another store.
+
+        Args:
+            like: That store.
+            cotangents: Shape ``[N, C, g, o, T]``.
+            inputs: Shape ``[N, T, g, i]``; ``[N, T, g]`` if they are one-hot.
+            classes: Number of one-hot inputs.
+            workspace: Memory for the temporaries of the evaluation.
+        """
+        store = cls.__new__(cls)
+        store.named_as(like)
+        store._layers, store._inputs = [], inputs
+        store._cotangents, store._classes, store._workspace = cotangents, classes, workspace
+        samples, _, groups, outputs, positions = cotangents.shape
+        count = inputs.shape[3] if classes is None else classes
+        key, one_hot = (store._weight, store._bias), classes is not None
+        store._sizes = LayerSizes(*key, samples, positions, groups, count, outputs, one_hot)
+        return store
+
+    @property
+    def is_smaller_than_columns(self) -> bool:
+        """Whether inputs and cotangents have fewer bytes than columns."""
+        columns, size = self._cotangents.shape[1], self._cotangents.element_size()
+        as_factors = self._sizes.factor_bytes(columns, size)
+        return as_factors < self._sizes.column_bytes(columns, size)
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Cotangents ``[N, C, g, o, T]`` and inputs ``[N, T, g, i]`` of all batches."""
+        return self._cotangents, self._all_inputs(None)
+
+    @property
+    def classes(self) -> int | None:
+        """Number of inputs, if they are one-hot."""
+        return self._classes
+
+    @property
+    def layer_columns(self) -> Tensor:
+        """Formed from the factors."""
+        samples, columns, groups, outputs, _ = self._cotangents.shape
+        flat = self.columns({name for name in self.parameters if name is not None})
+        if self._transposed:
+            return flat.view(samples, columns, groups, -1, outputs).transpose(3, 4)
+        return flat.view(samples, columns, groups, outputs, -1)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,7 +116,7 @@ class FactorStore(LayerStore):
         if other is not None and other._sizes.positions > 1 and evaluation is Evaluation.HADAMARD:
             evaluation = Evaluation.PAIRWISE
         number = None
-        if evaluation is Evaluation.DIRECT:
+        if evaluation is Evaluation.DIRECT and (other is None or other._inputs is None):
             number = self._inputs_at_a_time(0 if other is None else other.num_columns)
         if other is None:
             for factors in self.factors(parameters, number):

@@ -63,6 +63,17 @@ class LayerSizes:
             one_hot=self.one_hot,
         )
 
+    def factor_bytes(self, columns: int, element_size: int) -> int:
+        """Of inputs and cotangents, with so many columns per sample."""
+        positions = self.samples * self.positions * self.groups
+        inputs = positions * (8 if self.one_hot else self.inputs * element_size)
+        return inputs + positions * columns * self.outputs * element_size
+
+    def column_bytes(self, columns: int, element_size: int) -> int:
+        """Of the columns themselves."""
+        entries = self.groups * self.outputs * (self.inputs + (self.bias is not None))
+        return self.samples * columns * entries * element_size
+
     def without(self, parameters: Collection[str]) -> LayerSizes | None:
         """What is left when some parameters are served in another way; None if nothing is."""
         weight = None if self.weight in parameters else self.weight

@@ -28,6 +28,11 @@ class Store(ABC):
     def dtype(self) -> torch.dtype:
         """Of what is kept."""
 
+    @property
+    @abstractmethod
+    def num_columns(self) -> int:
+        """``N C``."""
+
     @abstractmethod
     def columns(self, parameters: set[str], samples: slice = ALL) -> Tensor:
         """The columns of ``parameters`` themselves, shape ``[N * C, p]``.
@@ -96,6 +101,16 @@ class LayerStore(Store):
         """Weight and bias."""
         return frozenset({self._weight, self._bias})
 
+    def named_as(self, like: LayerStore) -> None:
+        """Belong to the same layer as another store."""
+        self._weight, self._bias = like._weight, like._bias
+        self._transposed = like._transposed
+
+    @property
+    @abstractmethod
+    def layer_columns(self) -> Tensor:
+        """The columns of weight and bias, shape ``[N, C, g, o, i]``."""
+
     def begin(self, layer: AffineLayer) -> None:
         """Go on with the samples of a layer, behind those of the batches before."""
         self._rows = slice(self._rows.stop, self._rows.stop + layer.num_samples)
@@ -126,6 +141,11 @@ class DenseStore(Store):
     def dtype(self) -> torch.dtype:
         """Of the columns."""
         return self._columns.dtype
+
+    @property
+    def num_columns(self) -> int:
+        """The rows of what is kept."""
+        return len(self._columns)
 
     def folded(self) -> DenseStore:
         """One behind the other."""

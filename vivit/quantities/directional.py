@@ -5,7 +5,7 @@ Source: Dangel, Tatzel, Hennig, "ViViT", TMLR 2022, section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +63,7 @@ def directional_derivatives(
         pairs: Eigenpairs of it.
 
     Returns:
-        The derivatives; in the precision of the pairs.
+        The derivatives of the samples of all ranks; in the precision of the pairs.
     """
     curvature, workspace = matrices.curvature, matrices.costs.room.workspace
     if isinstance(pairs, GramPairs):
@@ -76,15 +76,21 @@ def directional_derivatives(
     else:
         swept = projections(curvature.carrying, parameters, vectors, workspace)
         if factor.is_centered or curvature.sampling.has_units:
-            images = torch.cat([blocks.flatten(0, 1) for blocks in swept])
+            images = _rows(curvature, vectors, (blocks.flatten(0, 1) for blocks in swept))
             mean = images.mean(dim=0) if factor.is_centered else 0.0
             lambdas = _square_sums_by_samples(curvature, images - mean)
         else:
-            lambdas = torch.cat([_square_sums(blocks) for blocks in swept])
+            lambdas = _rows(curvature, vectors, (_square_sums(blocks) for blocks in swept))
     scale = curvature.num_samples if curvature.is_mean else 1
     slopes = projections(lambda: _gradients(curvature), parameters, vectors, workspace)
-    gammas = torch.cat([blocks.flatten(0, 1) for blocks in slopes])
+    gammas = _rows(curvature, vectors, (blocks.flatten(0, 1) for blocks in slopes))
     return DirectionalDerivatives(scale * gammas, _scale(curvature) * lambdas)
+
+
+def _rows(curvature: Curvature, vectors: Tensor, parts: Iterable[Tensor]) -> Tensor:
+    """What there is for samples of all batches and ranks and each of ``K`` vectors ``[D, K]``."""
+    none = vectors.new_empty(0, vectors.shape[1])
+    return curvature.ranks.rows(torch.cat([none, *parts]), "derivatives")
 
 
 def _scale(curvature: Curvature) -> float:
@@ -153,6 +159,8 @@ def _slopes(curvature: Curvature, factor: Factor, pairs: GramPairs, workspace: i
     if len(pairs.values) <= curvature.places.most:
         vectors = factor.vectors(pairs, workspace)
         return scale * _slopes_by_pushforward(curvature, vectors).to(pairs.values)
+    if curvature.ranks.size > 1:  # columns of other ranks are not here
+        return scale * _slopes_of_some(curvature, factor, pairs, workspace)
     memory = Workspace(workspace, curvature.like.new_empty(0, dtype=pairs.values.dtype))
     columns = Columns(curvature.carrying(), {*factor.parameters}, memory)
     gram = memory.like.new_zeros(columns.size, curvature.num_samples)
@@ -160,9 +168,24 @@ def _slopes(curvature: Curvature, factor: Factor, pairs: GramPairs, workspace: i
     return scale * (gram.T @ (pairs.coefficients / pairs.values.sqrt()))
 
 
+def _slopes_of_some(
+    curvature: Curvature, factor: Factor, pairs: GramPairs, workspace: int
+) -> Tensor:
+    """Slopes along as many eigenvectors at a time as the workspace holds."""
+    dimension, _ = factor.shape
+    count, found = len(pairs.values), []
+    step = max(workspace // (dimension * factor.like.element_size()), 1)
+    for start in range(0, count, step):
+        some = pairs.keep(slice(start, min(start + step, count)))
+        vectors = factor.vectors(some, workspace)
+        found.append(_slopes_by_pushforward(curvature, vectors).to(pairs.values))
+    return torch.cat(found, dim=1)
+
+
 def _slopes_by_pushforward(curvature: Curvature, vectors: dict[str, Tensor]) -> Tensor:
     """Of all samples along vectors ``[K, *shape]``, shape ``[N, K]``."""
-    count, rows = len(next(iter(vectors.values()))), []
+    count = len(next(iter(vectors.values())))
+    rows = [curvature.like.new_empty(0, count)]
     for batch in curvature.each():
         gradients = batch.sample_gradients
         slopes = gradients.new_empty(len(gradients), count)
@@ -171,7 +194,7 @@ def _slopes_by_pushforward(curvature: Curvature, vectors: dict[str, Tensor]) -> 
             pushed = batch.linearization.products.pushforward(v)
             slopes[:, k] = _inner(gradients, batch.by_samples(pushed))
         rows.append(slopes)
-    return torch.cat(rows)
+    return curvature.ranks.rows(torch.cat(rows), "slopes")
 
 
 def _inner(u: Tensor, v: Tensor) -> Tensor:

@@ -70,10 +70,10 @@ def few_samples(
 
     Returns:
         None if these are most of the first batch, do not fit into memory, or the model cannot run
-        on them alone, as where they are parts of units.
+        on them alone, as where they are parts of units; or if they are on one of several ranks.
     """
     curvature = matrices.curvature
-    if curvature.sampling.has_units:
+    if curvature.sampling.has_units or curvature.ranks.size > 1:
         return None
     batch = next(curvature.curved())
     samples = range(batch.batch.size) if batch.samples is None else batch.samples.tolist()

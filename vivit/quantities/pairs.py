@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
@@ -33,6 +33,7 @@ from vivit.quantities.ritz import Space
 from vivit.quantities.selection import Selection
 from vivit.quantities.solvers import FullGram, Solver, cheapest_solver, typical_products
 from vivit.quantities.start import leading_of_some
+from vivit.ranks import Ranks
 
 COPIES = 4
 """Of its eigenvectors that an iteration holds in the end."""
@@ -56,7 +57,18 @@ def find_pairs(matrices: BlockMatrices, group: str, factor: Factor, selection: S
     """
     dimension, size = factor.shape
     selection.check(min(dimension, size))
-    return _Search(matrices, group, factor, selection).pairs()
+    return _agreed(_Search(matrices, group, factor, selection).pairs(), factor.ranks)
+
+
+def _agreed(pairs: Pairs, ranks: Ranks) -> Pairs:
+    """The same pairs on all ranks: signs, and bases of eigenspaces, are arbitrary."""
+    if ranks.size == 1:
+        return pairs
+    own = {field.name: getattr(pairs, field.name) for field in fields(pairs)}
+    tensors = {name: x for name, x in own.items() if isinstance(x, Tensor)}
+    agreed = ranks.agreed([*tensors.values()], "eigenpairs")
+    of_first: Pairs = type(pairs)(**{**own, **dict(zip(tensors, agreed, strict=True))})
+    return of_first
 
 
 @dataclass(frozen=True)

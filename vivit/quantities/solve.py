@@ -21,6 +21,7 @@ from vivit.quantities.damped import (
 )
 from vivit.quantities.newton import Damping
 from vivit.quantities.selection import Selection
+from vivit.ranks import Ranks, together
 from vivit.shown import Shown, summary
 
 
@@ -41,6 +42,11 @@ class InverseOperator(Shown):
         self._inverse = damped_inverse(block, self._dampings, method)
         self._has_warned = False
         self.residual: Tensor | None = None
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that have a share of the samples."""
+        return self._block.factor.ranks
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,6 +85,7 @@ class InverseOperator(Shown):
         columns, _ = as_columns(v, self._block.factor.shapes, self._block.factor.like)
         return self._solve(columns)
 
+    @together
     def _solve(self, columns: Tensor) -> Tensor:
         self._block.matrices.curvature.check_fresh()
         found = self._inverse.solve(columns, self._check)
