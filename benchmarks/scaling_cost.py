@@ -98,7 +98,10 @@ class Share:
 
 
 def parcel_bytes(layer: LayerPlan) -> int:
-    """What a layer sends to another rank: columns, or inputs with cotangents."""
+    """What a layer sends to another rank: columns, or inputs with cotangents.
+
+    The plan has a one beside the inputs of each position, for the bias, which is not sent.
+    """
     return layer.kept_bytes + (layer.input_bytes if layer.kept == "factors" else 0)
 
 

