@@ -188,6 +188,16 @@ def _scaling_grid() -> tuple[Cell, ...]:
     )
 
 
+RANKS_POINTS = (
+    ("digits_mlp", 128, Task()),
+    ("digits_cnn", 128, Task()),
+    ("cifar10_3c3d", 32, Task()),
+    ("cifar10_3c3d", 64, Task()),
+    ("cifar10_3c3d", 64, Task(Computed.GRAM)),
+)
+"""Eigenvalues, and the Gram matrix alone, which is the part that is shared."""
+
+
 PROFILES = Registry(
     "profile",
     [
@@ -256,6 +266,15 @@ PROFILES = Registry(
             repeats=5,
             timeout=600,
             patience=60,
+            threads=2,
+        ),
+        Profile(
+            "ranks",
+            "a batch that two processes share, against one process of two threads: some minutes",
+            tuple(Cell("ranks", *point) for point in RANKS_POINTS),
+            repeats=5,
+            timeout=300,
+            patience=30,
             threads=2,
         ),
         Profile(

@@ -148,6 +148,12 @@ SUITES = Registry(
             by_computed=MATRIX_FREE_METHODS,
         ),
         Suite(
+            "ranks",
+            Label("a batch that two processes share", "ranks"),
+            "what it costs to share a batch between processes: two against one of two threads",
+            ("gram", "ranks", "gradient"),
+        ),
+        Suite(
             "engine",
             Label("engine targets", "engine"),
             "the library's targets: ratios to the original, to Lanczos and to power iteration",

@@ -22,6 +22,7 @@ from benchmarks.methods.original import Original
 from benchmarks.methods.per_sample_gradients import PerSampleGradients
 from benchmarks.methods.power_iteration import PowerIteration
 from benchmarks.methods.quadrature import Quadrature
+from benchmarks.methods.ranks import Ranks
 from benchmarks.methods.sketched_eigh import SketchedEigh
 from benchmarks.methods.stochastic_trace import CurvlinopsTrace, SkerchTrace
 from benchmarks.methods.tangent_kernel import JacobianContraction, KernelProducts
@@ -33,6 +34,7 @@ METHODS: Registry[Method] = Registry(
     [
         Gram(),
         BlockLanczos(),
+        Ranks(),
         DropIn(),
         Original(lean=False),
         Original(lean=True),

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.measure.accuracy import Check, Outcome, Reference, check
+from benchmarks.measure.time_and_memory import peak_bytes
 from benchmarks.problems.problem import Instance
 from benchmarks.records.label import Label
 from benchmarks.records.names import unknown
@@ -34,6 +35,8 @@ class Method(ABC):
             counts.
         is_peer: Whether it runs in the environment of the original package.
         takes_batches: Whether it takes samples in several batches.
+        has_processes: Whether others do its work, so that tensors of this process tell nothing of
+            its memory.
         settings: A frozen dataclass of positive numbers with defaults; None if there are none.
     """
 
@@ -43,6 +46,7 @@ class Method(ABC):
     tolerance: float
     is_peer: bool = False
     takes_batches: bool = False
+    has_processes: bool = False
     settings: Any = None
 
     @property
@@ -98,6 +102,18 @@ class Method(ABC):
         Raises:
             NotApplicableError: The method does not do this task.
         """
+
+    def peak(self, run: Callable[[], Outcome], device: str) -> int:
+        """Peak memory of a run above what is allocated before it.
+
+        Args:
+            run: What `prepare` gave.
+            device: As torch names it.
+
+        Returns:
+            Bytes.
+        """
+        return peak_bytes(run, device)
 
     def check(
         self, outcome: Outcome, instance: Instance, task: Task, reference: Reference
@@ -164,6 +180,22 @@ def refuse_batches(method: Method, instance: Instance) -> None:
     if instance.pieces > 1 and not method.takes_batches:
         raise NotApplicableError(
             f"{method.name} takes the samples in a single batch, not in {instance.pieces}."
+        )
+
+
+def refuse_processes(method: Method, figure: str) -> None:
+    """Refuse figures of this process where others do the work.
+
+    Args:
+        method: Who refuses.
+        figure: What is asked for, in words.
+
+    Raises:
+        NotApplicableError: The method has processes of its own.
+    """
+    if method.has_processes:
+        raise NotApplicableError(
+            f"{method.name} computes in processes of its own, of which {figure} is not measured."
         )
 
 

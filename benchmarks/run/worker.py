@@ -13,7 +13,6 @@ import torch
 from benchmarks.measure.accuracy import Outcome, Reference, largest, mean_error
 from benchmarks.measure.time_and_memory import (
     SHORTEST_SAMPLE,
-    peak_bytes,
     runs_per_sample,
     seconds_per_run,
     whole_peak_bytes,
@@ -21,7 +20,7 @@ from benchmarks.measure.time_and_memory import (
 )
 from benchmarks.measure.tracker import AllocationTracker, tracked_peak
 from benchmarks.methods import find_method
-from benchmarks.methods.base import refuse_batches
+from benchmarks.methods.base import refuse_batches, refuse_processes
 from benchmarks.methods.gram import missing_parts
 from benchmarks.problems.own import find_problem
 from benchmarks.problems.problem import Instance
@@ -180,11 +179,12 @@ class Worker:
         self._method.prepare(small, warm_up)()
         del small
         run = self._method.prepare(instance, self._task)
-        peak = peak_bytes(run, self._device)
+        peak = self._method.peak(run, self._device)
         return {"samples": [peak], "details": {"num_parameters": instance.num_parameters}}
 
     def footprint(self) -> dict[str, Any]:
         """Further figures of memory: what tensors hold, and what the whole process does."""
+        refuse_processes(self._method, "the footprint")
         details = {"tensors": self.tensors()["samples"][0]}
         if self._device == "cpu":
             details["whole_process"] = whole_process_bytes(self.prepare())
@@ -192,6 +192,7 @@ class Worker:
 
     def tensors(self) -> dict[str, Any]:
         """Bytes that tensors hold at once, besides model and data; the same in every run."""
+        refuse_processes(self._method, "what tensors hold")
         instance = self._instance(self._batch_size, torch.float32)
         run = self._method.prepare(instance, self._task)
         return {"samples": [tracked_peak(run, _tensors_of(instance))], "details": {}}
@@ -207,6 +208,7 @@ class Worker:
         Raises:
             ArithmeticError: The result is not finite.
         """
+        refuse_processes(self._method, "the smallest memory to get by with")
         instance = self._instance(self._batch_size, torch.float32)
         tracker = AllocationTracker(self._budget)
         tracker.count(_tensors_of(instance))

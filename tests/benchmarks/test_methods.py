@@ -31,6 +31,7 @@ EMPTY = Reference.single(torch.empty(0))
 DONE_BY = {
     "gram": set(TASKS) - {"preconditioned gradient"},
     "naive_gram": {"all eigenvalues", "Gram matrix"},
+    "ranks": {"all eigenvalues", "Gram matrix"},
     "power_iteration": {"1 leading", "3 leading", "3 leading, per layer"},
     "gram_power_iteration": {"1 leading", "3 leading"},
     "block_lanczos": {"1 leading", "3 leading"},
