@@ -16,9 +16,11 @@ from torch import nn
 from benchmarks.grid.profiles import PROFILES
 from benchmarks.grid.suites import SUITES
 from benchmarks.methods import METHODS, NotApplicableError
+from benchmarks.methods.gram import curvature_of
 from benchmarks.methods.rank_processes import RankProcesses, flops_of
 from benchmarks.records.tasks import Computed, Task
 from benchmarks.run.worker import Worker
+from benchmarks.scaling_cost import Machine, Share, cost_of
 
 ROOT = Path(__file__).resolve().parents[2]
 METHOD, GRAM = METHODS["ranks"], Task(Computed.GRAM)
@@ -26,7 +28,7 @@ METHOD, GRAM = METHODS["ranks"], Task(Computed.GRAM)
 
 @pytest.fixture(scope="module")
 def run():
-    found = METHOD.prepare(small_problem(batch_size=5), GRAM)
+    found = METHOD.prepare(small_problem(batch_size=6), GRAM)
     yield found
     found.processes.close()
 
@@ -50,13 +52,23 @@ def test_facts(run):
     """Bytes are counted as planned; what one rank sends, the other receives."""
     outcome = run()
     details = outcome.details
-    assert outcome.values.shape == (15, 15)
-    assert (details["ranks"], details["num_columns"]) == (2, 15)
+    assert outcome.values.shape == (18, 18)
+    assert (details["ranks"], details["num_columns"]) == (2, 18)
     for way in ("sent", "received"):
         assert details[f"planned_{way}_bytes"] == details[f"{way}_bytes"]
     assert details["sent_bytes"] == details["received_bytes"][::-1]
-    assert min(details["sent_bytes"]) >= 15 * 15 * 8  # the matrix, which is added up
+    assert min(details["sent_bytes"]) >= 18 * 18 * 8  # the matrix, which is added up
     assert all(0.2 < share < 0.9 for share in details["share_of_flops"])
+
+
+def test_the_simulation_has_the_bytes_that_are_sent(run):
+    """Of two ranks, where the only step of the ring is one between opposite ranks."""
+    problem = small_problem(torch.float32, batch_size=6).first(3)
+    share = Share.of(curvature_of(problem, GRAM).plan())
+    cost = cost_of(share, 2, Machine())
+    assert cost.sum_bytes == cost.matrix_bytes == 18 * 18 * 4
+    simulated = 2 * (cost.ring_bytes + cost.matrix_bytes)
+    assert sum(run().details["sent_bytes"]) == 2 * simulated  # which were in double precision
 
 
 def test_peak_is_that_of_the_processes(run):
@@ -103,6 +115,7 @@ import sys
 sys.path.insert(0, "tests")
 from benchmark_cases import small_problem
 from benchmarks.methods.rank_processes import RankProcesses
+from benchmarks.methods.gram import curvature_of
 from benchmarks.records.tasks import Computed
 
 if __name__ == "__main__":
