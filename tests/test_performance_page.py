@@ -1,12 +1,15 @@
 """The page on performance has the figures of the records."""
 
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from benchmarks.problems import PROBLEMS
 from benchmarks.profiling.tables import short
 from benchmarks.records.record import Quantity, RecordStore
+from reports.sections.limit import PHASES
+from reports.words import units
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "bench_results" / "published"
@@ -35,6 +38,31 @@ def table():
         ]
         rows.append(f"| {PROBLEMS[problem].label.name} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def times():
+    """A row for each profile of a CPU."""
+    found = {}
+    for record in RecordStore(PUBLISHED / "profiles.jsonl").read():
+        assert not record.environment["dirty"]
+        found.setdefault(record.problem, {})[record.quantity] = record
+    rows = []
+    for problem, of in found.items():
+        time, limit = of[Quantity.TIME], of[Quantity.LIMIT]
+        taken, least = median(time.samples), limit.samples[0]
+        cells = [units.seconds(taken), units.seconds(least), units.significant(least / taken, 2)]
+        cells += [
+            f"{units.seconds(time.details[x], 2)} ({units.seconds(limit.details[x], 2)})"
+            for x in PHASES
+            if x != "eigensolver"
+        ]
+        rows.append(f"| {PROBLEMS[problem].label.name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def test_times():
+    """So is this one, of the profiles of a CPU."""
+    assert times() in PAGE
 
 
 def test_counts():
