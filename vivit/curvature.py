@@ -197,15 +197,17 @@ class Curvature:
             self.progress.advance(BATCH)
         self._check_samples(unchecked, alone=self.ranks.size == 1)
         if self.batches:
-            findings.tell()
+            self._take(findings, service)
+        return linearization, columns
+
+    def _take(self, findings: Findings, service: _Service) -> None:
+        """Take up what was found in all batches, and tell of it."""
+        findings.tell()
         lower = findings.lower_precision
         self.lowest = None if lower is None else lower.dtype
-        if not self.batches:
-            return None, None
         self._service = service.found
         self._generic, generic = self._service.generic, sorted(self._service.generic)
         self._sizes = [sizes.with_generic(generic) for sizes in service.sizes]
-        return linearization, columns
 
     def _columns_of(self, output: Tensor, y: Any, index: int) -> BatchColumns:
         """The vectors of a new batch, of a loss that is the same function each time."""

@@ -26,7 +26,7 @@ class Basis(Section):
             Term(environment.label, f"{environment.records} measurements")
             for environment in self.needs(sources)
         )
-        return [Words(caption=CAPTION, terms=terms, anchor="")]
+        return [Words(caption=CAPTION, terms=terms)]
 
 
 SECTION = Basis()

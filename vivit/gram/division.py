@@ -46,7 +46,7 @@ def within(available: int, plan: Plan, units: Units) -> Plan:
     return several if several.peak_bytes <= available else plan
 
 
-def leaner(plan: Plan, units: Units, reaching: Iterable[float], again: float) -> Plan:
+def leaner(plan: Plan, units: Units, reaching: Iterable[float], again: bool) -> Plan:
     """The same in two sweeps, if they save much memory for little time.
 
     The first one is of late layers, so that its passes end early.
@@ -55,7 +55,7 @@ def leaner(plan: Plan, units: Units, reaching: Iterable[float], again: float) ->
         plan: In as many sweeps as it takes to fit.
         units: Its layers.
         reaching: Flops of the backward passes that reach each unit.
-        again: Flops that a second sweep has beside.
+        again: Whether a second sweep makes the graphs anew, as those of several batches.
 
     Returns:
         The plan with the smallest peak among those that are hardly slower.
@@ -66,7 +66,7 @@ def leaner(plan: Plan, units: Units, reaching: Iterable[float], again: float) ->
     bearable = (SLOWER - 1) * (plan.flops + PER_FLOP * passes[0])
     best = plan
     for cut in range(1, len(units)):
-        more = max(passes[cut:]) + again
+        more = max(passes[cut:]) + again * plan.forward_flops
         if PER_FLOP * more <= bearable:
             late = frozenset(name for unit in units[cut:] for x in unit for name in x.parameters)
             several = _divided(plan, [late, plan.sweeps[0] - late], 1 + more / max(passes[0], 1.0))

@@ -88,9 +88,7 @@ def make_plan(
         LayerPlan((*sizes,), "nothing", None, 0.0, 0, 0, 0) for sizes in multiplied.values()
     ]
     outputs = [layer.output_bytes for unit in (*units, *added) for layer in unit]
-    per_column = max(LIVE_COTANGENTS * max(outputs, default=0), 1)
-    several = _forward_flops(largest) < busy * max(len(largest.layers), 1)
-    per_pass = max(min(workspace // per_column, columns), 1) if several else 1
+    per_pass = min(_per_pass(largest, max(outputs, default=0), workspace, busy), columns)
     names = _names(swept)
     column_bytes = largest.samples * largest.output * element_size
     plan = Plan(
@@ -111,8 +109,14 @@ def make_plan(
     )
     if available is not None:
         plan = within(available, plan, units)
-    again = forward_flops if len(batches) > 1 else 0.0  # graphs of several are made anew
-    return leaner(plan, units, _reaching(batches, len(units)), again)
+    return leaner(plan, units, _reaching(batches, len(units)), again=len(batches) > 1)
+
+
+def _per_pass(largest: BatchSizes, output_bytes: int, workspace: int, busy: float) -> int:
+    """Columns that a backward pass takes at once, if there are as many."""
+    if _forward_flops(largest) >= busy * max(len(largest.layers), 1):
+        return 1
+    return max(workspace // max(LIVE_COTANGENTS * output_bytes, 1), 1)
 
 
 def _forward_flops(sizes: BatchSizes) -> float:
