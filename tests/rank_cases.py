@@ -196,9 +196,9 @@ def near(curvature):
     return 10 * torch.finfo(curvature._factor.like.dtype).eps ** 0.75
 
 
-def outer(curvature):
+def outer(curvature, **options):
     """``sum_k lambda_k e_k e_k^T``, which does not depend on signs."""
-    pairs = curvature.eigh()
+    pairs = curvature.eigh(**options)
     e = torch.cat([x.reshape(len(x), -1) for x in pairs.vectors.values()], dim=1)
     return e.T @ (pairs.values[:, None] * e)
 
@@ -237,6 +237,7 @@ FURTHER = {
     "V^T v": lambda c: c.factor_operator().T @ vector(c),
     "V^T V u": lambda c: c.gram_operator() @ coefficients(c),
     "Lanczos": lambda c: c.eigh(k=1, method=vivit.Lanczos(near(c))).values,
+    "blocks": lambda c: outer(c, k=1, method=vivit.SpreadGram(near(c))),
 }
 """And of some."""
 
@@ -298,6 +299,103 @@ def sent(curvature):
         "planned": [plan.sent, plan.received],
         "counted": counted,
         "told": [traffic.sent, traffic.received],
+    }
+
+
+KERNELS = {
+    "full": (Case(), {}, 1),
+    "trace": (Case(), {"outputs": "trace"}, 1),
+    "blocks": (Case(), {"batch_size": 2}, 1),
+    "one set as a unit": (Case(), {"mixing": "allow", "outputs": "trace"}, 1),
+    "convolutions": (Case(cnn, vectors(2, 5, 5), values), {}, 1),
+    "trace of convolutions": (Case(cnn, vectors(2, 5, 5), values), {"outputs": "trace"}, 1),
+    "embedding": (Case(words, indices), {}, 1),
+    "made of others": (Case(normed), {}, 1),
+    "two sets": (Case(), {"batch_size": 3}, 2),
+    "trace of two sets": (Case(grouped, vectors(4, 4), values), {"outputs": "trace"}, 2),
+    "two sets as units": (Case(), {"mixing": "allow"}, 2),
+    "two sets of convolutions": (Case(cnn, vectors(2, 5, 5), values), {}, 2),
+}
+"""Tangent kernels: a case with model and inputs, options, and how many sets there are."""
+
+
+def kernel(name, batches=(slice(None), slice(None)), **options):
+    """The rows of some batches of a kernel, with the columns of others."""
+    case, fixed, count = KERNELS[name]
+    model, _, data = case.made()
+    x = [part for part, _ in data]
+    sets = [x, [part.flip(0) for part in reversed(x)]][:count]
+    shares = [
+        torch.cat([x[0][:0], *of_set[some]])
+        for of_set, some in zip(sets, batches[:count], strict=True)
+    ]
+    return vivit.ntk(model, *shares, **fixed, **options)
+
+
+def shared_kernel(name, rank, size):
+    """That of this process; of the second set, it has what another has of the first."""
+    some = SHARES[size][rank], SHARES[size][(rank + 1) % size]
+    return kernel(name, some, process_group=dist.group.WORLD)
+
+
+def order_of_kernel(name, size):
+    """Where the columns of all ranks stand in the kernel of one process."""
+    x = [part for part, _ in KERNELS[name][0].made()[2]]
+    if KERNELS[name][2] == 1:
+        return [*range(N)]
+    places = torch.arange(N).split([len(part) for part in reversed(x)])
+    batches = [*range(len(x))]
+    order = [batches[SHARES[size][(rank + 1) % size]] for rank in range(size)]
+    return [int(i) for some in order for batch in some for i in places[batch]]
+
+
+def other_kernel(**of_rank_1):
+    """A kernel of something else on rank 1."""
+
+    def attempt(rank, size):
+        model, _, batches = Case().made()
+        options = {"X": batches[rank][0], **(of_rank_1 if rank == 1 else {})}
+        vivit.ntk(model, **options, process_group=dist.group.WORLD)
+
+    return attempt
+
+
+def empty_kernel(rank, size):
+    """No samples on any rank."""
+    model, _, batches = Case().made()
+    vivit.ntk(model, batches[0][0][:0], process_group=dist.group.WORLD)
+
+
+def second_set_empty(rank, size):
+    """Nor in the second set."""
+    model, _, ((x, _), *_) = Case().made()
+    vivit.ntk(model, x, x[:0], process_group=dist.group.WORLD)
+
+
+def small_room(size):
+    """Bytes with which only the blocks of a rank fit, and what is chosen then."""
+    torch.manual_seed(0)
+    wide = [nn.Linear(20, 600), nn.Tanh(), nn.Linear(600, 600), nn.Tanh(), nn.Linear(600, 10)]
+    model, x = nn.Sequential(*wide), torch.randn(50, 20)
+    batch, group = [(x, torch.randint(10, (50,)))], dist.group.WORLD
+    curvature = vivit.GGN(model, nn.CrossEntropyLoss(), batch, process_group=group)
+    costs = curvature._matrices.costs
+    memory = costs.spread_plan("").peak_bytes
+    limited = vivit.GGN(model, nn.CrossEntropyLoss(), batch, memory=memory, process_group=group)
+    found = limited.eigh(k=10)
+    try:
+        vivit.GGN(
+            model, nn.CrossEntropyLoss(), batch, memory=memory - 1, process_group=group
+        ).eigh(k=1, method=vivit.SpreadGram())
+    except vivit.InsufficientMemoryError as error:
+        text = str(error)
+    return {
+        "whole": costs.plan(0).peak_bytes,
+        "blocks": memory,
+        "has blocks": [*limited._matrices._spread],
+        "values": found.values,
+        "wanted": curvature.eigvalsh()[-10:],
+        "refused": text,
     }
 
 
@@ -455,6 +553,10 @@ MISTAKES = {
     "in the middle": in_the_middle(ValueError("no luck today")),
     "in the middle, of ours": in_the_middle(vivit.InputError("no luck at all")),
     "other call": other_call,
+    "kernel of other outputs": other_kernel(outputs="trace"),
+    "kernel of two sets": other_kernel(X2=torch.zeros(2, 4).double()),
+    "kernel of nothing": empty_kernel,
+    "kernel with nothing": second_set_empty,
     "late": late,
 }
 """What goes wrong on one rank, and is told on all."""
@@ -487,6 +589,8 @@ def work(rank: int, size: int, folder: str) -> None:
         computed = computed_of(name, size)
         found["results"][name] = {what: f(curvature) for what, f in computed.items()}
         found["derivatives"][name] = derivatives(curvature)
+    found["kernels"] = {name: shared_kernel(name, rank, size) for name in KERNELS}
+    found["small room"] = small_room(size)
     if size == 3:
         found["mistakes"] = {
             name: message(attempt, rank, size) for name, attempt in MISTAKES.items()

@@ -29,7 +29,7 @@ from vivit.quantities.eigen_pairs import EigenPairs
 from vivit.quantities.lanczos import Lanczos
 from vivit.quantities.newton import BootstrapDamping
 from vivit.quantities.solve import InverseOperator
-from vivit.quantities.solvers import FullGram
+from vivit.quantities.solvers import FullGram, SpreadGram
 from vivit.version import __version__
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ __all__ = [
     "Plan",
     "Predictive",
     "RankError",
+    "SpreadGram",
     "StaleError",
     "UnsupportedError",
     "VivitError",

@@ -164,8 +164,9 @@ class LowRankCurvature(Shown):
                 errors, without an eigenvector in the range of ``V``. By default the size of the
                 matrix times the precision of the dtype.
             method: ``FullGram()``, or for the ``k`` largest ``Lanczos(tolerance)``, which does
-                without the Gram matrix; by default the one that is predicted to be faster, among
-                what fits into memory.
+                without the Gram matrix, or ``SpreadGram(tolerance)``, which leaves it in blocks
+                on the ranks that compute them; by default the one that is predicted to be
+                fastest, among what fits into memory.
 
         Returns:
             The kept pairs, ascending. Signs of vectors are arbitrary. Rounding errors weigh more,

@@ -12,10 +12,9 @@ Source: Novak, Sohl-Dickstein, Schoenholz, "Fast finite width neural tangent ker
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain, pairwise
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from vivit.backprop.autocast import without_autocast
@@ -23,27 +22,23 @@ from vivit.backprop.autograd import Linearization
 from vivit.backprop.called import Forward, called, one_unit, unwrapped
 from vivit.backprop.pushforward import Ways
 from vivit.backprop.random_state import RandomState
+from vivit.batches import Batch
 from vivit.curvature import Curvature
 from vivit.data import check_inputs
-from vivit.dtypes import is_finite
-from vivit.errors import InputError, InsufficientMemoryError, is_out_of_memory
-from vivit.gram.costs import Costs
-from vivit.gram.cross import Columns
+from vivit.errors import InputError, is_out_of_memory
+from vivit.gram.kernel import Kernel, Side
 from vivit.gram.memory import Room
 from vivit.gram.prediction import make_plan
-from vivit.gram.spectrum import NOT_FINITE
+from vivit.gram.shared_kernel import SharedKernel
 from vivit.kinds import Outputs
-from vivit.layers.affine import Workspace, mirror
-from vivit.memory import human_bytes
 from vivit.parameters import Selector, select_parameters
 from vivit.progress import Progress
+from vivit.ranks import NO_GROUP, Ranks, ranks_of
+from vivit.ranks.agreement import Names, described
 from vivit.sampling import Sampling
 
 PROBED = 4
 """Samples whose graph tells what one of all samples will take."""
-
-PAIR = " pairs of blocks"
-"""What a bar counts."""
 
 
 def ntk(
@@ -59,6 +54,7 @@ def ntk(
     workspace: int | None = None,
     memory: int | None = None,
     progress: bool = False,
+    process_group: Any = NO_GROUP,
 ) -> Tensor:
     """The neural tangent kernel within a set of inputs, or between two sets.
 
@@ -80,129 +76,110 @@ def ntk(
         workspace: As for `GGN`, as are the others.
         memory: Bytes to get by with, forward passes and kernel among them.
         progress: Whether a bar shows how many pairs of blocks are done.
+        process_group: As for `GGN`. Each rank gives its share of ``X`` and ``X2``, and has the
+            rows of its own samples, with the columns of all, in the order of ranks. A rank
+            without samples gives an empty tensor. What is kept of all samples of a rank lives at
+            once, whatever the size of blocks.
 
     Returns:
         Shape ``[N, N2, C, C2]`` with ``C`` outputs of each sample, in units of outputs squared per
         squared parameter, where those of the other set may have another length, ``C2``;
-        ``[N, N2]`` for the trace.
+        ``[N, N2]`` for the trace. Of several ranks, ``N`` are the samples of this one.
 
     Raises:
-        InputError: A set is empty, outputs within a set, or of both for the trace, differ in
-            shape, or an argument has a wrong value.
+        InputError: A set is empty (of several ranks, on all), outputs within a set, or of both
+            for the trace, differ in shape, or an argument has a wrong value.
         UnsupportedError: As for `GGN`.
         InsufficientMemoryError: The kernel would not fit.
     """
-    _check(X, X2, outputs, batch_size)
-    sampling, model = Sampling.of("sequence", mixing, None), unwrapped(model)
-    if sampling.whole and batch_size is not None:
-        raise InputError("With mixing='allow', a set is one batch: batch_size must be None.")
+    model = unwrapped(model)
     parameters = select_parameters(model, params)
-    model = called(model, forward)
-    room, folded = Room.of(parameters, workspace, memory), outputs == "trace"
-    with without_autocast():
-        if sampling.whole:
-            model, size = one_unit(model, sampling.mixing), None
-        else:
-            size = batch_size or _fitting_size(model, X, X2, parameters, room, folded)
-        blocks = [_blocks(x, size) for x in (X, X2)]
-        return _kernel(model, parameters, blocks, sampling, room, folded, Progress(progress))
+    ranks = ranks_of(process_group, next(iter(parameters.values())).device)
+    with ranks.telling("ntk"):
+        _check(X, X2, outputs, batch_size, may_be_empty=ranks.size > 1)
+        sampling = Sampling.of("sequence", mixing, None)
+        if sampling.whole and batch_size is not None:
+            raise InputError("With mixing='allow', a set is one batch: batch_size must be None.")
+        model = called(model, forward)
+        room, folded = Room.of(parameters, workspace, memory), outputs == "trace"
+        with without_autocast():
+            if sampling.whole:
+                model, size = one_unit(model, sampling.mixing), None
+            elif ranks.size > 1:
+                size = batch_size
+            else:
+                size = batch_size or _fitting_size(model, X, X2, parameters, room, folded)
+            sets = [_blocks(x, size) for x in ((X,) if X2 is None else (X, X2))]
+            return _kernel(model, parameters, sets, sampling, room, folded, progress, ranks)
 
 
 def _kernel(
     model: nn.Module,
     parameters: dict[str, Tensor],
-    blocks: Sequence[list[Any]],
+    sets: Sequence[list[Any]],
     sampling: Sampling,
     room: Room,
     folded: bool,
-    bar: Progress,
+    progress: bool,
+    ranks: Ranks,
 ) -> Tensor:
-    """The kernel between two sets in blocks; within the first, if the second is empty."""
-    data = [(x, None) for of_set in blocks for x in of_set]
-    curvature = Curvature(model, Outputs(), data, parameters, None, bar, sampling)
-    kernel = _Kernel(curvature, room, folded)
-    rows, cols = range(len(blocks[0])), range(len(blocks[0]), len(data))
-    for compared in [[*rows, *cols]] if folded else [rows, cols]:
-        _check_shapes([curvature.batches[i].output_shape for i in compared])
-    pairs = len(rows) * len(cols) if cols else len(rows) * (len(rows) + 1) // 2
-    with torch.no_grad(), bar.stage("kernel", unit=PAIR, total=pairs):
-        return kernel.between(rows, cols) if cols else kernel.within(rows)
+    """The kernel within a set in blocks, or between two."""
+    data = [(x, None) for blocks in sets for x in blocks]
+
+    def alike() -> Names:
+        """What all ranks must have alike beside the model."""
+        return {
+            "the kernel": f"{'trace' if folded else 'full'}, sets: {len(sets)}",
+            "what a sample is": described(sampling),
+            "the kind of device": room.device.type,
+        }
+
+    bar = Progress(progress)
+    curvature = Curvature(model, Outputs(), data, parameters, None, bar, sampling, ranks, alike)
+    kernel = (Kernel if ranks.size == 1 else SharedKernel)(curvature, room, folded)
+    sides = _sides(curvature, kernel, [len(blocks) for blocks in sets], folded)
+    return kernel.within(*sides) if len(sides) == 1 else kernel.between(*sides)
 
 
-class _Kernel:
-    """The kernel between blocks of samples."""
+def _sides(
+    curvature: Curvature, kernel: Kernel, counts: Sequence[int], folded: bool
+) -> list[Side]:
+    """The sets as all ranks have them.
 
-    def __init__(self, curvature: Curvature, room: Room, folded: bool) -> None:
-        self._curvature, self._room, self._traced = curvature, room, folded
-        self._folded = folded and not curvature.sampling.whole
-        self._names = {*curvature.parameters}
-        self._plan = Costs(curvature, {"": [*self._names]}, room).plan(whole="")
+    Args:
+        curvature: Of the blocks of all sets, as batches.
+        kernel: That is wanted.
+        counts: Blocks of each set in this process.
+        folded: Whether sets, too, must agree in the shape of their outputs.
 
-    def within(self, blocks: range) -> Tensor:
-        """Of one set: the lower half is computed."""
-        places, size = self._places(blocks)
-        matrix = self._empty(size, size)
-        for i, rows in enumerate(places):
-            columns = self._columns(blocks[i])
-            columns.add_own(matrix[rows, rows])
-            self._curvature.progress.advance(PAIR)
-            self._add(matrix[rows], columns, blocks[:i], places)
-            del columns  # before those of the next
-        mirror(matrix)
-        return self._shaped(matrix, blocks, blocks)
-
-    def between(self, rows: range, cols: range) -> Tensor:
-        """Of two sets."""
-        (heights, height), (widths, width) = self._places(rows), self._places(cols)
-        matrix = self._empty(height, width)
-        for i, place in zip(rows, heights, strict=True):
-            columns = self._columns(i)
-            self._add(matrix[place], columns, cols, widths)
-            del columns
-        return self._shaped(matrix, rows, cols)
-
-    def _add(self, rows: Tensor, columns: Columns, blocks: range, places: list[slice]) -> None:
-        for j, cols in zip(blocks, places, strict=False):
-            columns.add_products(rows[:, cols], self._curvature.carrying([j]))
-            self._curvature.progress.advance(PAIR)
-
-    def _columns(self, block: int) -> Columns:
-        memory = Workspace(self._room.workspace, self._curvature.like)
-        per_pass, at_once = self._plan.columns_per_pass, self._plan.columns_at_once
-        carrying = self._curvature.carrying([block])
-        return Columns(carrying, self._names, memory, per_pass, at_once, self._folded)
-
-    def _per_sample(self, block: int) -> int:
-        return 1 if self._folded else self._curvature.batches[block].columns
-
-    def _places(self, blocks: range) -> tuple[list[slice], int]:
-        """Where the columns of some blocks stand, and how many there are."""
-        sizes = [self._curvature.batches[i].size * self._per_sample(i) for i in blocks]
-        ends = [*accumulate(sizes)]
-        return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)], ends[-1]
-
-    def _empty(self, height: int, width: int) -> Tensor:
-        like, available = self._curvature.like, self._room.available
-        size = height * width * like.element_size()
-        if available is not None and size > available:
-            trace = "" if self._traced else "outputs='trace', "
-            raise InsufficientMemoryError(
-                f"The kernel of {height} by {width} outputs has {human_bytes(size)}, but "
-                f"{human_bytes(available)} are available. Use {trace}or fewer samples at a time."
-            )
-        return like.new_zeros(height, width)
-
-    def _shaped(self, matrix: Tensor, rows: range, cols: range) -> Tensor:
-        if not is_finite(matrix):
-            raise InputError(NOT_FINITE)
-        if self._folded:
-            return matrix
-        height, width = self._per_sample(rows[0]), self._per_sample(cols[0])
-        full = matrix.unflatten(1, (-1, width)).unflatten(0, (-1, height)).transpose(1, 2)
-        return full.diagonal(dim1=2, dim2=3).sum(dim=2) if self._traced else full
+    Raises:
+        InputError: One has no samples, or outputs differ in shape.
+    """
+    ends = [0, *accumulate(counts)]
+    places = [range(start, stop) for start, stop in pairwise(ends)]
+    own = [[_facts_of(curvature.batches[i]) for i in blocks] for blocks in places]
+    of_sets = [*zip(*curvature.ranks.facts(own, "the sets of all ranks"), strict=True)]
+    known = [[batch for of_rank in of_set for batch in of_rank] for of_set in of_sets]
+    for name, batches in zip(("X", "X2"), known, strict=False):
+        if not batches:
+            raise InputError(f"The set {name} is empty on all ranks.")
+    shapes = [[shape for _, _, shape in batches] for batches in known]
+    for compared in [[*chain.from_iterable(shapes)]] if folded else shapes:
+        _check_shapes(compared)
+    return [
+        kernel.side(blocks, [sum(n for n, _, _ in x) for x in of_ranks], batches[0][1])
+        for blocks, of_ranks, batches in zip(places, of_sets, known, strict=True)
+    ]
 
 
-def _check(x: Any, x2: Any, outputs: str, batch_size: int | None) -> None:
+def _facts_of(batch: Batch) -> list[Any]:
+    """Samples, columns of each, and shape of the output of a sample."""
+    return [batch.size, batch.columns, [*batch.output_shape]]
+
+
+def _check(
+    x: Any, x2: Any, outputs: str, batch_size: int | None, may_be_empty: bool = False
+) -> None:
     if outputs not in ("full", "trace"):
         raise InputError(f"outputs must be 'full' or 'trace', got {outputs!r}.")
     is_number = isinstance(batch_size, int) and not isinstance(batch_size, bool)
@@ -210,14 +187,16 @@ def _check(x: Any, x2: Any, outputs: str, batch_size: int | None) -> None:
         raise InputError(f"batch_size must be a whole number, at least 1, got {batch_size!r}.")
     for name, of_set in (("X", x), ("X2", x2)):
         check_inputs(name, of_set)
-        if isinstance(of_set, Tensor) and (of_set.ndim == 0 or len(of_set) == 0):
+        if not isinstance(of_set, Tensor) or (may_be_empty and of_set.ndim):
+            continue
+        if of_set.ndim == 0 or len(of_set) == 0:
             raise InputError(
                 f"The set {name} is empty: it has shape {[*of_set.shape]}, expected samples along "
                 "the first axis."
             )
 
 
-def _check_shapes(shapes: Sequence[torch.Size]) -> None:
+def _check_shapes(shapes: Sequence[Sequence[int]]) -> None:
     """Refuse outputs that have no common axes in the kernel."""
     for shape in shapes:
         if shape != shapes[0]:
@@ -229,10 +208,12 @@ def _check_shapes(shapes: Sequence[torch.Size]) -> None:
 
 
 def _blocks(x: Any, size: int | None) -> list[Any]:
-    """Inputs in blocks; those that are no tensor as they are, and nothing as none."""
-    if x is None:
+    """Inputs in blocks; those that are no tensor as they are, and no samples as none."""
+    if not isinstance(x, Tensor):
+        return [x]
+    if not len(x):
         return []
-    return [x] if size is None or not isinstance(x, Tensor) else [*x.split(size)]
+    return [x] if size is None else [*x.split(size)]
 
 
 def _fitting_size(

@@ -108,6 +108,32 @@ def test_derivatives_are_those_of_own_samples(reports, name):
         is_close(joined, wanted, name)
 
 
+@cache
+def whole_kernel(name):
+    """Of one process."""
+    return rank_cases.kernel(name)
+
+
+@pytest.mark.parametrize("name", rank_cases.KERNELS)
+def test_rows_of_a_kernel_are_those_of_own_samples(reports, name):
+    found, *_ = reports
+    joined = torch.cat([report["kernels"][name] for report in found])
+    order = rank_cases.order_of_kernel(name, len(found))
+    wanted = whole_kernel(name)
+    assert joined.shape == wanted.shape
+    assert (joined - wanted[:, order]).abs().max() <= EXACT * wanted.abs().max()
+
+
+def test_matrix_that_fits_no_rank_lies_in_blocks(reports):
+    found, *_ = reports
+    for report in found:
+        room = report["small room"]
+        assert room["blocks"] < room["whole"]
+        assert room["has blocks"] == [""]
+        assert torch.allclose(room["values"], room["wanted"], rtol=SINGLE)
+        assert re.search(r"The Gram matrix of \d+ columns needs", room["refused"])
+
+
 def test_plan_tells_the_bytes_that_pass_through_the_group(reports):
     found, *_ = reports
     for report in found:
@@ -141,6 +167,10 @@ TOLD = {
     "in the middle": ("RankError", "Rank 1, in gram: ValueError: no luck today"),
     "in the middle, of ours": ("InputError", "no luck at all"),
     "other call": ("RankError", "All ranks must call the same methods in the same order"),
+    "kernel of other outputs": ("InputError", "differ in the kernel: full, sets: 1 and trace"),
+    "kernel of two sets": ("InputError", "differ in the kernel: .*sets: 1 and .*sets: 2"),
+    "kernel of nothing": ("InputError", "No rank has any samples"),
+    "kernel with nothing": ("InputError", "The set X2 is empty on all ranks"),
     "late": (
         "RankError",
         "waits in vain: rank.* did not come to 'the layers of a sweep'.* Then: This process "
@@ -198,6 +228,15 @@ def test_end_of_a_rank_is_told_at_once(reports):
         assert "rank 1" in text
         assert "the Gram matrix, layer" in text
         assert seconds < 10
+
+
+@pytest.mark.parametrize("size", range(2, 8))
+def test_each_rank_gets_from_each_other_all_around_the_ring(size):
+    steps = [steps_of(rank, size, None) for rank in range(size)]
+    for rank, own in enumerate(steps):
+        assert sorted(step.source for step in own) == [x for x in range(size) if x != rank]
+        for number, step in enumerate(own):
+            assert steps[step.source][number].target == rank
 
 
 @pytest.mark.parametrize("size", range(2, 8))

@@ -15,13 +15,14 @@ from vivit.errors import UnsupportedError
 from vivit.gram.centering import center_outer
 from vivit.gram.costs import Costs
 from vivit.gram.forms import SWEPT, Form
-from vivit.gram.matrices import group_matrices
+from vivit.gram.matrices import accumulated, group_matrices
 from vivit.gram.memory import Room
 from vivit.gram.outer import outer_matrices
 from vivit.gram.plan import Done, Plan
 from vivit.gram.products import matrix_by_products
 from vivit.gram.share import Share
 from vivit.gram.spectrum import GroupMatrix, OuterMatrix
+from vivit.gram.spread import SpreadMatrix
 from vivit.layers.sizes import runs_of
 from vivit.progress import PASS
 
@@ -49,6 +50,7 @@ class BlockMatrices:
         self.has_double = False
         self._made: dict[str, GroupMatrix | OuterMatrix] | None = None
         self._forms: dict[str, Form] = {}
+        self._spread: dict[str, SpreadMatrix] = {}
         self._seconds = 0.0
 
     @property
@@ -120,6 +122,38 @@ class BlockMatrices:
         with self._sweeping(plan):
             found = self._gram_matrices(plan, {group: self.groups[group]}, whole=True)
         return found[group].gram_matrix()
+
+    def spread_of(self, group: str) -> SpreadMatrix:
+        """The Gram matrix of a block, of which each rank has the blocks that it computes.
+
+        Args:
+            group: The block.
+
+        Raises:
+            InsufficientMemoryError: These would not fit.
+        """
+        self.curvature.check_fresh()
+        if group not in self._spread:
+            plan, curvature = self.costs.spread_plan(group), self.curvature
+            self.costs.check_fits(plan)
+            sizes = [samples * columns for samples, columns in self._runs]
+            with self._sweeping(plan):
+                (matrix,) = accumulated(
+                    lambda: [SpreadMatrix(self.groups[group], sizes, curvature.like, self._share)],
+                    curvature.carrying,
+                    self._runs,
+                    curvature.like,
+                    self.costs.room.workspace,
+                    plan,
+                    self._advance,
+                    self._share,
+                )
+            self._spread[group] = matrix.finished()
+        return self._spread[group]
+
+    @property
+    def _share(self) -> Share:
+        return Share.of(self.curvature)
 
     def form_of(self, group: str) -> Form:
         """What is formed for a block, or was: in double precision, it may be something else."""
@@ -204,7 +238,7 @@ class BlockMatrices:
             whole,
             curvature.kind.is_centered,
             self._advance,
-            Share.of(curvature),
+            self._share,
         )
 
     @property

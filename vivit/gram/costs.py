@@ -13,6 +13,7 @@ from vivit.gram.plan import Plan
 from vivit.gram.precision import is_affordable, is_small
 from vivit.gram.prediction import make_plan
 from vivit.gram.spectrum import EIGENVECTOR_COPIES
+from vivit.gram.spread import spread_bytes
 from vivit.gram.travel import travel_of
 from vivit.layers.sizes import BatchSizes
 from vivit.parameters import group_by_name
@@ -102,6 +103,22 @@ class Costs:
         )
         return replace(planned, travel=travel)
 
+    def spread_plan(self, group: str) -> Plan:
+        """What the Gram matrix of a single block costs, if its own blocks stay on each rank.
+
+        With the vectors of a Lanczos iteration, in place of an eigensolver.
+
+        Args:
+            group: The block.
+        """
+        curvature, element_size = self._curvature, self._curvature.like.element_size()
+        vectors = 2 * TYPICAL_VECTORS * curvature.num_columns * element_size
+        return replace(
+            self.plan(whole=group),
+            matrix_bytes=spread_bytes(curvature.columns_of_ranks, element_size),
+            solver_bytes=vectors,
+        )
+
     def plan_of_few(self, group: str, samples: int) -> Plan:
         """What eigenvectors of a single block will cost, of the first samples with curvature."""
         few = [self._curvature.sizes[0].of_samples(samples)]
@@ -117,8 +134,20 @@ class Costs:
             InsufficientMemoryError: It does not.
         """
         plan = self.plan(solver_copies, double, whole)
-        check_fits(plan, self.room.available, lambda: self._smaller_plans(solver_copies))
+        self.check_fits(plan, solver_copies)
         return plan
+
+    def check_fits(self, plan: Plan, solver_copies: int = 0) -> None:
+        """Refuse what does not fit.
+
+        Args:
+            plan: What it costs.
+            solver_copies: Matrices that the eigensolver holds beside its input.
+
+        Raises:
+            InsufficientMemoryError: It needs more than there is.
+        """
+        check_fits(plan, self.room.available, lambda: self._smaller_plans(solver_copies))
 
     def fits(self, plan: Plan) -> bool:
         """Whether there is memory enough, as far as is known."""

@@ -18,6 +18,7 @@ class Columns:
 
     Attributes:
         size: Number of columns.
+        kept: How many each batch has, and what is kept of them, by layer.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class Columns:
         """
         self._names, self._workspace, self._folded = names, workspace, folded
         self._columns_per_pass, self._columns_at_once = columns_per_pass, columns_at_once
-        self._kept = [self._stores(batch) for batch in batches]
-        self.size = sum(size for size, _ in self._kept)
+        self.kept = [self._stores(batch) for batch in batches]
+        self.size = sum(size for size, _ in self.kept)
 
     def _stores(self, batch: Carrying) -> tuple[int, dict[Key, Store]]:
         """How many columns a batch has, and what is kept of them."""
@@ -67,7 +68,7 @@ class Columns:
         Args:
             gram: Shape ``[size, size]``; changed in place.
         """
-        ((_, stores),) = self._kept
+        ((_, stores),) = self.kept
         for store in stores.values():
             store.add_gram(gram, self._names)
 
@@ -79,7 +80,7 @@ class Columns:
             blocks: Shape ``[N, C, C]``, samples of all batches; changed in place.
         """
         start = 0
-        for size, stores in self._kept:
+        for size, stores in self.kept:
             stop = start + size // blocks.shape[1]
             for store in stores.values():
                 for name in self._names & store.parameters:
@@ -98,7 +99,7 @@ class Columns:
         for batch in others:
             width, theirs = self._stores(batch)
             cols, row = slice(start, start + width), 0
-            for height, ours in self._kept:
+            for height, ours in self.kept:
                 _add_products(gram[row : row + height, cols], ours, theirs, self._names)
                 row += height
             start += width

@@ -9,6 +9,7 @@ batches each and are symmetric; a block below is rectangular, between two runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -68,7 +69,68 @@ def group_matrices(
     like = own if dtype is None else own.to(dtype)
     sizes, share = [total * columns for total, columns in runs], share or Share()
     kept = KeptColumns(share.slices(sizes)) if keep else None
-    matrices: list[GroupAccumulator] = []
+    shapes = {name: p.shape for name, p in parameters.items()}
+
+    def empty() -> list[GroupAccumulator]:
+        return [
+            GroupAccumulator(members, shapes, sizes, like, own.dtype, whole, share)
+            for members in groups.values()
+        ]
+
+    matrices = accumulated(empty, carrying, runs, like, workspace, plan, advance, share, kept)
+    return {group: x.finished(kept, centered) for group, x in zip(groups, matrices, strict=True)}
+
+
+class Accumulator(Protocol):
+    """What products of columns are added to."""
+
+    def crosses(self, key: Key) -> bool:
+        """Whether products of columns of a layer with those of other ranks are needed."""
+        ...
+
+    def add(self, layer: Sequence[Store], names: Collection[str]) -> None:
+        """Add what a layer keeps of all runs, of those parameters that count."""
+        ...
+
+    def add_cross(
+        self, layer: Sequence[Store], theirs: Sequence[Store], rank: int, names: Collection[str]
+    ) -> None:
+        """Add the products with what another rank keeps of a layer."""
+        ...
+
+
+A = TypeVar("A", bound=Accumulator)
+
+
+@torch.no_grad()
+def accumulated(
+    empty: Callable[[], Sequence[A]],
+    carrying: Callable[[], Iterator[Carrying]],
+    runs: Sequence[tuple[int, int]],
+    like: Tensor,
+    workspace: int,
+    plan: Plan,
+    advance: Advance,
+    share: Share,
+    kept: KeptColumns | None = None,
+) -> Sequence[A]:
+    """Send all columns back, and add their products to some matrices, layer by layer.
+
+    Args:
+        empty: Makes the matrices, which are not needed during the first backward passes.
+        carrying: As for `group_matrices`, as are those without a word.
+        runs: Samples of each run, and columns of each of them.
+        like: A tensor of the dtype and device to work with.
+        workspace: Bytes for temporaries.
+        plan: The sweeps.
+        advance: Is told of backward passes.
+        share: Of this rank.
+        kept: Takes what the layers keep, if that stays.
+
+    Returns:
+        The matrices, to which all has been added.
+    """
+    matrices: Sequence[A] = ()
     for names in plan.sweeps:
         memory = Workspace(workspace, like)  # free during the backward passes of the next
         batches = carrying()
@@ -78,25 +140,20 @@ def group_matrices(
             )
             for total, _ in runs
         ]
-        if not matrices:
-            shapes = {name: p.shape for name, p in parameters.items()}
-            matrices = [
-                GroupAccumulator(members, shapes, sizes, like, own.dtype, whole, share)
-                for members in groups.values()
-            ]
+        matrices = matrices or empty()
         keys = share.keys(stores)
         for key, turn in zip(keys, plan.turns(keys), strict=True):
             layer = [s.pop(key) for s in stores]  # its memory is free after this layer
-            _add_layer(matrices, layer, key, turn, names, share, memory)
+            add_layer(matrices, layer, key, turn, names, share, memory)
             if kept is not None and layer:
                 kept.add(layer)
             del layer
         memory.release()  # what is kept refers to it
-    return {group: x.finished(kept, centered) for group, x in zip(groups, matrices, strict=True)}
+    return matrices
 
 
-def _add_layer(
-    matrices: Sequence[GroupAccumulator],
+def add_layer(
+    matrices: Sequence[Accumulator],
     layer: Sequence[Store],
     key: Key,
     turn: int,
@@ -104,7 +161,17 @@ def _add_layer(
     share: Share,
     memory: Workspace,
 ) -> None:
-    """Add the products of a layer's columns, with those of other ranks, which come by, too."""
+    """Add the products of a layer's columns, with those of other ranks, which come by, too.
+
+    Args:
+        matrices: What they are added to.
+        layer: What is kept of all runs of this rank, if it has any.
+        key: Names of the layer's parameters.
+        turn: Which of two opposite ranks has the work: see `vivit.ranks.steps_of`.
+        names: Parameters that count.
+        share: Of this rank.
+        memory: For temporaries.
+    """
     crossing = [matrix for matrix in matrices if matrix.crosses(key)]
 
     def add_own() -> None:

@@ -36,6 +36,11 @@ class Share:
         """Number of columns of the ranks before."""
         return sum(self.counts[: self.ranks.rank])
 
+    def columns_of(self, rank: int) -> slice:
+        """Where the columns of a rank stand among those of all."""
+        start = sum(self.counts[:rank])
+        return slice(start, start + self.counts[rank])
+
     def slices(self, sizes: Sequence[int], rank: int | None = None) -> list[slice]:
         """Where some runs of columns stand among those of all ranks.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from vivit.errors import ConvergenceError
 from vivit.factor import Factor
 from vivit.gram.blocks import BlockMatrices
 from vivit.gram.forms import Form
+from vivit.gram.plan import Plan
 from vivit.gram.precision import has_weak, is_double, may_gain
 from vivit.gram.spectrum import (
     EIGENVECTOR_COPIES,
@@ -31,7 +34,13 @@ from vivit.quantities.lanczos import (
 )
 from vivit.quantities.ritz import Space
 from vivit.quantities.selection import Selection
-from vivit.quantities.solvers import FullGram, Solver, cheapest_solver, typical_products
+from vivit.quantities.solvers import (
+    FullGram,
+    Solver,
+    SpreadGram,
+    cheapest_solver,
+    typical_products,
+)
 from vivit.quantities.start import leading_of_some
 from vivit.ranks import Ranks
 
@@ -83,6 +92,8 @@ class _Search:
     def pairs(self) -> Pairs:
         """The pairs, by the method that was asked for or the cheapest."""
         method, k = self.selection.method or self._cheapest(), self.selection.k
+        if isinstance(method, SpreadGram) and k is not None:
+            return self._by_blocks(method, k)
         if isinstance(method, Lanczos) and k is not None:
             return self._by_products(method, k)
         return self._by_decomposition()
@@ -92,11 +103,35 @@ class _Search:
         if k is None or k >= min(self.factor.shape) or self.matrices.are_made:
             return FullGram()
         overhead = traits(costs.room.device).overhead
-        return cheapest_solver(costs.plan(self._copies), k, costs.room.available, overhead)
+        return cheapest_solver(
+            costs.plan(self._copies), k, costs.room.available, overhead, self._spread_plan
+        )
+
+    @property
+    def _spread_plan(self) -> Callable[[], Plan] | None:
+        """Gives that of a Gram matrix in blocks, where there are ranks to have them."""
+        (dimension, size), (group, costs) = self.factor.shape, (self.group, self.matrices.costs)
+        if self.factor.ranks.size == 1 or dimension <= size or len(self.matrices.groups) > 1:
+            return None
+        return partial(costs.spread_plan, group)
 
     def _by_products(self, method: Lanczos, k: int) -> GramPairs:
         with self._progress.stage("Lanczos"):
             return self._in_fitting_space(method, k)
+
+    def _by_blocks(self, method: SpreadGram, k: int) -> GramPairs:
+        """By products with a Gram matrix whose blocks lie where they were computed."""
+        (_, size), matrix = self.factor.shape, self.matrices.spread_of(self.group)
+        is_centered = self.matrices.curvature.kind.is_centered
+
+        def multiply(u: Tensor) -> tuple[Tensor, Tensor]:
+            if is_centered:
+                u = u - u.mean(dim=0)
+            product = matrix.multiply(u)
+            return product - product.mean(dim=0) if is_centered else product, u[:0]
+
+        with self._progress.stage("Lanczos"):
+            return pairs_of_gram(self._iterated(method, multiply, size, k, None))
 
     def _in_fitting_space(self, method: Lanczos, k: int) -> GramPairs:
         """By products with the curvature where these take a run through the data less."""

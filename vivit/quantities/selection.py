@@ -62,7 +62,9 @@ class Selection:
                 "Use method=FullGram()."
             )
         if method is not None and not isinstance(method, (FullGram, Lanczos)):
-            raise InputError(f"method must be FullGram() or Lanczos(), got {method!r}.")
+            raise InputError(
+                f"method must be FullGram(), Lanczos() or SpreadGram(), got {method!r}."
+            )
         if tolerance is not None and not 0 <= tolerance < 1:
             raise InputError(f"rank_tolerance must be at least 0 and below 1, got {tolerance}.")
 

@@ -6,7 +6,7 @@ is done, in words, for the error of those who wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
@@ -80,11 +80,23 @@ class Ranks(Protocol):
         """Those of the first rank, if there are others that differ in a bit."""
         ...
 
+    def to_each(self, blocks: Mapping[int, Tensor], what: str) -> dict[int, Tensor]:
+        """Send tensors to some other ranks, and receive what they have for this one.
+
+        Args:
+            blocks: By the rank that each is for.
+            what: In words.
+
+        Returns:
+            What came, by the rank that has sent it; on the device that the ranks send from.
+        """
+        ...
+
     def around(
         self,
         own: Parcel,
         what: str,
-        turn: int,
+        turn: int | None,
         meanwhile: Callable[[], None],
         use: Callable[[int, Parcel], None],
     ) -> None:
@@ -95,7 +107,8 @@ class Ranks(Protocol):
         Args:
             own: What this rank sends; nothing, without tensors.
             what: In words.
-            turn: Which of two opposite ranks receives: see `steps_of`.
+            turn: Which of two opposite ranks receives: see `steps_of`. None for all around the
+                ring, so that each rank gets the parcels of all others, whether it has one or not.
             meanwhile: Done while the first is on its way; later ones are while one is used.
             use: Takes the number of another rank and its parcel.
         """
@@ -131,11 +144,15 @@ class Alone:
         """As they are."""
         return [*tensors]
 
+    def to_each(self, blocks: Mapping[int, Tensor], what: str) -> dict[int, Tensor]:
+        """Nobody has anything."""
+        return {}
+
     def around(
         self,
         own: Parcel,
         what: str,
-        turn: int,
+        turn: int | None,
         meanwhile: Callable[[], None],
         use: Callable[[int, Parcel], None],
     ) -> None:

@@ -7,7 +7,7 @@ that is gone or late, after the group's time-out (`init_process_group(timeout=..
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2s
@@ -28,6 +28,7 @@ from vivit.ranks.messages import (
     in_buckets,
     in_words,
     listed,
+    trade,
 )
 from vivit.ranks.ring import Step, steps_of
 
@@ -161,19 +162,37 @@ class Group:
             return [*tensors]
         result = []
         for x, (dtype, shape, _) in zip(tensors, first, strict=True):
-            sent = torch.empty(shape, dtype=getattr(torch, dtype.split(".")[1]))
-            sent = x.contiguous().to(self._wire) if self.rank == 0 else sent.to(self._wire)
             is_first = self.rank == 0
+            sent = x.contiguous().to(self._wire) if is_first else self._empty(dtype, shape)
             with self._moving(what, is_first * sent.nbytes, (not is_first) * sent.nbytes):
                 dist.broadcast(sent, group=self._group, group_src=0)
             result.append(sent.to(x.device))
         return result
 
+    def to_each(self, blocks: Mapping[int, Tensor], what: str) -> dict[int, Tensor]:
+        """See `Ranks`."""
+        own = [[rank, str(x.dtype), [*x.shape]] for rank, x in blocks.items()]
+        sent = {rank: x.contiguous().to(self._wire) for rank, x in blocks.items()}
+        coming = {
+            peer: self._empty(dtype, shape)
+            for peer, of_peer in enumerate(self.facts(own, what))
+            for rank, dtype, shape in of_peer
+            if rank == self.rank
+        }
+        lost: dict[int, str] = {}
+        peers = {*sent, *coming}
+        trade(self._group, {x: (_filled(sent, x), _filled(coming, x)) for x in peers}, lost)
+        self.traffic.sent += sum(x.nbytes for x in sent.values())
+        self.traffic.received += sum(x.nbytes for x in coming.values())
+        for peer, why in lost.items():
+            self._lose(f"rank {peer} left while {what!r} was moved", why)
+        return coming
+
     def around(
         self,
         own: Parcel,
         what: str,
-        turn: int,
+        turn: int | None,
         meanwhile: Callable[[], None],
         use: Callable[[int, Parcel], None],
     ) -> None:
@@ -184,7 +203,7 @@ class Group:
         for i, step in enumerate(steps_of(self.rank, self.size, turn)):
             if i:
                 self.facts(None, what)
-            coming = self._depart(step, sent, labels)
+            coming = self._depart(step, sent, labels, turn is not None)
             try:
                 at_hand()
             finally:  # before others are told of an error
@@ -192,19 +211,30 @@ class Group:
             at_hand = _nothing if source is None else partial(use, source, parcel)
         at_hand()
 
-    def _depart(self, step: Step, sent: list[Tensor], labels: list[Facts]) -> _Trip:
-        """Begin a step, between ranks that both have something."""
+    def _depart(
+        self, step: Step, sent: list[Tensor], labels: list[Facts], are_pairs: bool
+    ) -> _Trip:
+        """Begin a step.
+
+        Args:
+            step: The step.
+            sent: What this rank sends.
+            labels: What each sends, in words, with dtypes and shapes.
+            are_pairs: Whether only ranks meet that both have something.
+        """
         has = [bool(shapes) for _, shapes in labels]
-        source = step.source if step.source is not None and has[step.source] else None
-        target = step.target if step.target is not None and has[step.target] else None
-        if not has[self.rank]:
-            source = target = None
+        source, target = step.source, step.target
+        if source is not None and not (has[source] and (has[self.rank] or not are_pairs)):
+            source = None
+        if target is not None and not (has[self.rank] and (has[target] or not are_pairs)):
+            target = None
         label, shapes = labels[source] if source is not None else (None, [])
-        tensors = [
-            torch.empty(shape, dtype=getattr(torch, dtype.split(".")[1]), device=self._wire)
-            for dtype, shape in shapes
-        ]
+        tensors = [self._empty(dtype, shape) for dtype, shape in shapes]
         return _Trip(self, source, target, sent, Parcel(label, tensors))
+
+    def _empty(self, dtype: str, shape: Sequence[int]) -> Tensor:
+        """A tensor to be received."""
+        return torch.empty(shape, dtype=getattr(torch, dtype.split(".")[1]), device=self._wire)
 
     def _check_same(self, found: list[Facts], what: str) -> None:
         for rank, other in enumerate(found):
@@ -261,6 +291,12 @@ class _Trip:
             peer, why = next(iter(self._failed.items()))
             self._ranks._lose(f"rank {peer} left while {what!r} was moved", why)
         return self._source, self._parcel
+
+
+def _filled(tensors: Mapping[int, Tensor], rank: int) -> list[Tensor]:
+    """That of a rank, if there is one that has entries."""
+    x = tensors.get(rank)
+    return [x] if x is not None and x.numel() else []
 
 
 def _digest(tensors: Sequence[Tensor]) -> list[Facts]:

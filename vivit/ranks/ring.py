@@ -2,7 +2,8 @@
 
 In step ``s``, each rank receives from the one ``s`` before it and sends to the one ``s`` behind
 it. After half of the steps, each pair has met. Of an even number, the last step is one between
-opposite ranks, of which only one receives, and has the work: they take turns.
+opposite ranks, of which only one receives, and has the work: they take turns. After all steps,
+each has met each on both.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ class Step:
     target: int | None
 
 
-def steps_of(rank: int, size: int, turn: int) -> list[Step]:
+def steps_of(rank: int, size: int, turn: int | None) -> list[Step]:
     """The steps of a rank.
 
     Args:
         rank: Its number.
         size: How many ranks there are.
         turn: 0 for the first half of the ranks to receive in the last step, if it is one between
-            opposite ranks; 1 for the second half.
+            opposite ranks; 1 for the second half. None for twice as many steps, after which each
+            rank has received from each other.
     """
-    steps = [Step((rank - s) % size, (rank + s) % size) for s in range(1, (size + 1) // 2)]
-    if size % 2 == 0:
+    last = size if turn is None else (size + 1) // 2
+    steps = [Step((rank - s) % size, (rank + s) % size) for s in range(1, last)]
+    if size % 2 == 0 and turn is not None:
         opposite = (rank + size // 2) % size
         receives = (rank < size // 2) == (turn == 0)
         steps.append(Step(opposite, None) if receives else Step(None, opposite))
