@@ -17,6 +17,7 @@ from benchmarks.grid import arguments as types
 from benchmarks.methods.gram import curvature_of
 from benchmarks.problems import PROBLEMS
 from benchmarks.records.tasks import Task
+from vivit.gram.costs import TYPICAL_VECTORS
 from vivit.gram.plan import LayerPlan, Plan
 from vivit.memory import human_bytes
 
@@ -35,7 +36,10 @@ SOLVER = 4 / 3
 """Flops of all eigenvalues in units of ``M^3``: a reduction to tridiagonal form."""
 
 PRODUCTS = 100
-"""Products of a Lanczos iteration that finds leading eigenvalues of block rows."""
+"""Products of a Lanczos iteration that finds leading eigenvalues of a matrix in blocks."""
+
+VECTORS = 2 * TYPICAL_VECTORS
+"""That it holds at most, as the library plans."""
 
 
 @dataclass(frozen=True)
@@ -114,19 +118,19 @@ class Cost:
         columns: ``M``.
         matrix_bytes: Of ``K``.
         fits: Whether each device can hold ``K`` and a copy for the eigensolver.
-        rows_fit: Whether each can hold its block rows.
+        blocks_fit: Whether each can hold its blocks, and the vectors of an iteration.
         ring_bytes: That a rank sends while parcels go half around the ring.
-        sum_bytes: That it sends so that ``K`` is whole, on each rank or in block rows.
+        sum_bytes: That it sends so that ``K`` is whole; none, where it lies in blocks.
         computing: Seconds of passes and contractions.
         network: Seconds of all bytes.
-        spectrum: Seconds of all eigenvalues; of a Lanczos iteration, where ``K`` is in rows.
+        spectrum: Seconds of all eigenvalues; of a Lanczos iteration, where ``K`` is in blocks.
     """
 
     ranks: int
     columns: int
     matrix_bytes: int
     fits: bool
-    rows_fit: bool
+    blocks_fit: bool
     ring_bytes: float
     sum_bytes: float
     computing: float
@@ -150,19 +154,19 @@ def cost_of(share: Share, ranks: int, machine: Machine) -> Cost:
     free = machine.memory - share.held_bytes
     fits, others = 2 * matrix <= free, ranks - 1
     ring = others / 2 * share.parcel_bytes
-    summed = 2 * others / ranks * matrix if fits else others / (2 * ranks) * matrix / ranks
+    of_sum = 2 * others / ranks  # of what is summed, that a rank sends
+    blocks, summed = block_bytes(share, ranks), of_sum * matrix if fits else 0.0
     if fits:
         spectrum = SOLVER * columns**3 / machine.solver_flops
-    else:
-        vector = others / ranks * ELEMENT * columns
-        product = matrix / ranks / machine.bandwidth + vector / machine.link
+    else:  # each block is read twice: for its rows, and for its columns
+        product = 2 * blocks / machine.bandwidth + of_sum * ELEMENT * columns / machine.link
         spectrum = PRODUCTS * product
     return Cost(
         ranks=ranks,
         columns=columns,
         matrix_bytes=matrix,
         fits=fits,
-        rows_fit=matrix / ranks <= free,
+        blocks_fit=blocks + VECTORS * ELEMENT * columns <= free,
         ring_bytes=ring,
         sum_bytes=summed,
         computing=(share.pass_flops + ranks * share.flops) / machine.flops,
@@ -171,15 +175,27 @@ def cost_of(share: Share, ranks: int, machine: Machine) -> Cost:
     )
 
 
+def block_bytes(share: Share, ranks: int) -> int:
+    """Of the blocks of ``K`` that a rank computes: with its own columns, and those of half of all.
+
+    Args:
+        share: Of one rank.
+        ranks: How many there are.
+    """
+    return ELEMENT * share.columns**2 * (1 + ranks // 2)
+
+
 def most_ranks(share: Share, machine: Machine) -> tuple[int, int]:
-    """How many ranks may have as many samples, with ``K`` on each device, and in block rows.
+    """How many ranks may have as many samples, with ``K`` on each device, and in blocks.
 
     Args:
         share: Of one of them.
         machine: Whose memory counts.
     """
-    free = max(machine.memory - share.held_bytes, 0) / (ELEMENT * share.columns**2)
-    return math.isqrt(int(free / 2)), int(free)
+    entries, own = max(machine.memory - share.held_bytes, 0) / ELEMENT, share.columns**2
+    most = math.isqrt(int(entries / (2 * own)))
+    in_blocks = (entries - own) / (own / 2 + VECTORS * share.columns)
+    return most, max(int(in_blocks), most)
 
 
 def share_of(problem: str, samples: int) -> Share:
@@ -198,15 +214,15 @@ COSTS = (
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 )
 LIMITS = (
-    "| network | columns of a rank | kept by a rank | K on each device up to | block rows up to |",
+    "| network | columns of a rank | kept by a rank | K on each device up to | in blocks up to |",
     "| --- | --- | --- | --- | --- |",
 )
 
 
 def cost_row(problem: str, share: Share, cost: Cost) -> str:
     """A row of the first table."""
-    place = "on each" if cost.fits else "in rows" if cost.rows_fit else "nowhere"
-    time = f"{cost.spectrum:.2g} s" if cost.fits or cost.rows_fit else "-"
+    place = "on each" if cost.fits else "in blocks" if cost.blocks_fit else "nowhere"
+    time = f"{cost.spectrum:.2g} s" if cost.fits or cost.blocks_fit else "-"
     cells = [
         f"`{problem}`",
         *(f"{x}" for x in (cost.ranks, share.samples * cost.ranks, cost.columns)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -372,6 +373,65 @@ def second_set_empty(rank, size):
     vivit.ntk(model, x, x[:0], process_group=dist.group.WORLD)
 
 
+HELD_OUT = {
+    "mean": ({}, nn.CrossEntropyLoss),
+    "ignored and weighted": ({}, weighted),
+    "sum": ({}, lambda: nn.CrossEntropyLoss(reduction="sum")),
+    "no closed form": ({}, lambda: lambda f, y: nn.functional.cross_entropy(f.tanh(), y)),
+    "Monte Carlo": ({"approximation": vivit.MonteCarlo(2, seed=3)}, nn.CrossEntropyLoss),
+    "subset": ({"subset": [11, 0, 5, 7]}, nn.CrossEntropyLoss),
+}
+"""Options of monitors, and losses."""
+
+
+class Ticking:
+    """A clock of which each look takes a while."""
+
+    def __init__(self, seconds):
+        self.now, self._seconds = 0.0, seconds
+
+    def __call__(self):
+        self.now += self._seconds
+        return self.now
+
+
+def monitor(name, path, some=slice(None), **options):
+    """One of some of the samples, and its model."""
+    fixed, loss = HELD_OUT[name]
+    model, _, batches = Case(targets=ignored).made()
+    x, y = (torch.cat(parts)[some] for parts in zip(*batches, strict=True))
+    y = y if name == "ignored and weighted" else y.clamp(min=0)
+    return vivit.Monitor(model, loss(), (x, y), path=path, k=3, **fixed, **options), model
+
+
+def monitors(rank, size, folder):
+    """What they see, who writes, and what they do when one fails or has spent its budget."""
+    ends = [N * i // size for i in range(size + 1)]
+    options = {"some": slice(*ends[rank : rank + 2]), "process_group": dist.group.WORLD}
+    seen = {}
+    for number, name in enumerate(HELD_OUT):
+        looks, _ = monitor(name, Path(folder) / f"monitor-{number}-{rank}.jsonl", **options)
+        seen[name] = looks(0).quantities
+    clock = Ticking(0.0 if rank else 1.0)
+    path = Path(folder) / f"monitor-{rank}.jsonl"
+    looks, model = monitor("mean", path, every=1, budget=0.9, clock=clock, **options)
+    first = looks(0) is not None
+    skipped = looks(1) is None  # the first rank's clock says that all of the time was spent
+    clock.now += 1000.0
+    if rank == 1:
+        falling({"model": model})
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        failed = looks(2).error
+    return {
+        "seen": seen,
+        "looked": [first, skipped],
+        "failed": failed,
+        "warned": [str(x.message) for x in warned],
+        "written": path.exists(),
+    }
+
+
 def small_room(size):
     """Bytes with which only the blocks of a rank fit, and what is chosen then."""
     torch.manual_seed(0)
@@ -591,6 +651,7 @@ def work(rank: int, size: int, folder: str) -> None:
         found["derivatives"][name] = derivatives(curvature)
     found["kernels"] = {name: shared_kernel(name, rank, size) for name in KERNELS}
     found["small room"] = small_room(size)
+    found["monitors"] = monitors(rank, size, folder)
     if size == 3:
         found["mistakes"] = {
             name: message(attempt, rank, size) for name, attempt in MISTAKES.items()

@@ -1,6 +1,7 @@
 """The page on scaling has the tables of the command and the figures of the records."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -8,8 +9,17 @@ import pytest
 
 from benchmarks import scaling_cost
 from benchmarks.records.record import Quantity, RecordStore, Status
-from benchmarks.scaling_cost import Machine, Share, cost_of, main, most_ranks, parcel_bytes
+from benchmarks.scaling_cost import (
+    Machine,
+    Share,
+    block_bytes,
+    cost_of,
+    main,
+    most_ranks,
+    parcel_bytes,
+)
 from vivit.gram.plan import LayerPlan
+from vivit.gram.spread import spread_bytes
 from vivit.memory import human_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +28,7 @@ RECORDS = ROOT / "bench_results" / "published" / "ranks.jsonl"
 
 SHARE = Share(samples=4, columns=12, parcel_bytes=1000, held_bytes=2000, flops=3e6, pass_flops=5e6)
 MACHINE = Machine(flops=1e6, solver_flops=1e3, memory=10_000, bandwidth=1e4, link=1e3)
+LARGE = replace(MACHINE, memory=100_000)
 
 
 def measured():
@@ -95,28 +106,37 @@ def test_one_rank_sends_nothing():
 def test_whole_matrix():
     """Two ranks, by hand: 24 columns, 2304 bytes; the matrix and a copy fit into 8000."""
     cost = cost_of(SHARE, 2, MACHINE)
-    assert (cost.columns, cost.matrix_bytes, cost.fits, cost.rows_fit) == (24, 2304, True, True)
+    assert (cost.columns, cost.matrix_bytes, cost.fits) == (24, 2304, True)
     assert (cost.ring_bytes, cost.sum_bytes) == (500, 2304)
     assert cost.network == pytest.approx(2.804)
     assert cost.computing == 5 + 2 * 3
 
 
-def test_block_rows():
-    """Four ranks: 9216 bytes do not fit twice, a fourth of them does."""
-    cost = cost_of(SHARE, 4, MACHINE)
-    assert (cost.matrix_bytes, cost.fits, cost.rows_fit) == (9216, False, True)
-    assert (cost.ring_bytes, cost.sum_bytes) == (1500, 3 / 8 * 9216 / 4)
-    assert cost.spectrum == pytest.approx(100 * (2304 / 1e4 + 0.75 * 48 * 4 / 1e3))
-    assert not cost_of(SHARE, 14, MACHINE).rows_fit
+def test_blocks():
+    """Ten ranks: 57600 bytes do not fit twice; six blocks and 200 vectors do not fit either."""
+    cost = cost_of(SHARE, 10, LARGE)
+    assert (cost.matrix_bytes, cost.fits, cost.blocks_fit) == (57600, False, False)
+    assert (cost.ring_bytes, cost.sum_bytes) == (4500, 0)
+    per_product = 2 * 6 * 576 / 1e4 + 1.8 * 120 * 4 / 1e3
+    assert cost.spectrum == pytest.approx(100 * per_product)
+    assert cost_of(SHARE, 10, replace(LARGE, memory=102_000)).blocks_fit
+
+
+@pytest.mark.parametrize("ranks", range(1, 8))
+def test_bytes_of_blocks_are_those_of_the_library(ranks):
+    assert block_bytes(SHARE, ranks) == spread_bytes([SHARE.columns] * ranks, 4)
 
 
 def test_how_far_it_fits():
-    """8000 bytes: two matrices up to 2 ranks, block rows up to 13."""
-    whole, rows = most_ranks(SHARE, MACHINE)
-    assert (whole, rows) == (2, 13)
-    assert cost_of(SHARE, whole, MACHINE).fits
-    assert not cost_of(SHARE, whole + 1, MACHINE).fits
-    assert cost_of(SHARE, rows, MACHINE).rows_fit
+    """8000 bytes: two matrices up to 2 ranks; 98000: up to 9, as blocks, which vectors bound."""
+    assert most_ranks(SHARE, MACHINE) == (2, 2)
+    wide = replace(SHARE, columns=1000)
+    whole, blocks = most_ranks(wide, replace(MACHINE, memory=40_002_000))
+    assert (whole, blocks) == (2, 12)
+    for count, fits in ((blocks, True), (blocks + 2, False)):
+        assert cost_of(wide, count, replace(MACHINE, memory=40_002_000)).blocks_fit is fits
+    assert cost_of(SHARE, 2, MACHINE).fits
+    assert not cost_of(SHARE, 3, MACHINE).fits
     assert most_ranks(SHARE, Machine(memory=1000)) == (0, 0)
 
 

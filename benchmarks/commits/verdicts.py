@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import median
 
-from scipy.stats import quantile_test
+import scipy
 
 
 class RulesError(ValueError):
@@ -80,7 +80,7 @@ class Rules:
             Ends of the interval of confidence of their median, and the verdict.
         """
         together = [ratio for of_pair in ratios for ratio in of_pair]
-        interval = quantile_test(together, p=0.5).confidence_interval(self.confidence)
+        interval = scipy.stats.quantile_test(together, p=0.5).confidence_interval(self.confidence)
         low, high = float(interval.low), float(interval.high)
         verdict = _verdict(low, high, self.threshold)
         medians = [median(of_pair) for of_pair in ratios]

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from curvlinops.papyan2020traces.spectrum import fast_lanczos
-from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from benchmarks.experiments.base import Scale, attempt, ok
@@ -133,7 +133,7 @@ class Spectrum:
     def distance(self, other: Spectrum) -> float:
         """Wasserstein-1 distance, in units of eigenvalues."""
         both = self.values, other.values
-        return float(wasserstein_distance(*both, self.weights, other.weights))
+        return float(scipy.stats.wasserstein_distance(*both, self.weights, other.weights))
 
 
 def _by_lanczos(operator: Any, runs: int, exact: Spectrum, seed: int) -> Answer:

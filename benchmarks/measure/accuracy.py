@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import scipy  # its parts load when they are used: scipy.stats takes as long as torch
 import torch
-from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from benchmarks.measure.vectors import PROJECTIONS, changed_by_curvature, sketch
@@ -275,7 +275,7 @@ def density_error(outcome: Outcome, reference: Reference) -> float:
     if weights.sum() > 1 + WEIGHT_TOLERANCE:
         raise ArithmeticError(f"the weights of a density sum up to {float(weights.sum()):g}")
     exact = reference.values
-    distance = wasserstein_distance(
+    distance = scipy.stats.wasserstein_distance(
         *(torch.cat([x.new_zeros(1), x]).numpy() for x in (values, exact)),
         *(_with_rest(x).numpy() for x in (weights, torch.full_like(exact, 1 / reference.size))),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+import scipy
 
 from benchmarks.records.names import Choice
 from benchmarks.records.record import Status
@@ -210,7 +210,9 @@ class _Search:
         # In units of the largest: of powers of plain sizes, nnls may go round in circles.
         powers = (sizes / sizes.max())[:, None] ** np.arange(COEFFICIENTS, dtype=float)
         relative = peaks.max() / peaks[:, None]
-        constant, linear, quadratic = nnls(powers * relative, np.ones(len(sizes)))[0]
+        constant, linear, quadratic = scipy.optimize.nnls(powers * relative, np.ones(len(sizes)))[
+            0
+        ]
         budget = self.limits.budget / peaks.max()
         if constant >= budget:
             return self.lower

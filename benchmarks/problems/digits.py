@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 TRAIN_SAMPLES = 1437
@@ -18,6 +17,8 @@ def digits() -> tuple[Tensor, Tensor]:
     Returns:
         Images with pixels in [0, 1], shape ``[1797, 1, 8, 8]``, and classes, shape ``[1797]``.
     """
+    from sklearn.datasets import load_digits  # slow: not for processes without digits
+
     images, labels = load_digits(return_X_y=True)
     inputs = torch.as_tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
     return inputs, torch.as_tensor(labels, dtype=torch.int64)

@@ -124,6 +124,31 @@ def test_rows_of_a_kernel_are_those_of_own_samples(reports, name):
     assert (joined - wanted[:, order]).abs().max() <= EXACT * wanted.abs().max()
 
 
+@pytest.mark.parametrize("name", rank_cases.HELD_OUT)
+def test_monitors_see_what_one_of_all_samples_sees(reports, name, tmp_path):
+    found, *_ = reports
+    alone, _ = rank_cases.monitor(name, tmp_path / "alone.jsonl")
+    wanted = alone(0).quantities
+    for report in found:
+        seen = report["monitors"]["seen"][name]
+        assert seen.keys() == wanted.keys()
+        for what, value in wanted.items():
+            assert seen[what] == (
+                value if value is None else pytest.approx(value, rel=1e-6, abs=1e-9)
+            ), what
+
+
+def test_monitors_keep_to_the_budget_and_the_file_of_the_first(reports):
+    found, *_ = reports
+    for rank, report in enumerate(found):
+        monitors = report["monitors"]
+        assert monitors["looked"] == [True, True]
+        assert "no luck today" in monitors["failed"]
+        assert monitors["written"] == (rank == 0)
+        assert len(monitors["warned"]) == (rank == 0)
+        assert all("could not observe all of step 2" in text for text in monitors["warned"])
+
+
 def test_matrix_that_fits_no_rank_lies_in_blocks(reports):
     found, *_ = reports
     for report in found:

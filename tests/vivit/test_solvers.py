@@ -448,7 +448,7 @@ REFUSED = {
     "all": (lambda g: g.eigh(k=8, method=Lanczos()), "k < 8, got k=8. Use method=FullGram"),
     "a name": (
         lambda g: g.eigh(k=1, method="lanczos"),
-        "must be FullGram.. or Lanczos.., got 'la",
+        "must be FullGram.., Lanczos.. or SpreadGram.., got 'la",
     ),
     "tolerance": (lambda g: Lanczos(2.0), "tolerance in .0, 1., got 2.0"),
     "products": (lambda g: Lanczos(max_products=0), "at least one product, got 0"),

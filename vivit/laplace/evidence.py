@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import brentq
+import scipy
 
 from vivit.errors import InputError
 from vivit.laplace.decomposition import Decomposition
@@ -45,5 +45,5 @@ def best_precision(decomposition: Decomposition, square_norm: float) -> float:
     lowest = min(largest, 0.5 / square_norm)  # where the effective number is at least 1/2
     highest = len(decomposition.values) / square_norm
     low, high = math.log(lowest) - MARGIN, math.log(highest) + MARGIN
-    root: float = brentq(excess, low, high, xtol=1e-11)
+    root: float = scipy.optimize.brentq(excess, low, high, xtol=1e-11)
     return math.exp(root)

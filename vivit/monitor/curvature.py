@@ -22,6 +22,7 @@ from vivit.quantities.diagnostics import signal_to_noise
 from vivit.quantities.directional import DirectionalDerivatives
 from vivit.quantities.newton import BootstrapDamping
 from vivit.quantities.solvers import FullGram
+from vivit.ranks import NO_GROUP
 
 Values = dict[str, Any]
 """Numbers, lists of them, or numbers by layer; None where there is no finite number."""
@@ -44,6 +45,7 @@ class Setting:
         target: Gives the targets of the batch.
         samples: What counts as one.
         mixing: Whether they may depend on each other.
+        process_group: Of those that have other samples.
     """
 
     model: nn.Module
@@ -58,6 +60,7 @@ class Setting:
     target: Target | None = None
     samples: str = "sequence"
     mixing: str = "refuse"
+    process_group: Any = NO_GROUP
 
 
 class Curvature:
@@ -81,11 +84,12 @@ class Curvature:
             target=setting.target,
             samples=setting.samples,
             mixing=setting.mixing,
+            process_group=setting.process_group,
         )
 
     @cached_property
     def derivatives(self) -> DirectionalDerivatives:
-        """Of each sample along the leading eigenvectors, the first of them first.
+        """Of each sample of all ranks along the leading eigenvectors, the first of them first.
 
         The one eigendecomposition with vectors. Where the whole spectrum is asked for, too, the
         Gram matrix that it needs serves both.
@@ -94,7 +98,9 @@ class Curvature:
         k = min(self._setting.k, size, columns)
         method = FullGram() if Quantity.SPECTRUM in self._setting.quantities else None
         found = self._ggn.directional_derivatives(k, method=method)
-        return DirectionalDerivatives(found.gammas.flip(1), found.lambdas.flip(1))
+        rows = self._ggn.ranks.rows
+        gammas, lambdas = (rows(x, "derivatives") for x in (found.gammas, found.lambdas))
+        return DirectionalDerivatives(gammas.flip(1), lambdas.flip(1))
 
     @cached_property
     def eigenvalues(self) -> Tensor:

@@ -10,12 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from vivit.backprop.autocast import without_autocast
 from vivit.backprop.called import Forward, called, forward_here, unwrapped
 from vivit.data import Batches, Target
-from vivit.errors import InputError
+from vivit.errors import InputError, RankError
 from vivit.ggn import EXACT
 from vivit.losses import check_loss
 from vivit.monitor.cost import Clock, Cost
@@ -28,6 +29,7 @@ from vivit.monitor.quantities import ALL, Quantity, chosen
 from vivit.monitor.quiet import evaluating
 from vivit.options import Approximation, Subset
 from vivit.parameters import Selector, listed, select_parameters
+from vivit.ranks import NO_GROUP, ranks_of
 from vivit.sampling import Sampling
 from vivit.shown import Shown, counted
 
@@ -61,6 +63,7 @@ class Monitor(Shown):
         samples: str = "sequence",
         mixing: str = "refuse",
         *,
+        process_group: Any = NO_GROUP,
         clock: Clock = time.perf_counter,
     ) -> None:
         """Set up the monitor; nothing is computed or written yet.
@@ -87,6 +90,9 @@ class Monitor(Shown):
             target: Maps the batch to its targets.
             samples: As for `GGN`, as is the next.
             mixing: Whether samples may depend on each other.
+            process_group: As for `GGN`. Each rank has its own held-out samples, at least one, and
+                calls its monitor at the same steps; what is seen is that of all of them. The first
+                keeps to the budget, writes the file and warns.
             clock: Tells the time in seconds.
 
         Raises:
@@ -109,7 +115,10 @@ class Monitor(Shown):
             target,
             samples,
             mixing,
+            process_group,
         )
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self._ranks = ranks_of(process_group, device)
         called(model, forward)  # refuses what is no function
         Sampling.of(samples, mixing, subset)
         check_loss(loss_func)
@@ -171,19 +180,27 @@ class Monitor(Shown):
         self._cost.start()
         if self._last_step is not None and step // self._every == self._last_step // self._every:
             return None
-        if not is_first and not self._cost.allows(self._budget):
+        if not is_first and not self._allowed:
             self._last_step, self._skipped = step, self._skipped + 1
             return None
         observation = self._observed(step, learning_rate, is_first)
         self._last_step, self._skipped = step, 0
         return observation
 
+    @property
+    def _allowed(self) -> bool:
+        """Whether the budget allows one more observation, by the clock of the first rank."""
+        if self._budget is None:
+            return True
+        first, *_ = self._ranks.facts(self._cost.allows(self._budget), "the monitor's budget")
+        return bool(first)
+
     def _observed(self, step: int, learning_rate: float | None, is_first: bool) -> Observation:
         values: Values = {}
         error = ""
         with self._cost.counted():
             try:
-                with evaluating(self._setting.model):
+                with evaluating(self._setting.model), self._ranks.telling("an observation"):
                     self._look(values)
             except Exception as failure:  # whatever it is, a training is worth more
                 if is_first:
@@ -211,20 +228,22 @@ class Monitor(Shown):
         model = called(setting.model, forward)
         ((x, y),) = Batches(setting.batch, setting.target)
         with without_autocast():
-            into |= held_out(model, setting.loss_func, x, y, parameters)
+            into |= held_out(model, setting.loss_func, x, y, parameters, self._ranks)
             observe(replace(setting, forward=forward), into)
 
     def _write(self, observation: Observation, is_first: bool) -> None:
         try:
-            append(self._path, observation)
-        except (OSError, InputError) as failure:
+            with self._ranks.telling("the monitor's file"):
+                if self._ranks.rank == 0:
+                    append(self._path, observation)
+        except (OSError, InputError, RankError) as failure:
             if is_first:
                 raise
             message = _not_seen(f"step {observation.step}: not written: {failure}")
             self._warn("writing", message, CALLER + 2)
 
     def _warn(self, kind: str, message: str, level: int) -> None:
-        if kind not in self._warned:
+        if kind not in self._warned and self._ranks.rank == 0:
             self._warned.add(kind)
             warnings.warn(message, stacklevel=level)
 

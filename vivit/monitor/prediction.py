@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,12 +14,19 @@ from vivit.backprop.checks import check_output
 from vivit.backprop.diagnosis import explained
 from vivit.backprop.forward import untouched
 from vivit.losses import hessian_if_known, known_loss, scalar_loss
+from vivit.losses.known import mean_size
 from vivit.monitor.numbers import number
+from vivit.ranks import ALONE, Ranks
 
 
 @torch.no_grad()
 def held_out(
-    model: nn.Module, loss_func: Any, x: Any, y: Any, parameters: Mapping[str, Tensor]
+    model: nn.Module,
+    loss_func: Any,
+    x: Any,
+    y: Any,
+    parameters: Mapping[str, Tensor],
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Loss and, where targets are classes, accuracy, in the mode in which the model is.
 
@@ -28,6 +36,7 @@ def held_out(
         x: Inputs.
         y: Targets.
         parameters: Those that count.
+        ranks: Who has other samples, if anyone: figures are those of all.
 
     Returns:
         ``loss``, and ``accuracy`` if there is one.
@@ -39,12 +48,28 @@ def held_out(
         output = output_of(model, x)
     if not isinstance(output, Tensor) or output.is_nested or output.ndim == 0:
         check_output(output, parameters)
-    hessian_if_known(loss_func, output, y)  # refuses targets that do not fit, in our words
-    found = {"loss": number(scalar_loss(loss_func, output, y))}
-    right = right_classes(loss_func, output, y)
-    if right is not None:
-        found["accuracy"] = number(right.double().mean())
+    hessian = hessian_if_known(loss_func, output, y)  # refuses targets that do not fit
+    normalizer = mean_size(loss_func, output) if hessian is None else hessian.normalizer
+    loss, right = scalar_loss(loss_func, output, y), right_classes(loss_func, output, y)
+    counts = None if right is None else [int(right.sum()), right.numel()]
+    facts = ranks.facts([float(loss), normalizer, counts], "the held-out loss")
+    losses, normalizers, of_ranks = zip(*facts, strict=True)
+    found = {"loss": number(_joined(losses, normalizers))}
+    if all(x is not None for x in of_ranks):
+        count = sum(total for _, total in of_ranks)
+        found["accuracy"] = number(sum(x for x, _ in of_ranks) / count if count else math.nan)
     return found
+
+
+def _joined(losses: Sequence[float], normalizers: Sequence[float | None]) -> float:
+    """The loss of all samples from those of each rank, and what means were divided by."""
+    if len(losses) == 1:
+        return losses[0]
+    if any(x is None for x in normalizers):
+        return sum(losses)
+    weights = [x or 0.0 for x in normalizers]
+    parts = (x * weight for x, weight in zip(losses, weights, strict=True) if weight)
+    return sum(parts) / sum(weights) if sum(weights) else math.nan
 
 
 def right_classes(loss_func: Any, output: Any, y: Any) -> Tensor | None:
