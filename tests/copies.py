@@ -45,7 +45,7 @@ class Copy:
         done = subprocess.run(
             [sys.executable, "-m", *words],
             cwd=self.path,
-            env={**os.environ, "PYTHONPATH": str(self.path), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONPATH": str(self.path)},
             capture_output=True,
             text=True,
         )

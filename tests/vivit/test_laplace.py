@@ -225,14 +225,21 @@ def test_noise_of_a_regression():
     assert_close(posterior.log_marginal_likelihood() - left_out, exact.log_prob(y[:, 0]))
 
 
-def test_moments_of_samples():
+def test_moments_of_samples(monkeypatch):
+    """By the unit vectors in place of noise, exactly; and of noise, roughly."""
     torch.manual_seed(0)
     model, x, y = nn.Linear(2, 2).double(), torch.randn(4, 2).double(), torch.tensor([0, 1, 1, 0])
     posterior = vivit.LaplacePosterior(model, nn.CrossEntropyLoss(), (x, y), P)
     dense = oracle.ggn(model, nn.CrossEntropyLoss(reduction="sum"), x, y, ["weight", "bias"])
-    samples = flat(posterior.sample(50_000, seed=0), 1)
-    assert_close(samples.mean(0), flat(posterior.mean), tolerance=0.05)
-    assert_close(samples.T.cov(), covariance_of(dense), tolerance=0.02)
+    samples = flat(posterior.sample(2_000, seed=0), 1)
+    assert_close(samples.mean(0), flat(posterior.mean), tolerance=0.2)
+    assert_close(samples.T.cov(), covariance_of(dense), tolerance=0.1)
+    units = iter(torch.eye(6).double().split([4, 2], dim=1))
+    monkeypatch.setattr(
+        "vivit.laplace.posterior.random_normal", lambda shape, *_: next(units).reshape(shape)
+    )
+    moved = flat(posterior.sample(6), 1) - flat(posterior.mean)
+    assert_close(moved.T @ moved, covariance_of(dense))
 
 
 OPTIONS = {

@@ -688,16 +688,22 @@ def test_parameters_that_have_changed():
             compute()
 
 
+@cache
+def linear_on_many():
+    """A layer on many samples in single precision, and its dense GGN in double."""
+    torch.manual_seed(0)
+    model, x, y = nn.Linear(20, 5), torch.randn(2000, 20), torch.randint(5, (2000,))
+    double = deepcopy(model).double()
+    return model, x, y, oracle.ggn(double, CE, x.double(), y, ["weight", "bias"])
+
+
 @pytest.mark.parametrize("form", ["sum", "products"])
 @pytest.mark.parametrize("damping", [1e-3, 1e-5, 1e-6])
 def test_residuals_of_few_parameters_in_single_precision(form, damping, monkeypatch):
     """What is told counts the rounding errors of the matrix itself."""
-    torch.manual_seed(0)
-    model, x, y = nn.Linear(20, 5), torch.randn(2000, 20), torch.randint(5, (2000,))
     if form == "products":
         monkeypatch.setattr("vivit.gram.forms.CLEARLY", 0.0)
-    double = deepcopy(model).double()
-    dense = oracle.ggn(double, CE, x.double(), y, ["weight", "bias"])
+    model, x, y, dense = linear_on_many()
     norm = float(dense.norm())
     ggn = vivit.GGN(model, CE, (x, y), workspace=10**4 if form == "sum" else None)
     why = ggn.plan().matrices[0].why
