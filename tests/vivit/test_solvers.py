@@ -8,10 +8,11 @@ from cases import CASES, mlp
 from torch import nn
 
 import vivit
-from vivit import FullGram, Lanczos, MonteCarlo
+from vivit import FullGram, Lanczos, MonteCarlo, SpreadGram
 from vivit.errors import ConvergenceError
 from vivit.factor import Factor
 from vivit.gram.forms import Form, MatrixPlan
+from vivit.gram.plan import Travel
 from vivit.quantities import pairs, start
 from vivit.quantities.lanczos import leading_of_matrix
 from vivit.quantities.ritz import most_mass
@@ -62,11 +63,12 @@ def test_lanczos_finds_what_the_gram_matrix_has(case, options, pieces):
     if k < 1:
         pytest.skip("nothing to iterate on")
     exact = block.eigh(k=k, method=FullGram())
-    found = block.eigh(k=k, method=Lanczos(1e-12))
-    assert (found.values - exact.values).abs().max() <= 1e-10 * values[-1]
-    residual = torch.stack([block @ v for v in flat(found.vectors)])
-    assert (residual - found.values[:, None] * flat(found.vectors)).norm() <= 1e-8 * values[-1]
-    assert torch.allclose(flat(found.vectors).norm(dim=1), torch.ones(k).double())
+    for method in (Lanczos(1e-12), SpreadGram(1e-12)):
+        found = block.eigh(k=k, method=method)
+        assert (found.values - exact.values).abs().max() <= 1e-10 * values[-1]
+        residual = torch.stack([block @ v for v in flat(found.vectors)])
+        assert (residual - found.values[:, None] * flat(found.vectors)).norm() <= 1e-8 * values[-1]
+        assert torch.allclose(flat(found.vectors).norm(dim=1), torch.ones(k).double())
 
 
 @pytest.mark.parametrize("pieces", PIECES)
@@ -312,7 +314,7 @@ def test_infinite_curvature():
     model = nn.Linear(5, 3).double()
     x = BATCH[0] * 1e200
     ggn = vivit.GGN(model, nn.MSELoss(), (x, torch.zeros(4, 3).double()))
-    for method in (FullGram(), Lanczos()):
+    for method in (FullGram(), Lanczos(), SpreadGram()):
         with pytest.raises(vivit.InputError, match="curvature is NaN or infinite"):
             ggn.eigh(k=1, method=method)
 
@@ -368,6 +370,23 @@ def plan(sides=None, **changes):
 def test_choice(changes, k, available, expected):
     """By predicted time, unless the Gram matrix does not fit."""
     assert cheapest_solver(plan(**changes), k, available, overhead=0.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("forward_flops", "in_blocks", "expected"),
+    [
+        (1e8, 900, SpreadGram()),
+        (1e8, 1100, Lanczos()),  # blocks do not fit either
+        (1e3, 900, Lanczos()),  # passes take less than products with the blocks
+    ],
+)
+def test_choice_among_ranks(forward_flops, in_blocks, expected):
+    """Where the whole matrix does not fit."""
+    sizes = {"forward_flops": forward_flops, "num_columns": 400, "num_samples": 40}
+    whole = plan(sides=(400,), matrix_bytes=2000, solver_bytes=0, layers=(), **sizes)
+    spread = replace(whole, matrix_bytes=in_blocks, travel=Travel(2, 0, 0, 0))
+    assert cheapest_solver(whole, 1, 1000, 0.0, lambda: spread) == expected
+    assert cheapest_solver(whole, 1, 10**9, 0.0, lambda: spread) != SpreadGram()
 
 
 LAUNCHES = plan().layers
