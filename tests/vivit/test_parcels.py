@@ -74,3 +74,14 @@ def test_the_smaller_form_is_sent(case):
         names = {name for name in store.parameters if name is not None}
         size = sum(x.nbytes for x in packed(store).tensors)
         assert size <= store.columns(names).nbytes
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_inputs_are_made_once(case, monkeypatch):
+    """To be sent, and for products with what arrives."""
+    monkeypatch.setattr(FactorStore, "is_smaller_than_columns", True)
+    stores, _ = stores_of(case)
+    for store in stores.values():
+        if isinstance(store, FactorStore):
+            (_, sent), (_, own) = packed(store).tensors, store.tensors
+            assert own.data_ptr() == sent.data_ptr()

@@ -21,6 +21,7 @@ def packed(store: Store) -> Parcel:
         Tensors that are no larger than its columns.
     """
     if isinstance(store, FactorStore) and store.is_smaller_than_columns:
+        store.settle()  # inputs are made once: to be sent, and for all products here
         return _parcel("factors", *store.tensors, classes=store.classes)
     if isinstance(store, LayerStore):
         return _parcel("columns", store.layer_columns)
