@@ -7,6 +7,7 @@ from statistics import median
 import pandas as pd
 from marked_tables import rows_of
 
+from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity, RecordStore, Status
 from reports.sections.critical import critical_table
 from reports.sections.drop_in import drop_in_table
@@ -37,6 +38,59 @@ def targets() -> str:
 def critical() -> str:
     """The report's table of critical batch sizes."""
     return markdown(critical_table(frame_of(CRITICAL)).shown)
+
+
+HIGHLIGHTS = {
+    ("CIFAR-10 3c3d", "all eigenvalues", "original"),
+    ("CIFAR-10 ResNet-32", "all eigenvalues", "original"),
+    ("CIFAR-10 3c3d", "10 leading eigenpairs", "Lanczos"),
+    ("Fashion-MNIST 2c2d", "10 leading eigenpairs", "power iteration"),
+    ("CIFAR-10 3c3d", "damped Newton step", "original"),
+}
+"""Rows of the table of targets that the README shows, all of the same batch size."""
+
+
+def highlights() -> str:
+    """A few ratios of the table of targets, whether they reach these or not."""
+    frame = frame_of(ENGINE)
+    table = target_table(frame[frame["suite"] == "engine"])
+    shown = without_synthetic(table.shown)
+    shown["Time"] = [units.factor(ratio) for ratio in table.raw["time ratio"]]
+    shown["Memory"] = [units.factor(ratio) for ratio in table.raw["memory ratio"]]
+    what = shown[["Problem", "Computed", "Against"]].agg(tuple, axis=1)
+    shown = shown[what.isin(HIGHLIGHTS)]
+    assert len(shown) == len(HIGHLIGHTS)
+    assert set(shown["Batch"]) == {"128"}
+    columns = ["Problem", "Computed", "Against", "Time", "Memory", "vivit: time", "vivit: memory"]
+    return rows_of(shown[columns].rename(columns={"Time": "its time", "Memory": "its memory"}))
+
+
+def batches() -> str:
+    """The largest batches of vivit and of the original, in the better of its settings."""
+    shown = critical_table(frame_of(CRITICAL)).shown
+    shown = shown[shown["Method"].isin(map(labels.method_label, (labels.OURS, *ORIGINAL)))]
+    rows = []
+    for task, of_task in shown.groupby("Computed", sort=False):
+        sizes = of_task["Largest batch that fits"].map(int)
+        is_ours = of_task["Method"] == labels.method_label(labels.OURS)
+        ours, theirs = int(sizes[is_ours].max()), int(sizes[~is_ours].max())
+        ratio = units.factor(ours / theirs)
+        rows.append({"Computed": task, "vivit": ours, "original": theirs, "ratio": ratio})
+    return rows_of(pd.DataFrame(rows))
+
+
+def where(records: Path) -> str:
+    """On what, and with which code, all of a file was measured."""
+    found = RecordStore(records).read()
+    (threads,) = {r.parameters["threads"] for r in found}
+    (machine,) = {f"{x['cores']} cores of an {x['cpu']}" for x in environments(found, "machine")}
+    (torch,) = {x["torch"].partition("+")[0] for x in environments(found, "versions")}
+    (commit,) = {x[:7] for x in environments(found, "commit")}
+    return f"{threads} threads on {machine}, torch {torch}, at commit {commit}"
+
+
+def environments(records, name) -> list:
+    return [record.environment[name] for record in records]
 
 
 def laptop() -> str:
@@ -117,9 +171,12 @@ def drop_in() -> str:
 
 def markdown(shown) -> str:
     """A table of synthetic problems, which need not say so in every row."""
+    return rows_of(without_synthetic(shown))
+
+
+def without_synthetic(shown) -> pd.DataFrame:
     assert shown["Problem"].str.endswith(SYNTHETIC).all()
-    shown["Problem"] = shown["Problem"].str.removesuffix(SYNTHETIC)
-    return rows_of(shown)
+    return shown.assign(Problem=shown["Problem"].str.removesuffix(SYNTHETIC))
 
 
 def laptop_critical() -> str:

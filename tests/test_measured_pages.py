@@ -9,8 +9,10 @@ from marked_tables import marked, names_in, renewed
 
 from benchmarks.records.record import Quantity, RecordStore
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 TABLES = {
+    ROOT / "README.md": {"highlights": tables.highlights, "batches": tables.batches},
     DOCS / "benchmarks.md": {
         "quick": tables.quick,
         "targets": tables.targets,
@@ -35,6 +37,12 @@ def test_tables_are_those_of_the_records(page, name):
 @pytest.mark.parametrize("page", TABLES, ids=lambda page: page.stem)
 def test_every_marked_table_is_held(page):
     assert names_in(page.read_text()) == [*TABLES[page]]
+
+
+@pytest.mark.parametrize("records", [tables.ENGINE, tables.CRITICAL], ids=lambda path: path.stem)
+def test_where_the_figures_of_the_readme_were_measured(records):
+    said = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{tables.where(records)} ([`{records.name}`]" in said
 
 
 def test_leading_pairs_of_allcnnc():

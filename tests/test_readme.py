@@ -1,4 +1,7 @@
-"""The README is true: its example runs as written."""
+"""The README can be read in a minute, and its example runs as written.
+
+Its figures are held by `test_measured_pages.py`.
+"""
 
 import re
 from pathlib import Path
@@ -11,3 +14,7 @@ def test_example(capsys):
     assert len([line for line in example.splitlines() if line.strip()]) <= 12
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out
+
+
+def test_length():
+    assert len(README.splitlines()) <= 120
