@@ -50,4 +50,4 @@ def test_ranks():
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 12
+    assert len(EXAMPLES) == 13

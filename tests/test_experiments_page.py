@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from marked_tables import marked, names_in, renewed, rows_of
 
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments.base import Request, Scale
@@ -18,7 +19,6 @@ PAGE = ROOT / "docs" / "experiments.md"
 FIGURES = PAGE.with_name("figures")
 RECORDS = ROOT / "bench_results" / "published" / "experiments"
 DPI = 70
-TABLE = r"<!-- table {} -->\n(?:\n(?:\|.*\n)+)?"
 
 
 @cache
@@ -30,22 +30,14 @@ def section_of(name):
     return next(s for s in published() if s.name == name)
 
 
-def marked_table(name) -> str:
+def table_of(name) -> str:
     (table,) = section_of(name).tables(found())
-    shown = table.shown
-    head = [list(shown.columns), ["---"] * len(shown.columns)]
-    rows = [*head, *shown.values.tolist()]
-    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
-    return "\n".join([f"<!-- table {name} -->", "", *lines, ""])
+    return rows_of(table.shown)
 
 
-def tables_on_the_page():
-    return re.findall(r"<!-- table (\S+) -->", PAGE.read_text())
-
-
-@pytest.mark.parametrize("name", tables_on_the_page())
+@pytest.mark.parametrize("name", names_in(PAGE.read_text()))
 def test_tables_are_those_of_the_records(name):
-    assert marked_table(name) in PAGE.read_text()
+    assert marked(name, table_of(name)) in PAGE.read_text()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -91,8 +83,7 @@ def test_records_of_trainings_are_those_that_the_command_would_make(name):
 
 def write() -> None:
     text = PAGE.read_text()
-    for name in tables_on_the_page():
-        text = re.sub(TABLE.format(name), lambda _, name=name: marked_table(name), text)
+    text = renewed(text, {name: table_of(name) for name in names_in(text)})
     PAGE.write_text(text)
     FIGURES.mkdir(exist_ok=True)
     linked = re.findall(r"\]\(figures/(\S+)\.png\)", text)

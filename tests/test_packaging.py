@@ -30,6 +30,10 @@ def test_wheel_holds_the_library_alone(tmp_path):
     assert vivit.__version__ in wheel.name
 
 
+def test_the_citation_is_of_this_version():
+    assert f"\nversion: {vivit.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_import_does_nothing_else():
     """No thread settings, no seeding, no output, no heavy optional packages at import."""
     code = """

@@ -1,0 +1,76 @@
+"""Pages with figures show those of the records; run this file to write their tables anew."""
+
+from functools import partial
+from pathlib import Path
+
+import measured_tables as tables
+import pytest
+from marked_tables import marked, names_in, renewed
+
+from benchmarks.records.record import Quantity, RecordStore
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+TABLES = {
+    ROOT / "README.md": {"highlights": tables.highlights, "batches": tables.batches},
+    DOCS / "benchmarks.md": {
+        "quick": tables.quick,
+        "targets": tables.targets,
+        "critical": tables.critical,
+        "laptop": tables.laptop,
+        "laptop-critical": tables.laptop_critical,
+        "transformers": partial(tables.beside, tables.MATRIX_FREE),
+    },
+    DOCS / "migration.md": {"drop-in": tables.drop_in},
+    DOCS / "curvatures.md": {"family": partial(tables.beside, tables.FAMILY)},
+}
+"""Of each page, what its tables are made by."""
+
+EACH = [(page, name) for page, of_page in TABLES.items() for name in of_page]
+
+
+@pytest.mark.parametrize(("page", "name"), EACH, ids=lambda x: getattr(x, "stem", x))
+def test_tables_are_those_of_the_records(page, name):
+    assert marked(name, TABLES[page][name]()) in page.read_text()
+
+
+@pytest.mark.parametrize("page", TABLES, ids=lambda page: page.stem)
+def test_every_marked_table_is_held(page):
+    assert names_in(page.read_text()) == [*TABLES[page]]
+
+
+@pytest.mark.parametrize("records", [tables.ENGINE, tables.CRITICAL], ids=lambda path: path.stem)
+def test_where_the_figures_of_the_readme_were_measured(records):
+    said = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{tables.where(records)} ([`{records.name}`]" in said
+
+
+def test_leading_pairs_of_allcnnc():
+    """The sentence below the table of targets."""
+    records = {
+        (r.method, r.quantity): r.samples[0]
+        for r in RecordStore(tables.ALLCNNC).read()
+        if r.parameters["batch_size"] == 64
+    }
+    ours, theirs = (records[method, Quantity.TIME] for method in ("gram", "lanczos"))
+    own, other = (records[method, Quantity.ACCURACY] for method in ("gram", "lanczos"))
+    said = " ".join((DOCS / "benchmarks.md").read_text().split())
+    assert f"they take {ours:.1f} s with residuals of {own:.1e};" in said
+    assert f"takes {theirs:.1f} s ({theirs / ours:.2f}x) with residuals of {other:.1e}." in said
+
+
+@pytest.mark.parametrize("records", tables.RECORDS, ids=lambda path: path.stem)
+def test_figures_are_of_one_clean_commit(records):
+    environments = [r.environment for r in RecordStore(records).read()]
+    assert {e["dirty"] for e in environments} == {False}
+    assert len({e["commit"] for e in environments}) == 1
+
+
+def write() -> None:
+    for page, of_page in TABLES.items():
+        made = {name: make() for name, make in of_page.items()}
+        page.write_text(renewed(page.read_text(), made))
+
+
+if __name__ == "__main__":
+    write()
