@@ -373,12 +373,15 @@ def second_set_empty(rank, size):
     vivit.ntk(model, x, x[:0], process_group=dist.group.WORLD)
 
 
+def damped_cross_entropy(f, y):
+    return nn.functional.cross_entropy(f, y) + 0.1 * f.square().mean()
+
+
 HELD_OUT = {
     "mean": ({}, nn.CrossEntropyLoss),
     "ignored and weighted": ({}, weighted),
     "sum": ({}, lambda: nn.CrossEntropyLoss(reduction="sum")),
-    "no closed form": ({}, lambda: lambda f, y: nn.functional.cross_entropy(f.tanh(), y)),
-    "Monte Carlo": ({"approximation": vivit.MonteCarlo(2, seed=3)}, nn.CrossEntropyLoss),
+    "no closed form": ({}, lambda: damped_cross_entropy),
     "subset": ({"subset": [11, 0, 5, 7]}, nn.CrossEntropyLoss),
 }
 """Options of monitors, and losses."""
@@ -414,7 +417,7 @@ def monitors(rank, size, folder):
         seen[name] = looks(0).quantities
     clock = Ticking(0.0 if rank else 1.0)
     path = Path(folder) / f"monitor-{rank}.jsonl"
-    looks, model = monitor("mean", path, every=1, budget=0.9, clock=clock, **options)
+    looks, model = monitor("mean", path, every=1, budget=0.1, clock=clock, **options)
     first = looks(0) is not None
     skipped = looks(1) is None  # the first rank's clock says that all of the time was spent
     clock.now += 1000.0
