@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from benchmarks.problems import PROBLEMS
 from benchmarks.problems.digits import TRAIN_SAMPLES, digits, digits_batch, trained_on_digits
@@ -50,6 +51,19 @@ def test_published_parameter_counts(name, count):
 def test_synthetic_data_depends_on_the_seed():
     first, second = (PROBLEMS["fmnist_2c2d"].make(2, "cpu", torch.float32, s) for s in (0, 1))
     assert not torch.equal(first.inputs, second.inputs)
+
+
+def test_digits_are_those_of_scikit_learn():
+    images, classes = load_digits(return_X_y=True)
+    inputs, labels = digits()
+    assert torch.equal(inputs.flatten(1) * 16, torch.as_tensor(images).float())
+    assert torch.equal(labels, torch.as_tensor(classes))
+
+
+def test_digits_need_scikit_learn(monkeypatch):
+    monkeypatch.setattr("benchmarks.problems.digits.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="scikit-learn has the digits: install the ex"):
+        digits()
 
 
 @pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn"])
