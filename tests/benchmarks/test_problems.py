@@ -1,11 +1,19 @@
 """Problems are what they say, and the same each time."""
 
+import copy
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from benchmarks.problems import PROBLEMS
-from benchmarks.problems.digits import TRAIN_SAMPLES, digits, digits_batch, trained_on_digits
+from benchmarks.problems.digits import (
+    EPOCHS,
+    TRAIN_SAMPLES,
+    digits,
+    digits_batch,
+    trained_on_digits,
+)
 from benchmarks.problems.digits_networks import digits_mlp
 from benchmarks.problems.problem import Problem
 from benchmarks.problems.scaled_cnn import FAMILY
@@ -58,6 +66,24 @@ def test_digits_are_those_of_scikit_learn():
     inputs, labels = digits()
     assert torch.equal(inputs.flatten(1) * 16, torch.as_tensor(images).float())
     assert torch.equal(labels, torch.as_tensor(classes))
+
+
+def test_digits_are_learnt_by_torchs_adam():
+    """In every bit."""
+    torch.manual_seed(0)
+    model, (inputs, labels) = digits_mlp(), digits()
+    other = copy.deepcopy(model)
+    trained_on_digits(model, accuracy=0.9, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    optimizer = torch.optim.Adam(other.parameters(), lr=1e-2)
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(TRAIN_SAMPLES, generator=generator).split(128):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(other(inputs[batch]), labels[batch]).backward()
+            optimizer.step()
+    for p, wanted in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, wanted)
+        assert p.grad is None
 
 
 def test_digits_need_scikit_learn(monkeypatch):
