@@ -69,6 +69,7 @@ def draw(plot: Plot, folder: Path) -> Drawing:
     """
     figure = plot.draw()
     image = files.webp(figure)
+    figure.set_layout_engine(None)  # all stays where it is: to lay it out again takes long
     write(folder / f"{plot.name}.webp", image)
     write(folder / f"{plot.name}.pdf", files.pdf(figure))
     return Drawing.of(plot, image)
