@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.records.files import write
 from reports.pages.formats import CSV, Format
 from reports.pages.rendering import Drawing, draw, template
+from reports.pages.sorting import LONG
 from reports.sections.base import Section, Words
 from reports.sources.sources import Sources
 from reports.tables.table import Table
@@ -103,7 +104,9 @@ class Page:
         places |= {section.name: f"#{section.name}" for section in self.sections}
         opening = sum(content.section.name in self.opening for content in contents)
         variables = self.facts(sources) | {"page": self, "pages": pages}
+        tables = [table for content in contents for table in content.tables]
         variables |= {"places": places, "formats": formats}
+        variables["has_long"] = any(len(table.shown) > LONG for table in tables)
         variables["opening"] = min(opening, len(contents) - 1)  # warnings are never left out
         return template(self.template).render(contents=contents, **variables)
 

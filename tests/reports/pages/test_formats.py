@@ -43,7 +43,6 @@ def test_no_text_is_a_command(text):
 
 
 def test_parquet_has_text_and_numbers():
-    pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
     frame = pd.read_parquet(io.BytesIO(formats.parquet(TABLE)))
     assert frame["time [s]"].dtype == float
     assert frame["Name"].tolist() == ["a_b\n50%", "[1]"]
