@@ -117,15 +117,16 @@ def _of_commit(name: str, records: list[Record], inputs: Sequence[Path]) -> list
 
 
 def _differences(a: Side, b: Side) -> str:
-    """What no record of one shares with any of the other."""
+    """What no record that can be compared shares with any of the other side."""
     found = []
+    records = [[r for r in side.records if r.quantity in QUANTITIES] for side in (a, b)]
     for what in ("suite", "problem", "text", "quantity"):
-        ours, theirs = ({_field(r, what) for r in side.records} for side in (a, b))
+        ours, theirs = ({_field(r, what) for r in own} for own in records)
         if not ours & theirs:
             found.append(_apart(NAMES.get(what, what), ours, theirs))
-    names = {name for side in (a, b) for record in side.records for name in record.parameters}
+    names = {name for own in records for record in own for name in record.parameters}
     for name in sorted(names - {"repeats"}):
-        values = [{_value(r, name) for r in side.records} for side in (a, b)]
+        values = [{_value(r, name) for r in own} for own in records]
         if not values[0] & values[1]:
             found.append(_apart(name, *values))
     return f"They differ in {'; '.join(found)}." if found else "No single parameter tells why."
