@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from benchmarks.records.record import Quantity
 from reports.figures.plot import Plot
 from reports.figures.scales import SCALES, hide_minor_ticks
-from reports.figures.style import Palette, legend_below, say_not_measured
+from reports.figures.style import Palette, legend_below
 from reports.words import labels, units
 from vivit.plots.style import styled
 
@@ -35,7 +35,8 @@ def plot(
         name: Stem of its files.
         title: Heading.
         caption: How to read it.
-        panels: Title -> `method`, `ratio` of times to ours, and `error`, a row per point.
+        panels: Title -> `method`, `ratio` of times to ours, and `error`, a row per point, of
+            which there is one at least.
         palette: Colours and markers of the report.
 
     Returns:
@@ -47,8 +48,6 @@ def plot(
 
 
 def _in_words(points: pd.DataFrame) -> str:
-    if points.empty:
-        return "not measured"
     parts = []
     for method in labels.sorted_methods(points["method"]):
         rows = points[points["method"] == method]
@@ -81,10 +80,6 @@ def draw(panels: dict[str, pd.DataFrame], palette: Palette) -> Figure:
 
 def _panel(axis: Axes, title: str, points: pd.DataFrame, palette: Palette) -> None:
     axis.set_title(labels.capitalized(title), fontsize="medium")
-    if points.empty:
-        say_not_measured(axis)
-        axis.set(xticks=[], yticks=[])
-        return
     handles = []
     for method in labels.sorted_methods(points["method"]):
         rows = points[points["method"] == method]

@@ -48,6 +48,7 @@ START = Page(
     template="start.html.j2",
     sections=sections.start(),
     facts=facts,
+    opening=("answer", "choice"),
 )
 SPEED = _theme(
     "speed.html",

@@ -11,6 +11,8 @@ import jinja2
 from benchmarks.records.files import write
 from reports.figures.plot import Plot
 from reports.pages import files
+from reports.pages.sorting import LAST, LONG, library
+from reports.words import units
 from reports.words.hints import hint
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -32,8 +34,14 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals["hint"] = hint
+    environment.globals.update(hint=hint, order=order, library=library, long=LONG)
     return environment.get_template(name)
+
+
+def order(text: str) -> str:
+    """By what a cell of a column of measurements is sorted."""
+    number = units.amount(text)
+    return LAST if number is None else f"{number:.6g}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ def draw(plot: Plot, folder: Path) -> Drawing:
     """
     figure = plot.draw()
     image = files.webp(figure)
+    figure.set_layout_engine(None)  # all stays where it is: to lay it out again takes long
     write(folder / f"{plot.name}.webp", image)
     write(folder / f"{plot.name}.pdf", files.pdf(figure))
     return Drawing.of(plot, image)

@@ -100,7 +100,7 @@ def start() -> tuple[Section, ...]:
     """The sections of the first page: what the others say in short."""
     question = "How does vivit compare with what one would use instead?"
     headline = Headline(comparison(), question)
-    return (*sections(["answer"]), headline, *sections(["basis"]))
+    return (*sections(["answer", "choice"]), headline, *sections(["basis"]))
 
 
 def published() -> tuple[Section, ...]:

@@ -17,16 +17,12 @@ from reports.sources.frame import groups
 from reports.sources.sources import Sources
 from reports.tables.ratios import compare
 from reports.words import labels, units
-from reports.words.labels import OURS, REFERENCE, YARDSTICK
+from reports.words.labels import ON_VIVIT, OURS, REFERENCE, YARDSTICKS
 
 SUITES = ("eigenvalues", "leading", "derivatives", "newton")
 """The tasks that vivit is made for."""
 
-NO_RIVALS = (
-    *(OURS, "drop_in", "gram_power_iteration"),
-    *(REFERENCE, YARDSTICK, "backpropagation", "matrix_memory"),
-)
-"""What runs on vivit itself, and yardsticks."""
+NO_RIVALS = (*ON_VIVIT, *YARDSTICKS, REFERENCE)
 
 CELL = ["problem", "data", "task", "budget"]
 """What critical batch sizes to be compared share."""

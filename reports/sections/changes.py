@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +11,10 @@ from reports.sections.base import Section
 from reports.sources import asv
 from reports.sources.environments import SHORT_COMMIT
 from reports.sources.sources import Sources
+from reports.tables.change import ERROR, PROCESS, THRESHOLD, TIMES, Figure, judge, ratio
 from reports.tables.table import Table
 from reports.words import units
 from reports.words.benchmarks import LARGER_IS_BETTER, amount, name_of
-
-THRESHOLD = 1.05
-"""Ratio from which on a change is named, if the noise does not explain it."""
-
-PROCESS, TIMES, ERROR = 1.1, 1.25, 10.0
-"""The same of what has a single sample: memory of whole processes, which varies with the
-allocator; ratios of times; and errors, which round-off decides."""
 
 CAPTION = (
     "The last commit against the first one that was measured, and against the best one, for each "
@@ -147,7 +140,7 @@ class Series:
             "best_commit": self.best["commit"],
             "last": self.last["value"],
             "last_commit": self.last["commit"],
-            "last_to_first": _ratio(self.first["value"], self.last["value"]),
+            "last_to_first": ratio(self.first["value"], self.last["value"]),
         }
 
     @property
@@ -210,34 +203,18 @@ def _short(commit: str) -> str:
 
 def _judge(before: pd.Series, after: pd.Series) -> tuple[str, str]:
     """The kind of a change, and its words."""
-    ratio = _ratio(before["value"], after["value"])
+    factor = ratio(before["value"], after["value"])
     kind = _kind(before, after)
-    return kind, f"{ratio:.3f}x" if kind == "unchanged" else f"{kind}, {ratio:.3f}x"
+    return kind, f"{factor:.3f}x" if kind == "unchanged" else f"{kind}, {factor:.3f}x"
 
 
 def _kind(first: pd.Series, last: pd.Series) -> str:
     unit = str(first["unit"])
-    ratio = _ratio(first["value"], last["value"])
     threshold = {"1": ERROR, "ratio": TIMES}.get(unit, THRESHOLD)
     if first["kind"] == "peakmemory":
         threshold = PROCESS
-    if 1 / threshold <= ratio <= threshold or _overlap(first, last):
-        return "unchanged"
-    return "better" if (ratio > 1) == (unit in LARGER_IS_BETTER) else "worse"
-
-
-def _overlap(first: pd.Series, last: pd.Series) -> bool:
-    """Whether intervals of confidence meet; asv gives none to single samples."""
-    ends = [first["low"], first["high"], last["low"], last["high"]]
-    if not all(map(math.isfinite, ends)):
-        return False
-    return bool(first["low"] <= last["high"] and last["low"] <= first["high"])
-
-
-def _ratio(first: float, last: float) -> float:
-    if first == last:
-        return 1.0
-    return last / first if first else math.inf
+    before, after = (Figure(row["value"], row["low"], row["high"]) for row in (first, last))
+    return judge(before, after, threshold, larger_is_better=unit in LARGER_IS_BETTER)
 
 
 SECTION = Changes()

@@ -72,18 +72,17 @@ class Family(Section):
         ]
 
     def figures(self, sources: Sources) -> list[Plot]:
-        """Error over time, a panel for each result."""
-        palette = palette_of(sources.frame)
-        return [
-            trade_off.plot(
-                labels.slug(f"{group['suite'].iloc[0]} {group['setting'].iloc[0]}"),
-                labels.titled(_over_time(group), str(group["setting"].iloc[0])),
-                HOW_TO_READ,
-                {_result(part): _points(part) for part in groups(group, "computed")},
-                palette,
-            )
-            for group in groups(self.needs(sources), "suite")
-        ]
+        """Error over time, a panel for each result that has both."""
+        plots, palette = [], palette_of(sources.frame)
+        for group in groups(self.needs(sources), "suite"):
+            panels = {_result(part): _points(part) for part in groups(group, "computed")}
+            panels = {title: points for title, points in panels.items() if len(points)}
+            if panels:
+                setting = str(group["setting"].iloc[0])
+                name = labels.slug(f"{group['suite'].iloc[0]} {setting}")
+                title = labels.titled(_over_time(group), setting)
+                plots.append(trade_off.plot(name, title, HOW_TO_READ, panels, palette))
+        return plots
 
     def _groups(self, sources: Sources) -> list[pd.DataFrame]:
         return groups(self.needs(sources), "computed")

@@ -10,6 +10,7 @@ from benchmarks.records.record import Quantity
 from reports.sections.measured import Measured, of_quantity
 from reports.sources.frame import varying
 from reports.sources.sources import Sources
+from reports.tables.best import MARKED, best_marks
 from reports.tables.statistics import Statistic, median, statistics_table
 from reports.tables.table import Table
 from reports.words import units
@@ -20,7 +21,7 @@ CAPTION = (
     "what they keep of what was freed. “Tensors” counts the bytes that tensors hold at once, "
     "which is the same in every run, but misses what operators allocate inside; “whole "
     "process” is the resident memory with all that was there before, sampled by "
-    "memory_profiler."
+    f"memory_profiler. {MARKED}"
 )
 STATISTICS: dict[str, Statistic] = {"Median": median, "Minimum": min, "Maximum": max}
 FURTHER = {"Tensors": "tensors", "Whole process": "whole_process"}
@@ -60,7 +61,10 @@ def memory_table(frame: pd.DataFrame) -> Table:
         table.raw[f"{name} [bytes]"] = pd.Series(sizes, dtype="Float64")
         table.shown[title] = [units.NOTHING if s is None else units.size(s) for s in sizes]
     measured = (*table.measured, *FURTHER)
-    return replace(table, name="memory", title=Memory.title, caption=CAPTION, measured=measured)
+    kinds = best_marks(frame, rows, "Median") | table.kinds
+    return replace(
+        table, name="memory", title=Memory.title, caption=CAPTION, measured=measured, kinds=kinds
+    )
 
 
 SECTION = Memory()

@@ -11,6 +11,7 @@ from benchmarks.records.record import Quantity, Status
 from reports.sections.base import Section, Words
 from reports.sources.frame import COMPARED, compared, groups
 from reports.sources.sources import Sources
+from reports.tables.best import INACCURATE
 from reports.tables.ratios import baselines, compare, ratio_kind, ratio_text, summary
 from reports.tables.table import Notes, Table, identity
 from reports.words import labels, units
@@ -18,8 +19,6 @@ from reports.words.labels import MISSING, OURS, YARDSTICK
 
 OK = Status.OK.value
 QUANTITIES = (Quantity.TIME, Quantity.MEMORY)
-INACCURATE = 1e-3
-"""Relative error above which a time is marked: it belongs to a different result."""
 CAPTION = (
     "“2.00x faster” means that the other method takes twice as long as vivit (medians of the "
     "repeats), “2.00x less” that vivit needs half of its memory (medians of the peaks), “30.0 "

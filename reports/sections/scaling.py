@@ -164,7 +164,7 @@ def scaling_table(frame: pd.DataFrame) -> Table:
         frame: Measurements of the scaling suites in one setting.
 
     Returns:
-        A column for each quantity and size.
+        A column for each quantity and size of which there is an exponent.
     """
     fitted = exponents(frame)
     methods = list(dict.fromkeys(fitted["method"]))
@@ -175,7 +175,10 @@ def scaling_table(frame: pd.DataFrame) -> Table:
             rows = fitted[
                 (fitted["symbol"] == axis.symbol) & (fitted["quantity"] == quantity.value)
             ]
-            raw[name] = rows.set_index("method")["exponent"].reindex(methods)
+            found = rows.set_index("method")["exponent"].reindex(methods)
+            if found.isna().all():
+                continue
+            raw[name] = found
             texts[name] = [_power(axis.symbol, value) for value in raw[name]]
     setting = str(frame["setting"].iloc[0])
     return Table(
@@ -241,10 +244,12 @@ def draw(frame: pd.DataFrame, palette: Palette) -> Figure:
         The figure; the legend of each panel gives the fitted exponents.
     """
     axes_drawn = [axis for axis in AXES if any(len(series(frame, axis, q)) for q in QUANTITIES)]
+    quantities = [q for q in QUANTITIES if any(len(series(frame, axis, q)) for axis in AXES)]
+    size = (1.0 + 4.2 * len(axes_drawn), 4.5 * len(quantities))
     with styled():
-        figure = Figure(figsize=(1.0 + 4.2 * len(axes_drawn), 9.0), layout="constrained")
-        panels = figure.subplots(len(QUANTITIES), len(axes_drawn), squeeze=False, sharey="row")
-        for i, quantity in enumerate(QUANTITIES):
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(quantities), len(axes_drawn), squeeze=False, sharey="row")
+        for i, quantity in enumerate(quantities):
             for panel, axis in zip(panels[i], axes_drawn, strict=True):
                 _panel(panel, series(frame, axis, quantity), axis, quantity, palette)
             panels[i][0].set_ylabel(f"{SCALES[quantity].title} (log scale)")

@@ -10,13 +10,14 @@ from benchmarks.records.record import Quantity
 from reports.sections.measured import Measured, of_quantity
 from reports.sources.frame import varying
 from reports.sources.sources import Sources
+from reports.tables.best import MARKED, best_marks
 from reports.tables.statistics import Statistic, median, spread, statistics_table
 from reports.tables.table import Table
 from reports.words import units
 
 CAPTION = (
     "Wall-clock time of one computation. IQR is the distance between the quartiles of the "
-    "repeats: the smaller, the steadier the measurement."
+    f"repeats: the smaller, the steadier the measurement. {MARKED}"
 )
 STATISTICS: dict[str, Statistic] = {"Median": median, "Minimum": min, "IQR": spread}
 
@@ -53,7 +54,10 @@ def time_table(frame: pd.DataFrame) -> Table:
     table.shown["Repeats"] = [str(n) if n else units.NOTHING for n in repeats]
     table.shown.loc[repeats.to_numpy() == 1, "IQR"] = "single run"
     measured = (*table.measured, "Repeats")
-    return replace(table, name="time", title=Time.title, caption=CAPTION, measured=measured)
+    kinds = best_marks(frame, rows, "Median") | table.kinds
+    return replace(
+        table, name="time", title=Time.title, caption=CAPTION, measured=measured, kinds=kinds
+    )
 
 
 SECTION = Time()

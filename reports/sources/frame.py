@@ -48,7 +48,7 @@ COLUMNS = (
     *WHOLE,
     *TASK,
     *("task", "device", "dtype", "seed", "data", "other", "parameters", "details", "environment"),
-    "cell",
+    *("situation", "cell"),
 )
 """Of the frame, before `setting` is added."""
 
@@ -56,18 +56,29 @@ COLUMNS = (
 def cell(record: Record) -> str:
     """Identifies what may be divided by each other: equal in all but method and quantity.
 
+    Args:
+        record: The record.
+
+    Returns:
+        Its environment and its situation.
+    """
+    return f"{environments.fingerprint(record)} {situation(record)}"
+
+
+def situation(record: Record) -> str:
+    """What was to be done, wherever it was measured: equal in all but method and quantity.
+
     The settings of a method are a part of the method.
 
     Args:
         record: The record.
 
     Returns:
-        Environment, suite, problem and all parameters but the number of repeats.
+        Suite, problem and all parameters but the number of repeats, as canonical JSON.
     """
     others = ("repeats", FIELD)
     parameters = {name: v for name, v in record.parameters.items() if name not in others}
-    identity = [environments.fingerprint(record), record.suite, record.problem, parameters]
-    return json.dumps(identity, sort_keys=True)
+    return json.dumps([record.suite, record.problem, parameters], sort_keys=True)
 
 
 def to_frame(records: Sequence[Record], known: dict[str, Environment]) -> pd.DataFrame:
@@ -83,11 +94,9 @@ def to_frame(records: Sequence[Record], known: dict[str, Environment]) -> pd.Dat
         `other` (parameters not known here), `cell`, and `setting`, which names what differs
         between groups of measurements that must not be compared.
     """
-    frame = pd.DataFrame([_row(r, known) for r in records], columns=[*COLUMNS])
-    frame = frame.astype(dict.fromkeys(WHOLE, "Int64"))
     places = {environment.label: place for place, environment in enumerate(known.values())}
-    order = sorted(range(len(frame)), key=lambda index: _order(frame.iloc[index], places))
-    frame = frame.iloc[order].reset_index(drop=True)
+    rows = sorted((_row(r, known) for r in records), key=lambda row: _order(row, places))
+    frame = pd.DataFrame(rows, columns=[*COLUMNS]).astype(dict.fromkeys(WHOLE, "Int64"))
     return frame.assign(setting=_settings(frame))
 
 
@@ -165,6 +174,7 @@ def _row(record: Record, known: dict[str, Environment]) -> dict[str, Any]:
         "parameters": parameters,
         "details": record.details,
         "environment": known[environments.fingerprint(record)].label,
+        "situation": situation(record),
         "cell": cell(record),
     }
 
@@ -181,7 +191,7 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _order(row: pd.Series, places: dict[str, int]) -> tuple[Any, ...]:
+def _order(row: dict[str, Any], places: dict[str, int]) -> tuple[Any, ...]:
     return (
         labels.suite_rank(row["suite"]),
         places[row["environment"]],
@@ -204,16 +214,19 @@ def _order(row: pd.Series, places: dict[str, int]) -> tuple[Any, ...]:
     )
 
 
-def _or_zero(value: Any) -> int:
-    return 0 if pd.isna(value) else int(value)
+def _or_zero(value: int | None) -> int:
+    return 0 if value is None else value
 
 
 def _settings(frame: pd.DataFrame) -> list[str]:
     names = varying(frame)
-    return [", ".join(_setting_part(row, name) for name in names) for _, row in frame.iterrows()]
+    if not names:
+        return [""] * len(frame)
+    rows = zip(*(frame[name] for name in names), strict=True)
+    return [", ".join(map(_setting_part, names, values)) for values in rows]
 
 
-def _setting_part(row: pd.Series, name: str) -> str:
-    value = "not recorded" if pd.isna(row[name]) or row[name] == "" else str(row[name])
-    wording = {"threads": f"{value} threads", "seed": f"seed {value}"}
-    return wording.get(name, value)
+def _setting_part(name: str, value: Any) -> str:
+    text = "not recorded" if pd.isna(value) or value == "" else str(value)
+    wording = {"threads": f"{text} threads", "seed": f"seed {text}"}
+    return wording.get(name, text)

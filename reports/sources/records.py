@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def load(paths: Sequence[Path]) -> tuple[Measurements, Measurements]:
         ReportError: There are no files, no records, or unusable ones.
         RecordError: A line is not a record.
     """
-    sources = [_read(path) for path in find_files(paths)]
+    sources = [read(path) for path in find_files(paths)]
     if not any(source.records for source in sources):
         files = ", ".join(str(source.path) for source in sources)
         raise ReportError(f"no records in {files}: empty. Make some with: {MAKE_RECORDS}")
@@ -183,20 +183,22 @@ def find_files(paths: Sequence[Path], required: bool = True) -> list[Path]:
     return list(found)
 
 
-def latest(records: Iterable[Record]) -> list[Record]:
+def latest(records: Iterable[Record], within: Callable[[Record], str] = cell) -> list[Record]:
     """One record per measurement and environment: the latest ok one, else the latest.
 
     Two records measure the same if they differ in nothing but the number of repeats and the time.
 
     Args:
         records: Records; of those without a time the later in this order counts as later.
+        within: What else measurements have in common that are the same, beside method and
+            quantity; by default environment, suite, problem and parameters.
 
     Returns:
         The chosen records.
     """
     chosen: dict[tuple[str, ...], tuple[tuple[bool, float], Record]] = {}
     for record in records:
-        identity = (cell(record), record.text, record.quantity.value)
+        identity = (within(record), record.text, record.quantity.value)
         time = environments.parse_time(record.time)
         merit = (record.status is Status.OK, time.timestamp() if time else -math.inf)
         if identity not in chosen or merit >= chosen[identity][0]:
@@ -204,7 +206,19 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return [record for _, record in chosen.values()]
 
 
-def _read(path: Path) -> Source:
+def read(path: Path) -> Source:
+    """Read a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The file and its records.
+
+    Raises:
+        ReportError: It cannot be read, or a part of a record is not what it should be.
+        RecordError: A line is not a record.
+    """
     try:
         records = RecordStore(path).read()
     except (OSError, UnicodeDecodeError) as error:

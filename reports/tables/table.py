@@ -30,7 +30,8 @@ class Table:
         shown: What the page shows; text only.
         raw: Numbers in base units behind it, one row for each of `shown`; only in the CSV file.
         measured: Columns of `shown` that hold measurements.
-        kinds: How to mark a cell, by row number and column: better, worse, failed or plain.
+        kinds: How to mark a cell, by row number and column: best, better, worse, failed or
+            plain.
         notes: Footnotes, referred to as [1], [2], ....
         wrapped: Columns of `shown` with some words, which may take several lines.
         prose: Columns of `shown` with sentences.

@@ -8,6 +8,8 @@ COLUMNS = {
     "Problem": "The network and its data",
     "Computed": "The task that was timed",
     "Batch": "Number of samples in the mini-batch",
+    "C": "Columns per sample of the matrix: of a classifier, its classes less one",
+    "N": "Number of samples in the mini-batch",
     "k": "Number of leading eigenpairs",
     "D": "Number of parameters of the network",
     "Environment": "Machine and code: processor, date and commit",

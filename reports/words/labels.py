@@ -25,6 +25,12 @@ from benchmarks.records.tasks import Approximation, Computed, Grouping, Subset
 
 OURS = "gram"
 YARDSTICK = "gradient"
+ON_VIVIT = (OURS, "drop_in", "gram_power_iteration", "block_lanczos", "ranks")
+"""What runs on vivit itself: no rivals of each other."""
+
+YARDSTICKS = (YARDSTICK, "backpropagation", "matrix_memory", "matrix_product")
+"""What is measured beside others, and computes something else."""
+
 REFERENCE = "reference"
 """The method, and the suite, of spectra in double precision that accuracies refer to."""
 

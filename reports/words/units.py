@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pandas as pd
 
 NOTHING = "—"
 """Stands where there is no number."""
+
+AMOUNT = re.compile(r"(?:better, |worse, )?([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)(x?) ?([^\d\s(\[]*)")
+UNITS = {"µs": 1e-6, "ms": 1e-3, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+UNITS |= {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2}
+SLOWER = ("slower", "more")
+"""After a ratio: its reciprocal is meant."""
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -48,6 +55,14 @@ def factor(value: float, digits: int = 3) -> str:
     return NOTHING if math.isnan(value) else f"{significant(value, digits)}x"
 
 
+def count(value: float, digits: int = 3) -> str:
+    """A number of many things: "128", "895 k", "3.27 M"."""
+    for power, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= power:
+            return f"{significant(value / power, digits)} {unit}"
+    return f"{value:.0f}"
+
+
 def integer(value: object) -> str:
     """A whole number that may be missing."""
     return NOTHING if pd.isna(value) else str(value)
@@ -56,6 +71,24 @@ def integer(value: object) -> str:
 def error(value: float) -> str:
     """A relative error in scientific notation."""
     return f"{value:.1e}" if value else "0"
+
+
+def amount(text: str) -> float | None:
+    """The number that a text begins with, to sort by.
+
+    Args:
+        text: What the functions above give, or a ratio such as "2.00x slower".
+
+    Returns:
+        In base units; None if the text does not begin with a number.
+    """
+    found = AMOUNT.match(text)
+    if found is None:
+        return None
+    number, ratio, unit = float(found[1].replace(",", "")), found[2], found[3]
+    if ratio and unit in SLOWER:
+        return 1 / number if number else math.inf
+    return number * UNITS.get(unit, 1.0)
 
 
 def tick_seconds(value: float, _position: int | None = None) -> str:

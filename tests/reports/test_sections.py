@@ -81,8 +81,14 @@ SECOND_ORDER = TRAINED | {
     },
 }
 PROFILE = {"suite": "profile", "details": {"backward": 0.1}, **Task(Computed.GRAM).parameters}
+COMPARED = [
+    {"method": method, "quantity": quantity, "samples": [1e-6]}
+    for method in ("gram", "original")
+    for quantity in ("time", "accuracy")
+]
 RECORDS = {
     "answer": [{}],
+    "choice": COMPARED,
     "basis": [{}],
     "headline": [{}],
     "glossary": [{}],

@@ -90,3 +90,33 @@ def test_settings_are_said_and_sorted_by_value():
 )
 def test_headings_of_columns_are_explained(column, text):
     assert hint(column) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (units.seconds(0.0123), 0.0123),
+        (units.seconds(12.0), 12.0),
+        (units.seconds(1.5e-6), 1.5e-6),
+        (units.size(3 * 2**20), 3 * 2**20),
+        (units.size(1540 * 2**30), 1540 * 2**30),
+        (units.size(12), 12),
+        (units.factor(1230.0), 1230),
+        (units.count(895_210), 895_000),
+        (units.count(128), 128),
+        (units.error(4.2e-7), 4.2e-7),
+        ("2.00x faster [1]", 2.0),
+        ("4.00x slower", 0.25),
+        ("4.00x more", 0.25),
+        ("3.00x (1.00x to 4.00x)", 3.0),
+        ("worse, 1.100x (abc)", 1.1),
+        ("30.0 gradients", 30.0),
+        ("8 to 128", 8),
+        ("5%", 0.05),
+        ("out of memory [1]", None),
+        (units.NOTHING, None),
+        ("N^1.9", None),
+    ],
+)
+def test_texts_are_sorted_by_their_number(text, number):
+    assert units.amount(text) == (number if number is None else pytest.approx(number))
