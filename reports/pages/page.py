@@ -44,7 +44,8 @@ class Page:
 
     def is_about(self, sources: Sources) -> bool:
         """Whether a section has something to say of some sources."""
-        return len(self.shown(self.part(sources))) > 0
+        own = self.part(sources)
+        return any(len(section.needs(own)) for section in self.sections)
 
     def shown(self, sources: Sources) -> list[Section]:
         """Its sections that have something to say.

@@ -38,8 +38,7 @@ class Limit(Section):
     def answers(self, sources: Sources) -> list[Words]:
         """The smallest and the largest share in each setting."""
         return [
-            Words(limit_table(group).title, points=(_range(group),))
-            for group in groups(self.needs(sources))
+            Words(_title(group), points=(_range(group),)) for group in groups(self.needs(sources))
         ]
 
     def tables(self, sources: Sources) -> list[Table]:
@@ -67,6 +66,10 @@ def _range(rows: pd.DataFrame) -> str:
     return f"vivit reaches {reached} of what this machine allows; 1 would be all of it."
 
 
+def _title(frame: pd.DataFrame) -> str:
+    return labels.titled(Limit.title, str(frame["setting"].iloc[0]))
+
+
 def limit_table(rows: pd.DataFrame) -> Table:
     """Times beside limits.
 
@@ -88,7 +91,7 @@ def limit_table(rows: pd.DataFrame) -> Table:
     setting = str(rows["setting"].iloc[0])
     return Table(
         name=labels.slug(f"limit {setting}"),
-        title=labels.titled(Limit.title, setting),
+        title=_title(rows),
         caption=CAPTION,
         shown=shown,
         raw=pd.DataFrame(

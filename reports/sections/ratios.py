@@ -37,8 +37,7 @@ class Ratios(Section):
     def answers(self, sources: Sources) -> list[Words]:
         """A sentence for each baseline, apart for each suite and setting."""
         return [
-            Words(ratio_table(group).title, CAPTION, tuple(summary(group)))
-            for group in self._groups(sources)
+            Words(_title(group), CAPTION, tuple(summary(group))) for group in self._groups(sources)
         ]
 
     def tables(self, sources: Sources) -> list[Table]:
@@ -81,7 +80,7 @@ def ratio_table(frame: pd.DataFrame) -> Table:
     suite, setting = str(frame["suite"].iloc[0]), str(frame["setting"].iloc[0])
     return Table(
         name=labels.slug(f"ratios {suite} {setting}"),
-        title=labels.titled(labels.capitalized(labels.suite_label(suite)), setting),
+        title=_title(frame),
         caption=CAPTION,
         shown=_identity(cells).assign(**{c.title: c.texts for c in columns}),
         raw=pd.DataFrame({c.raw_title: c.raw for c in columns}),
@@ -89,6 +88,12 @@ def ratio_table(frame: pd.DataFrame) -> Table:
         kinds={(i, c.title): kind for c in columns for i, kind in enumerate(c.kinds)},
         notes=tuple(notes.texts),
     )
+
+
+def _title(frame: pd.DataFrame) -> str:
+    """The suite, and the setting where there are several."""
+    suite = labels.suite_label(str(frame["suite"].iloc[0]))
+    return labels.titled(labels.capitalized(suite), str(frame["setting"].iloc[0]))
 
 
 def _identity(cells: pd.DataFrame) -> pd.DataFrame:

@@ -41,14 +41,13 @@ class Targets(Section):
     def answers(self, sources: Sources) -> list[Words]:
         """How many targets are reached in each setting."""
         return [
-            Words(target_table(group).title, points=(verdict(group),))
-            for group in groups(self.needs(sources))
+            Words(_title(group), points=(verdict(group),)) for group in groups(self.needs(sources))
         ]
 
     def words(self, sources: Sources) -> list[Words]:
         """What the original needed to run in each setting."""
         return [
-            Words(target_table(group).title, points=tuple(said))
+            Words(_title(group), points=tuple(said))
             for group in groups(self.needs(sources))
             if (said := circumstances(group))
         ]
@@ -86,6 +85,10 @@ class Figure:
         return None if math.isnan(self.ratio) else self.ratio >= self.asked
 
 
+def _title(frame: pd.DataFrame) -> str:
+    return labels.titled(Targets.title, str(frame["setting"].iloc[0]))
+
+
 def target_table(frame: pd.DataFrame) -> Table:
     """Targets against measured ratios.
 
@@ -114,7 +117,7 @@ def target_table(frame: pd.DataFrame) -> Table:
     setting = str(frame["setting"].iloc[0])
     return Table(
         name=labels.slug(f"targets {setting}"),
-        title=labels.titled(Targets.title, setting),
+        title=_title(frame),
         caption=CAPTION,
         shown=shown,
         raw=pd.DataFrame(

@@ -223,10 +223,13 @@ def _settings(frame: pd.DataFrame) -> list[str]:
     if not names:
         return [""] * len(frame)
     rows = zip(*(frame[name] for name in names), strict=True)
-    return [", ".join(map(_setting_part, names, values)) for values in rows]
+    return [", ".join(filter(None, map(_setting_part, names, values))) for values in rows]
 
 
 def _setting_part(name: str, value: Any) -> str:
+    """In words; empty where there are no further parameters, which is nothing to be told."""
+    if name == "other":
+        return str(value)
     text = "not recorded" if pd.isna(value) or value == "" else str(value)
     wording = {"threads": f"{text} threads", "seed": f"seed {text}"}
     return wording.get(name, text)

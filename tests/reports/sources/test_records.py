@@ -230,3 +230,8 @@ def test_tasks_stay_apart_in_figures(make, tabulate, plots):
     labels = [tick.get_text() for tick in drawn["time"].draw().axes[0].get_yticklabels()]
     assert labels == ["batch 32", "batch 32\nall eigenvalues,\nper layer"]
     assert drawn["spectra"].alt.count("largest eigenvalue") == 1
+
+
+def test_further_parameters_are_told_where_there_are_some(make, tabulate):
+    frame = tabulate(make(), make(tolerance=0.1))
+    assert frame["setting"].tolist() == ["", "tolerance = 0.1"]
