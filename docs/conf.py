@@ -69,7 +69,13 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "vivit"
-html_theme_options = {"header_links_before_dropdown": 6, "show_toc_level": 2}
+html_theme_options = {
+    "header_links_before_dropdown": 6,
+    "navbar_persistent": ["search-button"],
+    "show_toc_level": 2,
+}
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_show_sphinx = False
 
 

@@ -18,10 +18,10 @@ def main(folder: Path) -> None:
     (wheel,) = (folder / "dist").glob("*.whl")
     environment = folder / "empty"
     venv.create(environment, clear=True, with_pip=True)
-    python = environment / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True)
+    isolated = [environment / "bin" / "python", "-I"]  # sees nothing of the repository
+    subprocess.run([*isolated, "-m", "pip", "install", "--quiet", wheel], check=True)
     (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    subprocess.run([python, "-I", "-c", example + WHICH], cwd=folder, check=True)
+    subprocess.run([*isolated, "-c", example + WHICH], cwd=folder, check=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ y = (X[:, :4] + 0.5 * torch.randn(256, 4)).argmax(dim=1)
 model = nn.Sequential(nn.Linear(10, 32), nn.Tanh(), nn.Linear(32, 4))
 loss_func = nn.CrossEntropyLoss()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-for _ in range(200):
+for _ in range(20):
     optimizer.zero_grad()
     loss_func(model(X), y).backward()
     optimizer.step()
