@@ -21,6 +21,7 @@ from torch.distributed.fsdp import fully_shard
 
 import vivit
 from vivit.gram.matrices import GroupAccumulator
+from vivit.ranks.group import Group
 
 SHARES = {
     1: [slice(0, 5)],
@@ -435,6 +436,17 @@ def monitors(rank, size, folder):
     }
 
 
+def left(rank, size):
+    """Others that are gone while tensors go to single ranks."""
+    ranks = Group(dist.new_group(timeout=timedelta(seconds=5)), torch.device("cpu"))
+
+    def fail(group, trades, lost):
+        lost.update(dict.fromkeys(trades, "gone"))
+
+    with patch("vivit.ranks.group.trade", fail):
+        ranks.to_each({(rank + 1) % size: torch.ones(1)}, "a test")
+
+
 def small_room(size):
     """Bytes with which only the blocks of a rank fit, and what is chosen then."""
     torch.manual_seed(0)
@@ -618,8 +630,10 @@ MISTAKES = {
     "other call": other_call,
     "kernel of other outputs": other_kernel(outputs="trace"),
     "kernel of two sets": other_kernel(X2=torch.zeros(2, 4).double()),
+    "kernel that does not fit": other_kernel(memory=1),
     "kernel of nothing": empty_kernel,
     "kernel with nothing": second_set_empty,
+    "left": left,
     "late": late,
 }
 """What goes wrong on one rank, and is told on all."""

@@ -194,8 +194,13 @@ TOLD = {
     "other call": ("RankError", "All ranks must call the same methods in the same order"),
     "kernel of other outputs": ("InputError", "differ in the kernel: full, sets: 1 and trace"),
     "kernel of two sets": ("InputError", "differ in the kernel: .*sets: 1 and .*sets: 2"),
+    "kernel that does not fit": (
+        "InsufficientMemoryError",
+        "The kernel of .* Use outputs='trace', or fewer samples, or more ranks",
+    ),
     "kernel of nothing": ("InputError", "No rank has any samples"),
     "kernel with nothing": ("InputError", "The set X2 is empty on all ranks"),
+    "left": ("RankError", r"waits in vain: rank \d left while 'a test' was moved \(gone\)"),
     "late": (
         "RankError",
         "waits in vain: rank.* did not come to 'the layers of a sweep'.* Then: This process "
