@@ -1,5 +1,7 @@
 """The page on performance has the figures of the records."""
 
+import json
+from collections import Counter
 from pathlib import Path
 from statistics import median
 
@@ -13,6 +15,7 @@ from reports.words import units
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "bench_results" / "published"
+CHECK = ROOT / "bench_results" / "check"
 PAGE = (ROOT / "docs" / "performance.md").read_text()
 
 
@@ -76,3 +79,13 @@ def test_the_records_are_of_the_commit_that_the_page_names(name, when):
     (commit,) = {record.environment["commit"] for record in records}
     assert f"{when} ({commit[:7]})" in PAGE
     assert {record.parameters["data"] for record in records} == {"synthetic"}
+
+
+def test_no_figure_is_worse():
+    """The sentence counts the verdicts of the committed figures."""
+    figures = json.loads((CHECK / "9a27966-networks.json").read_text())["figures"]
+    verdicts = Counter(figure["verdict"] for figure in figures)
+    assert verdicts == {"unchanged": 21, "undecided": 3}
+    ratios = [figure["ratio"] for figure in figures if figure["verdict"] == "undecided"]
+    assert [f"{x:.2f}" for x in (min(ratios), max(ratios))] == ["0.99", "1.03"]
+    assert "of 24 figures" in PAGE
