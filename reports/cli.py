@@ -131,14 +131,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m reports",
         description="Turn records of measurements into HTML pages, CSV tables and figures.",
     )
-    parser.add_argument(
-        "--input",
-        nargs="+",
-        type=Path,
-        default=RESULTS,
-        metavar="PATH",
-        help="files of records (*.jsonl) or of pytest-benchmark (*.json), or folders to search "
-        "for them and for results of asv (default: bench_results)",
+    _add_input(
+        parser,
+        "files of records (*.jsonl) or of pytest-benchmark (*.json), or folders to search for "
+        "them and for results of asv",
     )
     parser.add_argument(
         "--output",
@@ -167,14 +163,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     what = "a file or folder of records, or the beginning of a commit"
     parser.add_argument("a", metavar="A", help=f"what to compare with: {what}")
     parser.add_argument("b", metavar="B", help=f"what is compared: {what}")
-    parser.add_argument(
-        "--input",
-        nargs="+",
-        type=Path,
-        default=RESULTS,
-        metavar="PATH",
-        help="where the records of commits are (default: bench_results)",
-    )
+    _add_input(parser, "where the records of commits are")
     parser.add_argument(
         "--output",
         type=Path,
@@ -183,6 +172,17 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         help="where to write a page and a CSV table (default: neither)",
     )
     _add_formats(parser)
+
+
+def _add_input(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        type=Path,
+        default=RESULTS,
+        metavar="PATH",
+        help=f"{what} (default: {RESULTS[0]})",
+    )
 
 
 def _add_formats(parser: argparse.ArgumentParser) -> None:

@@ -103,9 +103,7 @@ class Factor:
         Returns:
             For each name a tensor of shape ``[K, *shape]``.
         """
-        if self.is_centered:
-            coefficients = coefficients - coefficients.mean(dim=0)
-        return self._spread(coefficients)
+        return self._spread(self.centered(coefficients))
 
     def _spread(self, coefficients: Tensor) -> dict[str, Tensor]:
         vectors = coefficients.T
@@ -136,7 +134,7 @@ class Factor:
                 push = lin.products.pushforward_of_pulled if pulled else lin.products.pushforward
                 found = [piece.contract(push(one)).flatten() for one in each_vector(v)]
                 parts.append(torch.stack(found, dim=1))
-        return self._centered(self._rows(parts))
+        return self.centered(self._rows(parts))
 
     def _no_rows(self, v: Mapping[str, Tensor]) -> Tensor:
         """The images of ``K`` vectors in no batches, shape ``[0, K]``."""
@@ -175,9 +173,10 @@ class Factor:
         product = total.tensors
         self.ranks.add([*product.values()], "G times vectors")
         self.center_product(product, v)
-        return product, self._centered(self._rows(parts))
+        return product, self.centered(self._rows(parts))
 
-    def _centered(self, images: Tensor) -> Tensor:
+    def centered(self, images: Tensor) -> Tensor:
+        """Numbers for each column, ``[M, K]``, as those of centred columns, if they are that."""
         return images - images.mean(dim=0) if self.is_centered else images
 
     @torch.no_grad()

@@ -56,7 +56,7 @@ class Choice(Section):
 
     def needs(self, sources: Sources) -> list[Table]:
         """Tables in which there is a choice."""
-        return [table for table in self.tables(sources) if len(table.shown)]
+        return self.tables(sources)
 
     def tables(self, sources: Sources) -> list[Table]:
         """Times and memory by kind of situation, and batches by amount of memory."""

@@ -14,8 +14,9 @@ from vivit.drop_in.captured import Captured, LossPass
 from vivit.drop_in.modules import cotangents_of, layers_of
 from vivit.drop_in.refused import INSTEAD
 from vivit.errors import InputError, UnsupportedError
-from vivit.gram.matrices import GroupAccumulator, add_gram
+from vivit.gram.matrices import GroupAccumulator
 from vivit.gram.precision import Budget, is_double, may_gain
+from vivit.gram.runs import add_gram
 from vivit.layers.affine import Workspace
 from vivit.layers.layer import AffineLayer
 from vivit.layers.smaller import store_for

@@ -20,6 +20,7 @@ from vivit.errors import InputError
 from vivit.gram.centering import center_columns, center_gram
 from vivit.gram.kept import KeptColumns
 from vivit.gram.plan import Plan
+from vivit.gram.runs import add_gram, add_lower, counting
 from vivit.gram.share import Share, names_of, parcel_of, stores_of
 from vivit.gram.spectrum import NOT_FINITE, GroupMatrix
 from vivit.gram.sweep import Advance, Key, stores_of_run, unnoticed
@@ -219,7 +220,7 @@ class GroupAccumulator:
         total = sum(self._share.counts) or sum(sizes)
         dimension = sum(shapes[name].numel() for name in names)
         self._is_small = dimension <= total and not whole
-        self._blocks = _slices(sizes) if self._is_small else self._share.slices(sizes)
+        self._blocks = (Share() if self._is_small else self._share).slices(sizes)
         rows = sum(sizes) if self._is_small else total
         self._matrix = like.new_zeros(rows, dimension if self._is_small else total)
 
@@ -234,13 +235,13 @@ class GroupAccumulator:
             layer: The stores of all runs.
             names: Parameters that count, if they are of this group.
         """
-        own = self._own(layer, names)
+        own = counting(layer, names, self._places)
         if self._is_small:
             for name in own:
                 for rows, store in zip(self._blocks, layer, strict=True):
                     self._matrix[rows, self._places[name]] = store.columns({name})
         elif own:
-            self._add_products(layer, own)
+            add_lower(self._matrix, self._blocks, layer, own)
 
     def add_cross(
         self, layer: Sequence[Store], theirs: Sequence[Store], rank: int, names: Collection[str]
@@ -253,7 +254,7 @@ class GroupAccumulator:
             rank: Whose they are.
             names: Parameters that count, if they are of this group.
         """
-        own = self._own(layer, names)
+        own = counting(layer, names, self._places)
         places = self._share.slices([store.num_columns for store in theirs], rank)
         for rows, store in zip(self._blocks, layer, strict=True):
             for cols, other in zip(places, theirs, strict=True):
@@ -263,19 +264,6 @@ class GroupAccumulator:
                 block = self._matrix.new_zeros(_length(rows), _length(cols))
                 add_gram(block, store, own, other)
                 self._matrix[cols, rows] += block.T  # blocks below the diagonal are what counts
-
-    def _own(self, layer: Sequence[Store], names: Collection[str]) -> set[str]:
-        """Those parameters of a layer that are of this group."""
-        if not layer:
-            return set()
-        return {name for name in names if name in layer[0].parameters and name in self._places}
-
-    def _add_products(self, layer: Sequence[Store], names: set[str]) -> None:
-        """Add the products of all pairs of runs to the lower blocks."""
-        for i, rows in enumerate(self._blocks):
-            for j, cols in enumerate(self._blocks[: i + 1]):
-                other = None if i == j else layer[j]
-                add_gram(self._matrix[rows, cols], layer[i], names, other)
 
     def finished(self, kept: KeptColumns | None = None, centered: bool = False) -> GroupMatrix:
         """The whole matrix.
@@ -302,20 +290,5 @@ class GroupAccumulator:
         return GroupMatrix(columns, gram, self._precision, kept, removed)
 
 
-def add_gram(gram: Tensor, store: Store, names: set[str], other: Store | None = None) -> None:
-    """As the store's method, to a matrix that may have another precision than the columns."""
-    if gram.dtype == store.dtype:
-        store.add_gram(gram, names, other)
-        return
-    part = torch.zeros_like(gram, dtype=store.dtype)
-    store.add_gram(part, names, other)
-    gram += part
-
-
 def _length(places: slice) -> int:
     return places.stop - places.start
-
-
-def _slices(sizes: list[int]) -> list[slice]:
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]

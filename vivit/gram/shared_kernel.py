@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from vivit.gram.cross import Columns
 from vivit.gram.kernel import Kernel, Side
 from vivit.gram.matrices import add_layer
+from vivit.gram.runs import add_all
 from vivit.gram.share import Share, names_of, parcel_of, stores_of
 from vivit.gram.spread import SpreadMatrix
 from vivit.gram.sweep import Key
@@ -31,11 +32,8 @@ class SharedKernel(Kernel):
         share = Share(self._curvature.ranks, side.counts)
         sizes = [size for size, _ in columns.kept]
         spread = SpreadMatrix(self._names, sizes, self._curvature.like, share)
-
-        def add(key: Key, number: int, layer: Sequence[Store], _: Sequence[Store]) -> None:
+        for number, (key, (layer,)) in enumerate(self._layers([columns], share)):
             add_layer([spread], layer, key, number % 2, self._names, share, memory)
-
-        self._each_layer(columns, None, share, add)
         return self._shaped(spread.finished().rows(), side, side)
 
     @torch.no_grad()
@@ -44,85 +42,53 @@ class SharedKernel(Kernel):
         self._check_fits(rows, cols)
         ours, theirs = self._columns(rows.blocks), self._columns(cols.blocks)
         share = Share(self._curvature.ranks, cols.counts)
-        block = _Rows(self._curvature.like, ours, self._names, share)
+        matrix = self._curvature.like.new_zeros(ours.size, sum(cols.counts))
+        places = Share().slices([size for size, _ in ours.kept])
 
-        def add(key: Key, _: int, layer: Sequence[Store], sent: Sequence[Store]) -> None:
-            self._add_around(block, key, layer, sent)
+        def add(layer: Sequence[Store], others: Sequence[Store], rank: int) -> None:
+            of_rank = share.slices([x.num_columns for x in others], rank)
+            add_all(matrix, places, layer, of_rank, others, self._names)
 
-        self._each_layer(ours, theirs, share, add)
-        return self._shaped(block.matrix, rows, cols)
+        for key, (layer, sent) in self._layers([ours, theirs], share):
+            self._around(add, share, key, layer, sent)
+        return self._shaped(matrix, rows, cols)
 
-    def _add_around(
-        self, block: _Rows, key: Key, layer: Sequence[Store], sent: Sequence[Store]
+    def _around(
+        self,
+        add: Callable[[Sequence[Store], Sequence[Store], int], None],
+        share: Share,
+        key: Key,
+        layer: Sequence[Store],
+        sent: Sequence[Store],
     ) -> None:
-        """Add the products of a layer's columns with those of the other set, of all ranks."""
-        share, memory = block.share, self._workspace
+        """Send what is kept of a layer of one set to all ranks, and use what they send.
+
+        Args:
+            add: Adds products of what is kept of the one set with that of the other, of a rank.
+            share: Of this rank.
+            key: Names of the layer's parameters.
+            layer: What is kept here of the one set.
+            sent: And of the other.
+        """
+        memory = self._workspace
 
         def add_own() -> None:
-            block.add(layer, sent, share.ranks.rank)
+            add(layer, sent, share.ranks.rank)
 
         def add_cross(rank: int, parcel: Parcel) -> None:
             if layer:
-                block.add(layer, [*stores_of(parcel, layer[0], memory)], rank)
+                add(layer, [*stores_of(parcel, layer[0], memory)], rank)
 
         what = f"the kernel, layer {names_of(key)}"
         share.ranks.around(parcel_of(sent, share), what, None, add_own, add_cross)
 
-    def _each_layer(
-        self,
-        rows: Columns,
-        cols: Columns | None,
-        share: Share,
-        add: Callable[[Key, int, Sequence[Store], Sequence[Store]], None],
-    ) -> None:
-        """Call a function with what is kept of each layer, which is free after that.
-
-        Args:
-            rows: Columns of the samples of one set.
-            cols: And of the other, if there are two.
-            share: Of this rank.
-            add: Takes names and number of a layer, and what is kept of it by the blocks of either
-                set.
-        """
-        ours = [stores for _, stores in rows.kept]
-        theirs = [] if cols is None else [stores for _, stores in cols.kept]
-        keys, bar = share.keys([*ours, *theirs]), self._curvature.progress
+    def _layers(
+        self, sets: Sequence[Columns], share: Share
+    ) -> Iterator[tuple[Key, list[list[Store]]]]:
+        """Names of each layer, and what the blocks of each set keep of it until the next."""
+        stores = [[kept for _, kept in columns.kept] for columns in sets]
+        keys, bar = share.keys([x for of_set in stores for x in of_set]), self._curvature.progress
         with bar.stage("kernel", LAYER, len(keys)):
-            for number, key in enumerate(keys):
-                add(key, number, [x.pop(key) for x in ours], [x.pop(key) for x in theirs])
+            for key in keys:
+                yield key, [[x.pop(key) for x in of_set] for of_set in stores]
                 bar.advance(LAYER)
-
-
-class _Rows:
-    """The rows of the samples of a rank, whose columns are those of another set.
-
-    Attributes:
-        matrix: Shape ``[m, M]``.
-        share: Of the columns.
-    """
-
-    def __init__(self, like: Tensor, rows: Columns, names: set[str], share: Share) -> None:
-        """Begin with zeros.
-
-        Args:
-            like: A tensor of the dtype and device to use.
-            rows: Of this rank.
-            names: Parameters that count.
-            share: Of the columns of the other set.
-        """
-        self._names, self.share = names, share
-        self._places = Share().slices([size for size, _ in rows.kept])
-        self.matrix = like.new_zeros(rows.size, sum(share.counts))
-
-    def add(self, layer: Sequence[Store], others: Sequence[Store], rank: int) -> None:
-        """Add the products of a layer's columns.
-
-        Args:
-            layer: What is kept of all blocks here.
-            others: And of the blocks of the other set of a rank.
-            rank: Which.
-        """
-        places = self.share.slices([x.num_columns for x in others], rank)
-        for rows, store in zip(self._places, layer, strict=True):
-            for cols, other in zip(places, others, strict=True):
-                store.add_gram(self.matrix[rows, cols], self._names, other)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vivit.dtypes import is_finite
 from vivit.errors import InputError
+from vivit.gram.runs import add_all, add_lower, counting
 from vivit.gram.share import Share
 from vivit.gram.spectrum import NOT_FINITE
 from vivit.gram.sweep import Key
@@ -51,12 +52,9 @@ class SpreadMatrix:
             layer: What is kept of all runs.
             names: Parameters that count, if they do here.
         """
-        own = self._counting(layer, names)
-        if not own:
-            return
-        for i, rows in enumerate(self._rows):
-            for j, cols in enumerate(self._rows[: i + 1]):
-                layer[i].add_gram(self._own[rows, cols], own, None if i == j else layer[j])
+        own = counting(layer, names, self._names)
+        if own:
+            add_lower(self._own, self._rows, layer, own)
 
     def add_cross(
         self, layer: Sequence[Store], theirs: Sequence[Store], rank: int, names: Collection[str]
@@ -69,19 +67,11 @@ class SpreadMatrix:
             rank: Whose they are.
             names: Parameters that count, if they do here.
         """
-        own, widths = self._counting(layer, names), [x.num_columns for x in theirs]
+        own, widths = counting(layer, names, self._names), [x.num_columns for x in theirs]
         if rank not in self._others:
             self._others[rank] = self._own.new_zeros(len(self._own), sum(widths))
-        block = self._others[rank]
-        for rows, store in zip(self._rows, layer, strict=True):
-            for cols, other in zip(Share().slices(widths), theirs, strict=True):
-                store.add_gram(block[rows, cols], own, other)
-
-    def _counting(self, layer: Sequence[Store], names: Collection[str]) -> set[str]:
-        """Those parameters of a layer that count."""
-        if not layer:
-            return set()
-        return {x for x in self._names.intersection(names) if x in layer[0].parameters}
+        cols = Share().slices(widths)
+        add_all(self._others[rank], self._rows, layer, cols, theirs, own)
 
     def finished(self) -> SpreadMatrix:
         """Itself, with all blocks.

@@ -121,14 +121,11 @@ class _Search:
 
     def _by_blocks(self, method: SpreadGram, k: int) -> GramPairs:
         """By products with a Gram matrix whose blocks lie where they were computed."""
-        (_, size), matrix = self.factor.shape, self.matrices.spread_of(self.group)
-        is_centered = self.matrices.curvature.kind.is_centered
+        (_, size), centered = self.factor.shape, self.factor.centered
+        matrix = self.matrices.spread_of(self.group)
 
         def multiply(u: Tensor) -> tuple[Tensor, Tensor]:
-            if is_centered:
-                u = u - u.mean(dim=0)
-            product = matrix.multiply(u)
-            return product - product.mean(dim=0) if is_centered else product, u[:0]
+            return centered(matrix.multiply(centered(u))), u[:0]
 
         with self._progress.stage("Lanczos"):
             return pairs_of_gram(self._iterated(method, multiply, size, k, None))
