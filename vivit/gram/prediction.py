@@ -59,47 +59,36 @@ def make_plan(
     columns = max(x.columns for x in batches)
     forward_flops = sum(_forward_flops(x) for x in batches)
     per_product = PASSES_PER_PRODUCT if has_products else math.inf
-    launching = overhead * len(batches) * (len(batches[0].layers) + len(batches[0].dense))
-
-    def matrix(group: str, sizes: Mapping[str, int]) -> MatrixPlan:
-        times = _times(batches, sizes, forward_flops, launching, per_product)
-        dimension = sum(sizes.values())
-        return matrix_plan(group, dimension, total, element_size, workspace, times, whole)
-
-    matrices = tuple(matrix(group, sizes) for group, sizes in groups.items())
+    matrices = []
+    for group, sizes in groups.items():
+        times = _times(batches, sizes, forward_flops, overhead, per_product)
+        side = sum(sizes.values())
+        found = matrix_plan(group, side, total, element_size, workspace, times, whole)
+        matrices.append(found)
     swept, summed, multiplied = (
         {m.group: groups[m.group] for m in matrices if m.form in forms}
         for forms in (SWEPT, (Form.SUM,), (Form.PRODUCTS,))
     )
-    adding = {
-        m.group: _flops_of_adding(batches, groups[m.group])
-        for m in matrices
-        if m.form is not Form.GRAM
-    }
+    others = (m.group for m in matrices if m.form is not Form.GRAM)
+    adding = {group: _flops_of_adding(batches, groups[group]) for group in others}
     units = [*layer_plans(runs_of(batches), swept, adding, element_size, workspace)]
     largest = max(batches, key=lambda batch: batch.samples * batch.output)
-    added = _units_of_sums(
-        layer_plans([largest], summed, adding, element_size, workspace),
-        largest.samples * largest.columns * max(m.side for m in matrices) * element_size,
-        workspace,
-    )
+    formed = largest.samples * largest.columns * max(m.side for m in matrices) * element_size
+    of_sums = layer_plans([largest], summed, adding, element_size, workspace)
+    added = _units_of_sums(of_sums, formed, workspace)
     layers = [layer for unit in (*units, *added) for layer in unit]
-    layers += [
-        LayerPlan((*sizes,), "nothing", None, 0.0, 0, 0, 0) for sizes in multiplied.values()
-    ]
-    outputs = [layer.output_bytes for unit in (*units, *added) for layer in unit]
-    per_pass = min(_per_pass(largest, max(outputs, default=0), workspace, busy), columns)
+    outputs = max((layer.output_bytes for layer in layers), default=0)
+    per_pass = min(_per_pass(largest, outputs, workspace, busy), columns)
+    layers += [LayerPlan((*x,), "nothing", None, 0.0, 0, 0, 0) for x in multiplied.values()]
     names = _names(swept)
     column_bytes = largest.samples * largest.output * element_size
     plan = Plan(
         num_columns=total,
         num_samples=sum(batch.samples for batch in batches),
         layers=tuple(layers),
-        matrices=matrices,
+        matrices=tuple(matrices),
         matrix_bytes=sum(m.kept_bytes for m in matrices),
-        solver_bytes=max(
-            (solver_copies + (m.form is Form.COLUMNS)) * m.side**2 * element_size for m in matrices
-        ),
+        solver_bytes=_solver_bytes(matrices, solver_copies, element_size),
         forward_flops=forward_flops,
         sweeps=(names,) if names else (),
         summed=_names(summed),
@@ -110,6 +99,11 @@ def make_plan(
     if available is not None:
         plan = within(available, plan, units)
     return leaner(plan, units, _reaching(batches, len(units)), again=len(batches) > 1)
+
+
+def _solver_bytes(matrices: Iterable[MatrixPlan], copies: int, element_size: int) -> int:
+    """Of the largest eigensolver; one of kept columns has the matrix itself to make, too."""
+    return max((copies + (m.form is Form.COLUMNS)) * m.side**2 * element_size for m in matrices)
 
 
 def _per_pass(largest: BatchSizes, output_bytes: int, workspace: int, busy: float) -> int:
@@ -164,11 +158,12 @@ def _times(
     batches: Sequence[BatchSizes],
     sizes: Mapping[str, int],
     forward_flops: float,
-    launching: float,
+    overhead: float,
     passes_per_product: float,
 ) -> Times:
     """Of the ways to the ``D x D`` matrix of some parameters."""
     adding = sum(sizes.values()) * _flops_of_adding(batches, sizes)
+    launching = overhead * len(batches) * (len(batches[0].layers) + len(batches[0].dense))
     is_generic = any(name in sizes for name in batches[0].dense)  # which sends them again
     columns = [(1 + is_generic) * batch.columns for batch in batches]
     passes = (sum(columns) / len(columns) + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
