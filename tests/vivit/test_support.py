@@ -219,10 +219,11 @@ INTRODUCTION = """\
 # What is supported
 
 Any module with any `forward`, any tensor operations and any use of parameters is served
-exactly, or refused with a reason. *Fast* parameters are contracted layer by layer.
-*Generic* ones are as exact, but slower: one vector-Jacobian product has a column of every
-sample if the model can be run as if each were alone (without random numbers, branches on data
-and the like); else there is one per sample and column, with the graph of a single sample or, as
+exactly, or refused with a reason. *Fast* parameters have a rule of their layer or operation,
+which needs its inputs and one backward pass per column for all samples. *Generic* ones are as
+exact, but slower. If the model can be run on each sample as if it were alone (without random
+numbers, branches on data and the like), one vector-Jacobian product still gives a column of
+every sample. Else there is one per sample and column, with the graph of a single sample or, as
 a last resort, with that of the batch: a warning tells if these are many.
 `python tests/vivit/test_support.py` writes this page; a test compares it with what is done.
 
@@ -240,7 +241,8 @@ back through the function that makes it. A parameter that is expanded or repeate
 is fast, whatever is done with it then. So are weights that are used in different ways
 (a token table that is also the output layer), whose columns add up. Refused: models
 that mix samples, such as BatchNorm in training mode, without `mixing="allow"`; and reentrant
-activation checkpointing.
+activation checkpointing (`use_reentrant=True`). How models are called is in
+[Your model](models.md).
 
 ## Losses
 
@@ -254,7 +256,7 @@ ABOUT_LOSSES = """\
 These losses are known under their functional names, too (`cross_entropy`, `mse_loss`,
 `binary_cross_entropy_with_logits`, `nll_loss`), and as `functools.partial` of them.
 Refused: losses that are linear in the output, as `L1Loss` or `KLDivLoss` on
-log-probabilities, whose GGN is zero.
+log-probabilities, whose GGN is zero. `vivit.EmpiricalFisher` takes `L1Loss`, too.
 """
 
 OPTIONS = {
