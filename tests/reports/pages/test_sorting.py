@@ -2,9 +2,8 @@
 
 import json
 import re
-import shutil
-import subprocess
 
+import browser
 import pytest
 
 from reports.cli import main
@@ -12,7 +11,6 @@ from reports.errors import ReportError
 from reports.pages import sorting
 from reports.pages.rendering import order
 
-CHROMIUM = shutil.which("chromium")
 ASCENDING = [
     "2.00 ms",
     "10.0 ms",
@@ -78,14 +76,10 @@ def test_without_the_library_there_are_no_pages(monkeypatch):
         sorting.library()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="there is no chromium")
 def test_in_a_browser(write):
     page = write(10)
     page.write_text(page.read_text().replace("</body>", f"{PROBE}</body>"))
-    options = ["--headless", "--no-sandbox", "--enable-logging=stderr", "--dump-dom"]
-    command = [CHROMIUM, *options, "--virtual-time-budget=5000", page.as_uri()]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert "CONSOLE" not in found.stderr
-    title = re.search(r"<title>(.*?)</title>", found.stdout)[1]
+    title = re.search(r"<title>(.*?)</title>", browser.run(page.as_uri(), "--dump-dom"))[1]
     failed = ["out of memory"]
     assert json.loads(title) == [[*ASCENDING, *failed], failed]
