@@ -14,9 +14,9 @@ from reports.figures.style import Palette
 from reports.words import labels
 from vivit.plots.style import styled
 
-WIDTH, HEIGHT, LINE = 7.0, 1.1, 0.34
-"""Of a figure, of what is around its lines, and of a line, in inches."""
-NARROW = 300
+WIDTH, HEIGHT, LINE = 4.8, 1.1, 0.34
+"""Of a figure, of what is around its lines, and of a line, in inches; it can be read on a phone."""
+NARROW = 100
 """Below this ratio of the ends of an axis, powers of ten alone are too few ticks."""
 
 
@@ -51,7 +51,7 @@ def dots(
                 color="0.2",
                 fontweight="bold",
             )
-        panel.set_yticks(range(len(values)), [labels.method_label(m) for m in values])
+        panel.set_yticks(range(len(values)), [labels.short_method_label(m) for m in values])
         panel.set_ylim(len(values) - 0.5, -0.5)
         panel.set_xlabel(axis)
         _ticks(panel.xaxis, [x for found in values.values() for x in found], is_ratio)
@@ -63,7 +63,7 @@ def dots(
 def _ticks(side: XAxis, values: list[float], is_ratio: bool) -> None:
     """Plain numbers for ratios, powers of ten for all else."""
     subdivisions = (1.0, 2.0, 5.0) if is_ratio and max(values) < NARROW * min(values) else (1.0,)
-    side.set_major_locator(LogLocator(subs=subdivisions, numticks=7))
+    side.set_major_locator(LogLocator(subs=subdivisions, numticks=6))
     form = "{:g}x" if is_ratio else "{:.0e}"
     side.set_major_formatter(FuncFormatter(lambda value, _: form.format(value)))
     hide_minor_ticks(side)

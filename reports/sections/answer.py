@@ -38,6 +38,9 @@ ERRORS = (
 )
 NOTHING = "No time and no memory of another method was measured, so there is nothing to compare."
 
+UNBROKEN = "\u2011"
+"""A hyphen at which no line ends, for exponents."""
+
 Values = dict[str, list[float]]
 
 
@@ -85,7 +88,7 @@ class Answer(Section):
         points = [text for chart in charts(frame) if (text := _sentence(chart))]
         if not points:
             return [Words(points=(NOTHING,))]
-        sentence = f"{labels.capitalized('; '.join(points))}."
+        sentence = f"{labels.capitalized('; '.join(points))}.".replace("e-", f"e{UNBROKEN}")
         return [Words(points=(sentence, _where(frame, sources)))]
 
     def figures(self, sources: Sources) -> list[Plot]:

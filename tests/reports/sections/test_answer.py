@@ -45,7 +45,7 @@ def test_the_sentence(found):
         "Others take 2.25x the time of vivit (median; vivit is better in 1 of 2 cases); "
         "2.00x its memory (median; vivit is better in 1 of 1 cases); a batch may be 3.00x as "
         "large with vivit (median; vivit is better in 1 of 1 cases); its relative error is "
-        "1.0e-06 (median; at most 1.0e-06).",
+        "1.0e\u201106 (median; at most 1.0e\u201106).",
         "Measured on Test CPU, 2026-01-01, abc123.",
     )
 
