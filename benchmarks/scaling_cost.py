@@ -210,7 +210,7 @@ def share_of(problem: str, samples: int) -> Share:
 
 
 COSTS = (
-    "| network | ranks | N | M | K | K lies | ring | sum | computing | network | spectrum |",
+    "| network | ranks | N | M | K | K lies | ring | sum | computing | sending | spectrum |",
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 )
 LIMITS = (
