@@ -15,7 +15,7 @@ from reports.words import labels
 from vivit.plots.style import styled
 
 WIDTH, HEIGHT, LINE = 4.8, 1.1, 0.34
-"""Of a figure, of what is around its lines, and of a line, in inches; it can be read on a phone."""
+"""Of a figure that can be read on a phone, of what is around its lines, of a line, in inches."""
 NARROW = 100
 """Below this ratio of the ends of an axis, powers of ten alone are too few ticks."""
 

@@ -16,7 +16,7 @@ from reports.figures.plot import Plot
 from reports.figures.scales import SCALES, label_ticks
 from reports.figures.style import Palette, legend_below, palette_of
 from reports.sections.base import Section
-from reports.sources.frame import TASK, groups
+from reports.sources.frame import TASK, groups, setting_of
 from reports.sources.sources import Sources
 from reports.tables.table import Table, identity
 from reports.words import labels, units
@@ -94,7 +94,7 @@ def critical_table(frame: pd.DataFrame) -> Table:
         for i, (ratio, least) in enumerate(zip(ratios, asked, strict=True))
         if least is not None and not math.isnan(ratio)
     }
-    setting = str(frame["setting"].iloc[0])
+    setting = setting_of(frame)
     return Table(
         name=labels.slug(f"critical {setting}"),
         title=labels.titled(Critical.title, setting),
@@ -160,7 +160,7 @@ def _too_large(row: pd.Series) -> str:
 
 
 def _plot(frame: pd.DataFrame, palette: Palette) -> Plot:
-    setting = str(frame["setting"].iloc[0])
+    setting = setting_of(frame)
     title = labels.titled(Critical.title, setting)
     sizes = [
         f"{labels.method_label(row['method'])}, {row['task']}: {row['value']:g}"

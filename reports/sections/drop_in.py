@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.grid.targets import ORIGINAL
 from benchmarks.records.record import Quantity, Status
 from reports.sections.base import Section
-from reports.sources.frame import COMPARED, compared, groups
+from reports.sources.frame import COMPARED, compared, groups, setting_of
 from reports.sources.sources import Sources
 from reports.tables.table import Table, identity
 from reports.words import labels, units
@@ -68,7 +68,7 @@ def drop_in_table(frame: pd.DataFrame) -> Table:
             for i, ratio in enumerate(ratios)
             if not math.isnan(ratio)
         }
-    setting = str(frame["setting"].iloc[0])
+    setting = setting_of(frame)
     return Table(
         name=labels.slug(f"drop-in {setting}"),
         title=labels.titled(DropIn.title, setting),

@@ -9,7 +9,7 @@ from reports.figures import trade_off
 from reports.figures.plot import Plot
 from reports.figures.style import palette_of
 from reports.sections.base import Section, Words
-from reports.sources.frame import compared, groups
+from reports.sources.frame import compared, groups, setting_of
 from reports.sources.sources import Sources
 from reports.tables.beside import beside
 from reports.tables.ratios import compare, summary
@@ -78,7 +78,7 @@ class Family(Section):
             panels = {_result(part): _points(part) for part in groups(group, "computed")}
             panels = {title: points for title, points in panels.items() if len(points)}
             if panels:
-                setting = str(group["setting"].iloc[0])
+                setting = setting_of(group)
                 name = labels.slug(f"{group['suite'].iloc[0]} {setting}")
                 title = labels.titled(_over_time(group), setting)
                 plots.append(trade_off.plot(name, title, HOW_TO_READ, panels, palette))
@@ -93,7 +93,7 @@ def _over_time(group: pd.DataFrame) -> str:
 
 
 def _title(group: pd.DataFrame) -> str:
-    return labels.titled(labels.capitalized(_result(group)), str(group["setting"].iloc[0]))
+    return labels.titled(labels.capitalized(_result(group)), setting_of(group))
 
 
 def _result(group: pd.DataFrame) -> str:

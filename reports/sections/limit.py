@@ -7,7 +7,7 @@ import pandas as pd
 from benchmarks.profiling.command import SUITE
 from benchmarks.records.record import Quantity, Status
 from reports.sections.base import Section, Words
-from reports.sources.frame import groups
+from reports.sources.frame import groups, setting_of
 from reports.sources.sources import Sources
 from reports.tables.table import Table, identity
 from reports.words import labels, units
@@ -38,7 +38,8 @@ class Limit(Section):
     def answers(self, sources: Sources) -> list[Words]:
         """The smallest and the largest share in each setting."""
         return [
-            Words(_title(group), points=(_range(group),)) for group in groups(self.needs(sources))
+            Words(labels.titled(self.title, setting_of(group)), points=(_range(group),))
+            for group in groups(self.needs(sources))
         ]
 
     def tables(self, sources: Sources) -> list[Table]:
@@ -66,10 +67,6 @@ def _range(rows: pd.DataFrame) -> str:
     return f"vivit reaches {reached} of what this machine allows; 1 would be all of it."
 
 
-def _title(frame: pd.DataFrame) -> str:
-    return labels.titled(Limit.title, str(frame["setting"].iloc[0]))
-
-
 def limit_table(rows: pd.DataFrame) -> Table:
     """Times beside limits.
 
@@ -88,10 +85,10 @@ def limit_table(rows: pd.DataFrame) -> Table:
     shown["Limit"] = [units.seconds(x) for x in rows["value_limit"]]
     for name in PHASES:
         shown[name.capitalize()] = [_phase(row, name) for _, row in rows.iterrows()]
-    setting = str(rows["setting"].iloc[0])
+    setting = setting_of(rows)
     return Table(
         name=labels.slug(f"limit {setting}"),
-        title=_title(rows),
+        title=labels.titled(Limit.title, setting),
         caption=CAPTION,
         shown=shown,
         raw=pd.DataFrame(

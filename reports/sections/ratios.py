@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.records.record import Quantity, Status
 from reports.sections.base import Section, Words
-from reports.sources.frame import COMPARED, compared, groups
+from reports.sources.frame import COMPARED, compared, groups, setting_of
 from reports.sources.sources import Sources
 from reports.tables.best import INACCURATE
 from reports.tables.ratios import baselines, compare, ratio_kind, ratio_text, summary
@@ -77,7 +77,7 @@ def ratio_table(frame: pd.DataFrame) -> Table:
         for quantity in QUANTITIES
         for baseline in baselines(frame)
     ]
-    suite, setting = str(frame["suite"].iloc[0]), str(frame["setting"].iloc[0])
+    suite, setting = str(frame["suite"].iloc[0]), setting_of(frame)
     return Table(
         name=labels.slug(f"ratios {suite} {setting}"),
         title=_title(frame),
@@ -93,7 +93,7 @@ def ratio_table(frame: pd.DataFrame) -> Table:
 def _title(frame: pd.DataFrame) -> str:
     """The suite, and the setting where there are several."""
     suite = labels.suite_label(str(frame["suite"].iloc[0]))
-    return labels.titled(labels.capitalized(suite), str(frame["setting"].iloc[0]))
+    return labels.titled(labels.capitalized(suite), setting_of(frame))
 
 
 def _identity(cells: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from reports.figures.plot import Plot
 from reports.figures.scales import SCALES, label_ticks
 from reports.figures.style import Palette, legend_below, palette_of, say_not_measured
 from reports.sections.base import Section
-from reports.sources.frame import compared, groups
+from reports.sources.frame import compared, groups, setting_of
 from reports.sources.sources import Sources
 from reports.tables.table import Table
 from reports.words import labels
@@ -180,7 +180,7 @@ def scaling_table(frame: pd.DataFrame) -> Table:
                 continue
             raw[name] = found
             texts[name] = [_power(axis.symbol, value) for value in raw[name]]
-    setting = str(frame["setting"].iloc[0])
+    setting = setting_of(frame)
     return Table(
         name=labels.slug(f"scaling {setting}"),
         title=labels.titled(Scaling.title, setting),
@@ -217,7 +217,7 @@ def _power(symbol: str, exponent: float) -> str:
 
 
 def _plot(frame: pd.DataFrame, palette: Palette) -> Plot:
-    setting = str(frame["setting"].iloc[0])
+    setting = setting_of(frame)
     title = labels.titled(Scaling.title, setting)
     fitted = [
         f"{name_of(row['method'])}, {row['quantity']} over {row['symbol']}: "

@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.grid.targets import ORIGINAL, TARGETS, Target
 from benchmarks.records.record import Quantity, Status
 from reports.sections.base import Section, Words
-from reports.sources.frame import COMPARED, TASK, compared, groups
+from reports.sources.frame import COMPARED, TASK, compared, groups, setting_of
 from reports.sources.sources import Sources
 from reports.tables.table import Table, identity
 from reports.words import labels, units
@@ -41,13 +41,14 @@ class Targets(Section):
     def answers(self, sources: Sources) -> list[Words]:
         """How many targets are reached in each setting."""
         return [
-            Words(_title(group), points=(verdict(group),)) for group in groups(self.needs(sources))
+            Words(labels.titled(self.title, setting_of(group)), points=(verdict(group),))
+            for group in groups(self.needs(sources))
         ]
 
     def words(self, sources: Sources) -> list[Words]:
         """What the original needed to run in each setting."""
         return [
-            Words(_title(group), points=tuple(said))
+            Words(labels.titled(self.title, setting_of(group)), points=tuple(said))
             for group in groups(self.needs(sources))
             if (said := circumstances(group))
         ]
@@ -85,10 +86,6 @@ class Figure:
         return None if math.isnan(self.ratio) else self.ratio >= self.asked
 
 
-def _title(frame: pd.DataFrame) -> str:
-    return labels.titled(Targets.title, str(frame["setting"].iloc[0]))
-
-
 def target_table(frame: pd.DataFrame) -> Table:
     """Targets against measured ratios.
 
@@ -114,10 +111,10 @@ def target_table(frame: pd.DataFrame) -> Table:
             "vivit: memory": [_own(rows, Quantity.MEMORY) for _, rows in cells],
         }
     )
-    setting = str(frame["setting"].iloc[0])
+    setting = setting_of(frame)
     return Table(
         name=labels.slug(f"targets {setting}"),
-        title=_title(frame),
+        title=labels.titled(Targets.title, setting),
         caption=CAPTION,
         shown=shown,
         raw=pd.DataFrame(

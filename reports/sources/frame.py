@@ -129,6 +129,11 @@ def groups(frame: pd.DataFrame, *names: str) -> list[pd.DataFrame]:
     return [group for _, group in frame.groupby([*names, "setting"], sort=False)]
 
 
+def setting_of(frame: pd.DataFrame) -> str:
+    """The setting that measurements share, at least one; empty where there is only one."""
+    return str(frame["setting"].iloc[0])
+
+
 def failures(frame: pd.DataFrame) -> pd.DataFrame:
     """What was tried and gave no result; a probe that runs out of memory is a result."""
     probed = frame["quantity"] == Quantity.PROBE.value
