@@ -40,7 +40,8 @@ for (const width of WIDTHS) {
     for (const link of page.querySelectorAll("nav:not(.pages) a")) {
       link.click();
       await pause();
-      const top = page.querySelector(frame.contentWindow.location.hash).getBoundingClientRect().top;
+      const section = page.querySelector(frame.contentWindow.location.hash);
+      const {top} = section.getBoundingClientRect();
       if (top < -1 || top > 800) far.push(link.textContent);
     }
     found.push({
