@@ -12,12 +12,13 @@ from benchmarks.records.record import Quantity, RecordStore, Status
 from reports.sections.critical import critical_table
 from reports.sections.drop_in import drop_in_table
 from reports.sections.targets import target_table
+from reports.sources.environments import processor
 from reports.sources.sources import Sources
 from reports.words import labels, units
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "bench_results" / "published"
-NAMES = "quick engine critical allcnnc drop_in laptop family matrix_free"
-QUICK, ENGINE, CRITICAL, ALLCNNC, DROP_IN, LAPTOP, FAMILY, MATRIX_FREE = RECORDS = [
+NAMES = "quick engine critical drop_in laptop family matrix_free"
+QUICK, ENGINE, CRITICAL, DROP_IN, LAPTOP, FAMILY, MATRIX_FREE = RECORDS = [
     PUBLISHED / f"{name}.jsonl" for name in NAMES.split()
 ]
 SYNTHETIC = " (synthetic data)"
@@ -83,7 +84,8 @@ def where(records: Path) -> str:
     """On what, and with which code, all of a file was measured."""
     found = RecordStore(records).read()
     (threads,) = {r.parameters["threads"] for r in found}
-    (machine,) = {f"{x['cores']} cores of an {x['cpu']}" for x in environments(found, "machine")}
+    machines = environments(found, "machine")
+    (machine,) = {f"{x['cores']} cores of an {processor(x)}" for x in machines}
     (torch,) = {x["torch"].partition("+")[0] for x in environments(found, "versions")}
     (commit,) = {x[:7] for x in environments(found, "commit")}
     return f"{threads} threads on {machine}, torch {torch}, at commit {commit}"

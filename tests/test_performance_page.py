@@ -43,24 +43,39 @@ def table():
     return "\n".join(rows)
 
 
-def times():
-    """A row for each profile of a CPU."""
+def profiles(name):
+    """Of each network, the records of its runs and of its limits."""
     found = {}
-    for record in RecordStore(PUBLISHED / "profiles.jsonl").read():
+    for record in RecordStore(PUBLISHED / name).read():
         assert not record.environment["dirty"]
-        found.setdefault(record.problem, {})[record.quantity] = record
+        found.setdefault(record.problem, {}).setdefault(record.quantity, []).append(record)
+    return {problem: (of[Quantity.TIME], of[Quantity.LIMIT]) for problem, of in found.items()}
+
+
+def times():
+    """A row for each network, before and now; phases are those of now."""
+    before, now = profiles("profiles_before.jsonl"), profiles("profiles.jsonl")
     rows = []
-    for problem, of in found.items():
-        time, limit = of[Quantity.TIME], of[Quantity.LIMIT]
-        taken, least = median(time.samples), limit.samples[0]
-        cells = [units.seconds(taken), units.seconds(least), units.significant(least / taken, 2)]
-        cells += [
-            f"{units.seconds(time.details[x], 2)} ({units.seconds(limit.details[x], 2)})"
-            for x in PHASES
-            if x != "eigensolver"
+    for problem, (runs, limits) in now.items():
+        pairs = [_run_and_limit(*before[problem]), _run_and_limit(runs, limits)]
+        cells = [
+            " → ".join(units.seconds(run) for run, _ in pairs),
+            " → ".join(units.seconds(limit) for _, limit in pairs),
+            " → ".join(units.significant(limit / run, 2) for run, limit in pairs),
         ]
+        cells += [_phase(name, runs, limits) for name in PHASES if name != "eigensolver"]
         rows.append(f"| {PROBLEMS[problem].label.name} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _run_and_limit(runs, limits):
+    samples = [sample for record in runs for sample in record.samples]
+    return median(samples), median(record.samples[0] for record in limits)
+
+
+def _phase(name, runs, limits):
+    taken, least = (median(record.details[name] for record in x) for x in (runs, limits))
+    return f"{units.seconds(taken, 2)} ({units.seconds(least, 2)})"
 
 
 def test_times():
@@ -73,9 +88,10 @@ def test_counts():
     assert table() in PAGE
 
 
-@pytest.mark.parametrize(("name", "when"), [("counts_before", "before"), ("counts", "now")])
-def test_the_records_are_of_the_commit_that_the_page_names(name, when):
-    records = RecordStore(PUBLISHED / f"{name}.jsonl").read()
+@pytest.mark.parametrize("name", ["counts", "profiles"])
+@pytest.mark.parametrize(("file", "when"), [("{}_before.jsonl", "before"), ("{}.jsonl", "now")])
+def test_the_records_are_of_the_commit_that_the_page_names(name, file, when):
+    records = RecordStore(PUBLISHED / file.format(name)).read()
     (commit,) = {record.environment["commit"] for record in records}
     assert f"{when} ({commit[:7]})" in PAGE
     assert {record.parameters["data"] for record in records} == {"synthetic"}

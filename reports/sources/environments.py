@@ -148,7 +148,7 @@ def _describe(records: list[Record]) -> Environment:
     commands = {str(record.environment.get("command") or "") for record in records}
     machine = _mapping(facts.get("machine"))
     return Environment(
-        label=", ".join(part for part in (_processor(machine), *_when(times, commits)) if part),
+        label=", ".join(part for part in (processor(machine), *_when(times, commits)) if part),
         commit=", ".join(sorted(commit[:SHORT_COMMIT] for commit in commits - {""})),
         dirty=any(record.environment.get("dirty") for record in records),
         machine=machine,
@@ -160,7 +160,7 @@ def _describe(records: list[Record]) -> Environment:
     )
 
 
-def _processor(machine: dict[str, Any]) -> str:
+def processor(machine: dict[str, Any]) -> str:
     """A processor, and a GPU, without what vendors add to their names."""
     names = [str(machine[name]) for name in ("cpu", "gpu") if machine.get(name)]
     return ", ".join(" ".join(CLUTTER.sub(" ", name).split()) for name in names) or UNRECORDED
