@@ -161,7 +161,14 @@ def _describe(records: list[Record]) -> Environment:
 
 
 def processor(machine: dict[str, Any]) -> str:
-    """A processor, and a GPU, without what vendors add to their names."""
+    """A processor, and a GPU, without what vendors add to their names.
+
+    Args:
+        machine: As records have it.
+
+    Returns:
+        Their names.
+    """
     names = [str(machine[name]) for name in ("cpu", "gpu") if machine.get(name)]
     return ", ".join(" ".join(CLUTTER.sub(" ", name).split()) for name in names) or UNRECORDED
 

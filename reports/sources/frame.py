@@ -130,7 +130,14 @@ def groups(frame: pd.DataFrame, *names: str) -> list[pd.DataFrame]:
 
 
 def setting_of(frame: pd.DataFrame) -> str:
-    """The setting that measurements share, at least one; empty where there is only one."""
+    """The setting that measurements share.
+
+    Args:
+        frame: At least one measurement.
+
+    Returns:
+        Its name; empty where the report has a single one.
+    """
     return str(frame["setting"].iloc[0])
 
 
