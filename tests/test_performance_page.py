@@ -1,6 +1,7 @@
 """The page on performance has the figures of the records."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from statistics import median
@@ -72,6 +73,18 @@ def _phase(name, runs, limits):
 def test_times():
     """So is this one, of the profiles of a CPU."""
     assert times() in PAGE
+
+
+def test_times_before():
+    """The sentence has what was printed, and what each profile of now has in its turn."""
+    printed = (PUBLISHED / "profiles_before.md").read_text()
+    said = " ".join(PAGE.split())
+    before = {}
+    for problem, taken in re.findall(r"^\| `(\w+)` \| ([\d,.]+) ms", printed, re.MULTILINE):
+        before.setdefault(problem, []).append(float(taken.replace(",", "")) / 1000)
+    for problem, (runs, _) in profiles("profiles.jsonl").items():
+        for times in (before[problem], [median(record.samples) for record in runs]):
+            assert " and ".join(f"{x:.2f}" if x < 10 else f"{x:.1f}" for x in times) + " s" in said
 
 
 def test_counts():
