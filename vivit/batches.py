@@ -17,6 +17,10 @@ from vivit.backprop.random_state import RandomState
 from vivit.kinds import BatchColumns, Kind
 from vivit.losses import DenseFactor, HessianFactor, loss_gradient
 
+WORTH_A_PASS = 2.0**23
+"""Flops of a forward pass of some samples, above which passes without them are worth a forward
+pass of the others: as many as a CPU computes in the time of its checks and its graph."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -208,12 +212,21 @@ class BatchCurvature:
         """What has columns: all of it, or a subset alone, whose passes cost less.
 
         A subset of a single batch is run by itself, if the model can run on it. That costs one
-        more forward pass of these samples, once.
+        more forward pass of these samples, once, which others must be worth.
         """
-        if self.samples is None or not self.alone:
+        if self.samples is None or not self.alone or self._has_few_others:
             return self
         self.linearization.check_fresh()
         return self if self._by_itself is None else self._by_itself
+
+    @property
+    def _has_few_others(self) -> bool:
+        """Whether a pass of the samples without curvature costs next to nothing, as far as known.
+
+        Of parameters that no layer serves as a whole, it is not.
+        """
+        sizes, share = self.linearization.sizes, self.num_curvature_samples / self.batch.size
+        return not sizes.dense and (1 - share) * sizes.forward_flops < WORTH_A_PASS
 
     @cached_property
     def _by_itself(self) -> Carried | None:

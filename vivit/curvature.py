@@ -394,9 +394,10 @@ class Curvature:
         """Samples of a batch that carry curvature."""
         return batch.size if self._subset is None else len(self._of_batch(self._subset, batch))
 
-    @staticmethod
-    def _of_batch(subset: Tensor, batch: Batch) -> Tensor:
+    def _of_batch(self, subset: Tensor, batch: Batch) -> Tensor:
         """Those samples of a subset that are in a batch, counted from its first."""
+        if self.num_samples == batch.size:
+            return subset
         local = subset - batch.start
         return local[(local >= 0) & (local < batch.size)]
 

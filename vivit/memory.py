@@ -46,8 +46,9 @@ def _cpu_limits() -> Iterator[int | None]:
     if resource is not None:
         own = Path("/proc/self/status")
         for kind, field in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
-            bound, used = resource.getrlimit(kind)[0], _field(own, field)
-            if bound != resource.RLIM_INFINITY and used is not None:
+            bound = resource.getrlimit(kind)[0]
+            used = None if bound == resource.RLIM_INFINITY else _field(own, field)
+            if used is not None:
                 yield max(bound - used, 0)
 
 

@@ -147,7 +147,7 @@ def test_tf32_only_if_it_was_asked_for(device, asked, expected):
 
 def test_unfused_recurrence_keeps_the_precision():
     cudnn = torch.backends.cudnn
-    with full_precision(torch.device("cuda")), unfused_recurrence(nn.Sequential(nn.LSTM(2, 2))):
+    with full_precision(torch.device("cuda")), unfused_recurrence([nn.LSTM(2, 2)]):
         assert not cudnn.enabled
         assert cudnn.conv.fp32_precision == "ieee"
     assert cudnn.enabled

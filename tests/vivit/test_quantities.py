@@ -11,8 +11,10 @@ from scipy.sparse.linalg import aslinearoperator, cg, eigsh
 from torch import nn
 
 import vivit
-from vivit import BootstrapDamping, InputError, MonteCarlo, diagnostics
+from vivit import BootstrapDamping, InputError, MonteCarlo, batches, diagnostics
 
+# their outputs are others, or none, for some of the samples
+NOT_BY_THEMSELVES = {"output is a parameter", "permuted", "lookup", "broadcasts"}
 NAMED = {case.name: case for case in CASES}
 CE, CE_SUM, MSE = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum"), nn.MSELoss()
 WEIGHTED = nn.CrossEntropyLoss(torch.tensor([0.5, 2.0, 1.0]).double(), ignore_index=1)
@@ -80,7 +82,8 @@ def dense(request):
 
 
 @pytest.fixture(params=SUBSETS.values(), ids=SUBSETS.keys())
-def subset(request):
+def subset(request, monkeypatch):
+    monkeypatch.setattr(batches, "WORTH_A_PASS", 0.0)
     return request.param
 
 
@@ -147,14 +150,35 @@ class Fixed(nn.Linear):
     [lambda: nn.Sequential(mlp(), nn.Dropout(0.4)), lambda: Centred(5, 3), lambda: Fixed(5, 3)],
     ids=["random", "other outputs", "fixed size"],
 )
-def test_subset_of_models_that_need_all_samples(network):
+def test_subset_of_models_that_need_all_samples(network, monkeypatch):
     """The samples of a subset are run alone only where that is the same."""
+    monkeypatch.setattr(batches, "WORTH_A_PASS", 0.0)
     torch.manual_seed(1)
     data = torch.randn(7, 5).double(), torch.tensor([0, 1, 2, 0, 1, 2, 0])
     ggn = vivit.GGN(network().double(), CE, data, subset=[1, 4])
     v = ggn.factor_operator() @ torch.eye(ggn.num_columns).double()
     assert v.abs().max() > 0
     assert_close(ggn.gram(), v.T @ v)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_subset_by_itself_or_among_the_others(case, monkeypatch):
+    """It is run by itself where that is worth a forward pass, without another result."""
+    model, loss_func, x, y = case.make()
+    if len(x) < 3:
+        pytest.skip("needs three samples")
+    found = {}
+    for worth in (0.0, torch.inf):
+        monkeypatch.setattr(batches, "WORTH_A_PASS", worth)
+        ggn = vivit.GGN(model, loss_func, (x, y), subset=[0, 2])
+        (linearization, _, samples), *_ = ggn._curvature.carrying()
+        assert len(linearization.output) == (2 if samples is None else len(x))
+        is_worth = not worth or bool(ggn._curvature.sizes[0].dense)  # whose flops are not known
+        assert (samples is None) == (is_worth and case.name not in NOT_BY_THEMSELVES)
+        found[worth] = ggn.gram()
+        v = torch.arange(ggn.shape[0]).double().sin()
+        assert_close(ggn @ v, ggn.factor_operator() @ (ggn.factor_operator().T @ v))
+    assert_close(found[0.0], found[torch.inf])
 
 
 def test_batches_are_one_batch(dense, approximation):

@@ -177,12 +177,12 @@ def test_a_random_vector_shows_what_it_has():
 
 
 SPECTRA = {
-    "flat": torch.linspace(1, 0.9, 200),
-    "copies": torch.cat([torch.ones(6), torch.linspace(0.5, 0, 194)]),
-    "close copies": torch.tensor([1.01, 1.0, 0.99, 0.98] * 10 + [0.5] * 160),
-    "tie at the border": torch.tensor([4.0, 3.0, 2.0] + [1.0] * 9 + [0.5] * 188),
-    "low rank": torch.cat([torch.tensor([3.0, 2.0]), torch.zeros(198)]),
-    "wide": 10.0 ** -torch.arange(200.0).mul(0.2),
+    "flat": torch.linspace(1, 0.9, 400),
+    "copies": torch.cat([torch.ones(6), torch.linspace(0.5, 0, 394)]),
+    "close copies": torch.tensor([1.01, 1.0, 0.99, 0.98] * 10 + [0.5] * 360),
+    "tie at the border": torch.tensor([4.0, 3.0, 2.0] + [1.0] * 9 + [0.5] * 388),
+    "low rank": torch.cat([torch.tensor([3.0, 2.0]), torch.zeros(398)]),
+    "wide": 10.0 ** -torch.arange(400.0).mul(0.1),
 }
 
 
@@ -192,7 +192,7 @@ def test_few_pairs_of_a_matrix(name, dtype):
     """As accurate as LAPACK's, whatever the spectrum."""
     spectrum = SPECTRA[name].double().sort().values
     generator = torch.Generator().manual_seed(0)
-    basis = torch.linalg.qr(torch.randn(200, 200, generator=generator).double())[0]
+    basis = torch.linalg.qr(torch.randn(400, 400, generator=generator).double())[0]
     gram = ((basis * spectrum) @ basis.T).to(dtype)
     gram = (gram + gram.T) / 2
     pairs = leading_of_matrix(gram, 4, None)
@@ -207,31 +207,35 @@ def test_few_pairs_of_a_matrix(name, dtype):
 
 
 def test_a_zero_matrix_has_no_few_pairs():
-    pairs = leading_of_matrix(torch.zeros(200, 200), 4, None)
+    pairs = leading_of_matrix(torch.zeros(400, 400), 4, None)
     assert pairs is not None
     assert len(pairs.values) == 0
 
 
 def test_a_matrix_that_is_not_finite_has_no_few_pairs():
     with pytest.raises(vivit.InputError, match="The curvature is NaN or infinite"):
-        leading_of_matrix(torch.full((200, 200), torch.nan), 4, None)
+        leading_of_matrix(torch.full((400, 400), torch.nan), 4, None)
 
 
 def test_few_pairs_of_a_matrix_are_looked_for_in_blocks(monkeypatch):
     """Each look decomposes what the iteration has so far: with few products, most of its time."""
     sizes, solver = [], torch.linalg.eigh
     monkeypatch.setattr(torch.linalg, "eigh", lambda x: sizes.append(len(x)) or solver(x))
-    assert leading_of_matrix(torch.arange(200.0).diag(), 4, None) is not None
+    assert leading_of_matrix(torch.arange(400.0).diag(), 4, None) is not None
     assert sizes[:3] == [4, 8, 12]
 
 
 def test_many_pairs_of_a_matrix_are_left_to_lapack():
-    assert leading_of_matrix(torch.eye(200), 5, None) is None
+    assert leading_of_matrix(torch.eye(400), 9, None) is None
+
+
+def test_pairs_of_a_small_matrix_are_left_to_lapack():
+    assert leading_of_matrix(torch.eye(300), 1, None) is None
 
 
 def test_pairs_of_a_matrix_that_do_not_converge_are_left_to_lapack(monkeypatch):
     monkeypatch.setattr(Lanczos, "pairs", lambda *_, **__: (_ for _ in ()).throw(ConvergenceError))
-    assert leading_of_matrix(torch.eye(200), 1, None) is None
+    assert leading_of_matrix(torch.eye(400), 1, None) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -488,9 +492,9 @@ def test_few_pairs_need_no_memory_for_a_full_decomposition():
         search = pairs._Search(ggn._matrices, "", ggn._factor, Selection(k, None, None, None))
         return search._copies
 
-    targets = torch.arange(40) % 3
-    block = vivit.GGN(nn.Linear(40, 3), CE, (torch.randn(40, 40), targets))
-    assert [copies(block, k) for k in (1, 2, None)] == [0, 3, 3]
-    small = nn.Linear(20, 3), CE, (torch.randn(40, 20), targets)
+    targets = torch.arange(200) % 3
+    block = vivit.GGN(nn.Linear(200, 3), CE, (torch.randn(200, 200), targets))
+    assert [copies(block, k) for k in (1, 8, 9, None)] == [0, 0, 3, 3]
+    small = nn.Linear(110, 3), CE, (torch.randn(200, 110), targets)
     assert copies(vivit.GGN(*small), 1) == 3
     assert copies(vivit.GGN(*small, workspace=1), 1) == 0

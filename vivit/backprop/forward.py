@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -24,13 +24,13 @@ def twice_differentiable() -> Iterator[None]:
 
 
 @contextmanager
-def unfused_recurrence(model: nn.Module) -> Iterator[None]:
+def unfused_recurrence(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Recurrent layers as products, one per weight and time step.
 
     The fused kernels of oneDNN and cuDNN hide how they use their weights, and can be
     differentiated only once. A model without recurrent layers keeps its kernels.
     """
-    if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
+    if not any(isinstance(module, nn.RNNBase) for module in modules):
         yield
         return
     # the flags of torch.backends.mkldnn and cudnn would touch unrelated settings, and warn
@@ -45,9 +45,9 @@ def unfused_recurrence(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
+def eager(modules: Iterable[nn.Module]) -> Iterator[None]:
     """What is compiled runs as it is written: compiled graphs tell nothing of layers."""
-    if not any(_is_compiled(module) for module in model.modules()):
+    if not any(_is_compiled(module) for module in modules):
         yield  # without torch's compiler, which takes seconds to import
         return
     with torch.compiler.set_stance("force_eager"):
@@ -84,14 +84,14 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Let a forward pass neither change a model's buffers nor run its backward hooks.
+def untouched(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """Let a forward pass neither change buffers of modules nor run their backward hooks.
 
     The pass works on copies of the buffers, so that running statistics or the vectors of a
     spectral norm stay as they were.
 
     Args:
-        model: The model; as it was when the context ends.
+        modules: All of a model; as they were when the context ends.
 
     Yields:
         A list that receives those copies that the pass has changed, when the context ends.
@@ -99,7 +99,9 @@ def untouched(model: nn.Module) -> Iterator[list[Tensor]]:
     changed: list[Tensor] = []
     copies: dict[int, Tensor] = {}
     kept = []
-    for module in model.modules():
+    for module in modules:
+        if not (module._buffers or module._backward_hooks or module._backward_pre_hooks):
+            continue
         hooks = module._backward_hooks, module._backward_pre_hooks
         kept.append((module, dict(module._buffers), hooks))
         for name, buffer in module._buffers.items():

@@ -141,14 +141,15 @@ class Passes:
         Buffers and backward hooks of modules are taken aside, so that the ones are not changed
         and the others do not take part.
         """
+        modules = [*self._model.modules()]
         with (
             self._random_state.restored() as after,
-            untouched(self._model) as changed_buffers,
-            unfused_recurrence(self._model),
+            untouched(modules) as changed_buffers,
+            unfused_recurrence(modules),
             unfused_bags(self._unfused),
             full_precision(self._device),
             twice_differentiable(),
-            eager(self._model),
+            eager(modules),
         ):
             result = forward()
         self._after = after[0]
@@ -162,7 +163,7 @@ class Passes:
             if not self._changes_buffers:  # copying them for every pass would be in vain
                 yield
                 return
-            with untouched(self._model):
+            with untouched(self._model.modules()):
                 yield
 
     def pull(self, u: Tensor, inputs: list[Tensor] | list[GradientEdge]) -> list[Tensor]:

@@ -25,8 +25,9 @@ class RandomState:
     @classmethod
     def current(cls, model: nn.Module) -> RandomState:
         """The state as it is now."""
-        devices = {p.device for p in model.parameters() if p.is_cuda}
-        return cls._of(list(devices))
+        if not torch.cuda.is_initialized():  # so no parameter can be there
+            return cls._of([])
+        return cls._of(list({p.device for p in model.parameters() if p.is_cuda}))
 
     @classmethod
     def _of(cls, devices: list[torch.device]) -> RandomState:

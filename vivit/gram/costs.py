@@ -41,6 +41,7 @@ class Costs:
         """
         self._curvature, self._groups, self.room = curvature, groups, room
         self._has_products = True
+        self._last: tuple[tuple[object, ...], Plan] | None = None  # asked for again at once
 
     def do_without_products(self) -> None:
         """Plan no products with ``G`` from now on: the model has none."""
@@ -57,15 +58,20 @@ class Costs:
         Returns:
             The plan.
         """
+        sizes, has_products = self._sizes, self._has_products
+        asked = (solver_copies, double, whole, has_products, self.room.available, *sizes)
+        if self._last is None or self._last[0] != asked:
+            self._last = asked, self._made(sizes, solver_copies, double, whole)
+        return self._last[1]
+
+    def _made(
+        self, sizes: Sequence[BatchSizes], solver_copies: int, double: bool, whole: str | None
+    ) -> Plan:
+        """A plan, made anew."""
         curvature, element_size = self._curvature, 8 if double else None
         groups = self._groups if whole is None else {whole: self._groups[whole]}
         plan = self._plan(
-            self._sizes,
-            groups,
-            solver_copies,
-            element_size,
-            whole is not None,
-            curvature.num_columns,
+            sizes, groups, solver_copies, element_size, whole is not None, curvature.num_columns
         )
         return plan if curvature.ranks.size == 1 else self._with_travel(plan, groups, element_size)
 

@@ -20,7 +20,7 @@ from vivit.gram.forms import (
 )
 from vivit.gram.layer_plans import layer_plans
 from vivit.gram.plan import LIVE_COTANGENTS, LayerPlan, Plan
-from vivit.layers.sizes import BatchSizes, LayerSizes, runs_of
+from vivit.layers.sizes import BatchSizes, runs_of
 
 
 def make_plan(
@@ -57,7 +57,7 @@ def make_plan(
     """
     total = of_all or sum(x.samples * x.columns for x in batches)
     columns = max(x.columns for x in batches)
-    forward_flops = sum(_forward_flops(x) for x in batches)
+    forward_flops = sum(x.forward_flops for x in batches)
     per_product = PASSES_PER_PRODUCT if has_products else math.inf
     matrices = []
     for group, sizes in groups.items():
@@ -108,21 +108,9 @@ def _solver_bytes(matrices: Iterable[MatrixPlan], copies: int, element_size: int
 
 def _per_pass(largest: BatchSizes, output_bytes: int, workspace: int, busy: float) -> int:
     """Columns that a backward pass takes at once, if there are as many."""
-    if _forward_flops(largest) >= busy * max(len(largest.layers), 1):
+    if largest.forward_flops >= busy * max(len(largest.layers), 1):
         return 1
     return max(workspace // max(LIVE_COTANGENTS * output_bytes, 1), 1)
-
-
-def _forward_flops(sizes: BatchSizes) -> float:
-    """Of a forward pass of a batch."""
-    return sum(_flops_of(layer) for layer in sizes.layers)
-
-
-def _flops_of(layer: LayerSizes) -> float:
-    """Of a forward pass through a layer."""
-    if layer.one_hot:
-        return 0.0
-    return 2.0 * layer.samples * layer.positions * layer.groups * layer.inputs * layer.outputs
 
 
 def _reaching(batches: Sequence[BatchSizes], units: int) -> Iterator[float]:
@@ -131,7 +119,7 @@ def _reaching(batches: Sequence[BatchSizes], units: int) -> Iterator[float]:
     Parameters without a layer, which come last, may be anywhere: passes go all the way.
     """
     flops = [
-        sum(x.columns * _flops_of(layer) for x, layer in zip(batches, of_batches, strict=True))
+        sum(x.columns * layer.forward_flops for x, layer in zip(batches, of_batches, strict=True))
         for of_batches in zip(*(batch.layers for batch in batches), strict=True)
     ]
     behind = [*accumulate(reversed(flops), initial=0.0)][::-1]  # with the layer itself
@@ -167,7 +155,7 @@ def _times(
     is_generic = any(name in sizes for name in batches[0].dense)  # which sends them again
     columns = [(1 + is_generic) * batch.columns for batch in batches]
     passes = (sum(columns) / len(columns) + PASSES_OF_GRAM) / PASSES_OF_PRODUCT
-    sending = sum(c * _forward_flops(batch) for c, batch in zip(columns, batches, strict=True))
+    sending = sum(c * batch.forward_flops for c, batch in zip(columns, batches, strict=True))
     return Times(
         product=passes_per_product * max(forward_flops, 1.0) + launching,
         sum=sending + passes * launching + adding,

@@ -26,6 +26,9 @@ TRIANGLE_BLOCKS = 8
 THINNEST_BLOCK = 64
 """Columns of a block below which matrix products lose more than the triangle saves."""
 
+THINNEST_PRODUCTS = 256
+"""The same of entrywise products of two matrices, which have more operations for each block."""
+
 ALIGNED = 8
 """Lengths of chunks are multiples of this, where they can be: matrix products like them."""
 
@@ -128,7 +131,7 @@ def hadamard(
     (n, c), (m, d) = left.s.shape[:2], other.s.shape[:2]
     fitting = workspace.block // ((c + 1) * m * d)
     s_left, s_right = left.s[:, :, 0].flatten(end_dim=1), other.s[:, :, 0].flatten(end_dim=1)
-    for rows in _chunks(n, min(max(_triangle_block(n), THINNEST_BLOCK // c), fitting)):
+    for rows in _chunks(n, min(max(_triangle_block(n), THINNEST_PRODUCTS // c), fitting)):
         cols = slice(0, rows.stop if right is None else m)
         left_rows, right_rows = s_left[_columns(rows, c)], s_right[_columns(cols, d)]
         block = workspace.take(len(left_rows), len(right_rows))

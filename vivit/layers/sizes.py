@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -37,6 +37,14 @@ class LayerSizes:
     def key(self) -> tuple[str | None, str | None]:
         """Names of weight and bias."""
         return self.weight, self.bias
+
+    @property
+    def forward_flops(self) -> float:
+        """Of a forward pass; inputs that are one-hot vectors take none."""
+        if self.one_hot:
+            return 0.0
+        per_position = 2.0 * self.groups * self.inputs * self.outputs
+        return self.samples * self.positions * per_position
 
     @property
     def output_size(self) -> int:
@@ -101,8 +109,15 @@ class BatchSizes:
     output: int
     columns: int = 0
 
+    @property
+    def forward_flops(self) -> float:
+        """Of a forward pass through all layers."""
+        return sum(layer.forward_flops for layer in self.layers)
+
     def of_samples(self, samples: int) -> BatchSizes:
         """The same with another number of samples."""
+        if samples == self.samples:
+            return self
         layers = tuple(replace(layer, samples=samples) for layer in self.layers)
         return replace(self, samples=samples, layers=layers)
 
@@ -112,13 +127,17 @@ class BatchSizes:
 
     def with_generic(self, names: Collection[str]) -> BatchSizes:
         """The same with some parameters served by the generic rule."""
+        if not names:
+            return self
         kept = (layer.without(names) for layer in self.layers)
         layers = tuple(layer for layer in kept if layer is not None)
         dense = tuple(dict.fromkeys((*self.dense, *names)))
         return replace(self, layers=layers, dense=dense)
 
 
-def runs_of(batches: Iterable[BatchSizes]) -> list[BatchSizes]:
+def runs_of(batches: Sequence[BatchSizes]) -> list[BatchSizes]:
     """Runs of batches that agree in all but their samples, each as one batch."""
+    if len(batches) == 1:
+        return [*batches]
     runs = groupby(batches, key=lambda x: x.of_samples(0))
     return [sizes.of_samples(sum(x.samples for x in run)) for sizes, run in runs]

@@ -44,7 +44,7 @@ def held_out(
     Raises:
         InputError: The model cannot be run so, or gives no tensor; or the targets do not fit it.
     """
-    with untouched(model), explained(model, x, parameters):
+    with untouched(model.modules()), explained(model, x, parameters):
         output = output_of(model, x)
     if not isinstance(output, Tensor) or output.is_nested or output.ndim == 0:
         check_output(output, parameters)

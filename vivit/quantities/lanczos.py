@@ -31,6 +31,9 @@ mixture of close eigenvectors, whose residual tells how far they are apart."""
 FEW_PAIRS = 50
 """Share of all pairs, as one over this, up to which iteration beats a full decomposition."""
 
+WORTH_ITERATING = 320
+"""Side of a matrix below which it never does: steps take longer than their arithmetic."""
+
 BLOCK_OF_MATRIX = 4
 """Vectors in a block for a matrix that is there, on a CPU. Products with it are cheap, so fewer
 looks for convergence, each a small decomposition, outweigh more products."""
@@ -276,7 +279,7 @@ def _is_absent(above: Tensor, projected: Tensor, left: float, size: int) -> bool
 
 def is_few(k: int | None, size: int) -> bool:
     """Whether an iteration finds ``k`` pairs of a matrix faster than a full decomposition."""
-    return k is not None and FEW_PAIRS * k <= size
+    return k is not None and size >= WORTH_ITERATING and FEW_PAIRS * k <= size
 
 
 def leading_of_matrix(gram: Tensor, k: int, rank_tolerance: float | None) -> GramPairs | None:
