@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vivit.gram.plan import LayerPlan
-from vivit.layers.affine import TRIANGLE_BLOCKS
+from vivit.layers.affine import THINNEST_PRODUCTS, TRIANGLE_BLOCKS
 from vivit.layers.cost import (
     AffineShape,
     Evaluation,
@@ -138,7 +138,8 @@ def _temporaries(evaluation: Evaluation, shape: AffineShape) -> int:
     """Elements of an evaluation's temporaries in an unlimited workspace."""
     total = shape.samples * shape.columns
     if evaluation is Evaluation.HADAMARD:
-        return -(-shape.samples // TRIANGLE_BLOCKS) * shape.columns * total
+        rows = max(-(-shape.samples // TRIANGLE_BLOCKS) * shape.columns, THINNEST_PRODUCTS)
+        return min(rows, total) * total
     if evaluation is Evaluation.DIRECT:
         return total * shape.inputs * shape.outputs
     per_pair = shape.positions * (shape.positions + shape.outputs * shape.columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from vivit.gram.forms import MatrixPlan
 from vivit.layers.cost import Evaluation
@@ -194,7 +195,7 @@ class Plan(Shown):
         backward += self.sent_bytes
         return backward, max((x.working_bytes for x in self.layers), default=0)
 
-    @property
+    @cached_property
     def peak_bytes(self) -> int:
         """The most that lives at once: in backward passes, contractions or the eigensolver."""
         backward, _ = self.passing_bytes
