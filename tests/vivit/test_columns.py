@@ -1,6 +1,7 @@
 """Backward passes that take several columns at once, as they do on a GPU, and its precision."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -119,6 +120,10 @@ def test_as_many_columns_as_the_workspace_holds_cotangents_of(monkeypatch, colum
     assert plan.columns_per_pass == expected
 
 
+HAS_PRECISIONS = hasattr(torch.backends.cudnn, "conv")
+
+
+@pytest.mark.skipif(not HAS_PRECISIONS, reason="since torch 2.9")
 @pytest.mark.parametrize(
     ("device", "asked", "expected"),
     [
@@ -145,11 +150,27 @@ def test_tf32_only_if_it_was_asked_for(device, asked, expected):
         cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = state
 
 
+@pytest.mark.parametrize(
+    ("device", "asked", "expected"),
+    [("cuda", False, False), ("cuda", True, True), ("cpu", False, True)],
+)
+def test_tf32_before_torch_2_9(monkeypatch, device, asked, expected):
+    """One setting for all that is not a matrix product."""
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=asked))
+    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace(allow_tf32=True))
+    with full_precision(torch.device(device)):
+        assert torch.backends.cudnn.allow_tf32 is expected
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_unfused_recurrence_keeps_the_precision():
     cudnn = torch.backends.cudnn
     with full_precision(torch.device("cuda")), unfused_recurrence([nn.LSTM(2, 2)]):
         assert not cudnn.enabled
-        assert cudnn.conv.fp32_precision == "ieee"
+        if HAS_PRECISIONS:
+            assert cudnn.conv.fp32_precision == "ieee"
+        else:
+            assert not cudnn.allow_tf32
     assert cudnn.enabled
 
 

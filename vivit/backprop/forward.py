@@ -68,19 +68,28 @@ def full_precision(device: torch.device) -> Iterator[None]:
     Args:
         device: Of the model; nothing is switched for any but CUDA's.
     """
-    cudnn: Any = torch.backends.cudnn
-    backends = cudnn.conv, cudnn.rnn
-    if device.type != "cuda" or torch.backends.cuda.matmul.fp32_precision == "tf32":
+    if device.type != "cuda":
         yield
         return
-    before = [backend.fp32_precision for backend in backends]
+    is_asked, backends, name, full = _precisions()
+    before = [getattr(backend, name) for backend in backends]
     try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
+        for backend in () if is_asked else backends:
+            setattr(backend, name, full)
         yield
     finally:
         for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+            setattr(backend, name, precision)
+
+
+def _precisions() -> tuple[bool, list[Any], str, Any]:
+    """Whether TF32 was asked for; what else has a setting, its name, and its value without."""
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    if not hasattr(cudnn, "conv"):  # before torch 2.9
+        return matmul.allow_tf32, [cudnn], "allow_tf32", False
+    is_asked = matmul.fp32_precision == "tf32"
+    return is_asked, [cudnn.conv, cudnn.rnn], "fp32_precision", "ieee"
 
 
 @contextmanager
