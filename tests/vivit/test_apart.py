@@ -52,6 +52,7 @@ KNOWN = {
     "images": (lambda y: F.max_pool2d(y.view(N, 1, 2, 3), 2).flatten(1), (N, 4)),
     "concatenation": (lambda y: torch.cat([y, y.square()], dim=1), (N, 4)),
     "pieces": (lambda y: y.split(2, dim=-1)[1] * y[:, :2], (N, 4)),
+    "all of it": (lambda y: y.narrow(0, 0, N).narrow(1, 2, 3), (N, 4)),
     "padding": (lambda y: F.pad(y, (1, 1)), (N, 4)),
     "of data": (lambda y: y * torch.arange(6.0), (N, 4)),
     "dropout": (lambda y: F.dropout(y, 0.5), (N, 4)),
@@ -81,6 +82,7 @@ UNKNOWN = {
     "batch statistics": (lambda y: F.batch_norm(y, None, None, training=True), (N, 4)),
     "a sum along samples": (lambda y: y.cumsum(0), (N, 4)),
     "the first": (lambda y: y + y[:1], (N, 4)),
+    "the first, again and again": (lambda y: y[:1].expand(N, 6), (N, 4)),
     "the first, without its axis": (lambda y: y + y[0], (N, 4)),
     "a bias of the batch": (
         lambda y: torch.addmm(y.mean(0)[:N], torch.ones(N, 2), torch.ones(2, N)),

@@ -32,7 +32,7 @@ IMAGEWISE = (
 """Each image is of its own; where there is no axis of images, each channel."""
 
 ALONG = (
-    "Amax Amin Cat Cumsum Glu LinalgVectorNorm LogSoftmax Max Mean Min Select Slice Softmax Split "
+    "Amax Amin Cat Cumsum Glu LinalgVectorNorm LogSoftmax Max Mean Min Select Softmax Split "
     "Std Stack Sum Unbind Unsqueeze Var"
 )
 """Something is done along axes, which are saved: not along the first."""
@@ -165,6 +165,7 @@ _RULES: dict[str, Rule] = {
     "PermuteBackward0": _permuted,
     "TransposeBackward0": _transposed,
     "ExpandBackward0": _entrywise,
+    "SliceBackward0": _entrywise,  # as many rows are all of them
     "ConstantPadNdBackward0": _padded,
     "AddmmBackward0": _affine,
     "MmBackward0": _of_first,
