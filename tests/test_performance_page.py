@@ -127,10 +127,20 @@ def test_no_figure_is_worse():
     assert said in " ".join(PAGE.split())
 
 
-def test_small_networks_are_slower():
-    """Since the Gram engine came; the sentence counts verdicts on times."""
-    times = [figure for figure in figures("e59554c-digits") if figure["quantity"] == "time"]
-    verdicts = Counter(figure["verdict"] for figure in times)
-    assert verdicts == {"regression": 7, "undecided": 4, "unchanged": 1}
-    said = f"of twelve times, seven are worse, {ratios(times, 'regression')} times as long"
-    assert f"{said}, four are undecided and one is unchanged" in " ".join(PAGE.split())
+def test_small_networks_take_as_long():
+    """As before the Gram engine, but for directions in double precision."""
+    by_quantity = {"time": [], "tensors": []}
+    for figure in figures("50e77f7-digits"):
+        by_quantity[figure["quantity"]].append(figure)
+    times, tensors = by_quantity.values()
+    assert Counter(x["verdict"] for x in times) == {"regression": 1, "undecided": 11}
+    (worse,) = (x for x in times if x["verdict"] == "regression")
+    derivatives = worse["problem"], worse["batch_size"], worse["computed"]
+    assert derivatives == ("digits_mlp", 32, "directional_derivatives")
+    assert Counter(x["verdict"] for x in tensors) == {"regression": 6, "improvement": 6}
+    assert all(x["approximation"] == "exact" for x in tensors if x["verdict"] == "regression")
+    page = " ".join(PAGE.split())
+    assert f"`digits_mlp` with 32 samples, {worse['ratio']:.2f} times as long" in page
+    assert f"the other eleven are undecided, with medians of {ratios(times, 'undecided')}" in page
+    said = f"the memory, six cases take {ratios(tensors, 'improvement')}, and six"
+    assert f"{said} {ratios(tensors, 'regression')}, which is" in page
