@@ -85,7 +85,6 @@ class Curvature:
         self._generic: frozenset[str] = frozenset()
         self.batches: list[Batch] = []
         self._sizes: list[BatchSizes] = []
-        self._counted: tuple[list[BatchSizes], list[BatchSizes]] | None = None
         self.served_by: dict[str, str] = {}
         self.lowest: torch.dtype | None = None
         with progress.stage("forward passes", total=length_hint(data) or None):
@@ -321,12 +320,6 @@ class Curvature:
         Where samples share units, those of units, with all columns of their samples.
         """
         known = self._sizes if self._kept is None else [self._kept.linearization.sizes]
-        if self._counted is None or self._counted[0] != known:  # else asked for again
-            self._counted = known, self._sizes_of_curved(known)
-        return self._counted[1]
-
-    def _sizes_of_curved(self, known: list[BatchSizes]) -> list[BatchSizes]:
-        """Those of batches that have samples with curvature, and of these samples."""
         found = []
         for sizes, batch in zip(known, self.batches, strict=True):
             count = self._count(batch)
