@@ -21,6 +21,8 @@ class Traits:
         cached: Elements of temporaries that stay in the caches between being written and being
             read; None if launching few operations counts more.
         windows: Elements of the windows of a convolution that are made at a time.
+        shifts: Whether a convolution's columns are sums of a thin product for each entry of its
+            kernel. Else windows are copied for a single product: few large operations.
         busy: Flops of a layer on average, in a pass of a single column, that keep the device busy:
             with fewer, launching operations takes longer than they do.
         overhead: Time of a product with the Gram matrix that does not depend on sizes, for each
@@ -32,6 +34,7 @@ class Traits:
     workspace: int
     cached: int | None
     windows: int
+    shifts: bool
     busy: float
     overhead: float
     raises_index_errors: bool
@@ -57,6 +60,7 @@ CPU = Traits(
     workspace=32 * 2**20,
     cached=2**20,
     windows=2**19,
+    shifts=True,
     busy=1e7,
     overhead=5e7,
     raises_index_errors=True,
@@ -66,6 +70,7 @@ GPU = Traits(
     workspace=128 * 2**20,
     cached=None,
     windows=2**24,
+    shifts=False,
     busy=math.inf,
     overhead=1e10,
     raises_index_errors=False,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from vivit.layers.affine import Factors, Workspace, form_columns, mirror
+from vivit.layers.column_store import MANY_POSITIONS, contract
 from vivit.layers.convolutions import ConvolutionUse
 from vivit.layers.cost import AffineShape, Evaluation, cheapest_evaluation, evaluation_cost
 from vivit.layers.factor_store import evaluate
@@ -95,6 +96,24 @@ def test_shifted_columns(dimensions, groups, padding, dilation):
     s = use.cotangents(s)[None]
     expected = torch.einsum("kntgo,ntgi->nkgoi", s, use.inputs())
     assert torch.allclose(use.shifted_columns(s), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("positions", [1, MANY_POSITIONS - 1, MANY_POSITIONS])
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("innermost", ["positions", "groups", "one for all columns"])
+def test_columns_of_single_entries(positions, columns, innermost):
+    """Scales: a channel group for each entry, with one input and one output."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(4, positions, 5, 1, generator=generator).double()
+    s = torch.randn(columns, 4, positions, 5, 1, generator=generator).double()
+    if innermost == "positions":
+        s = s.transpose(2, 3).contiguous().transpose(2, 3)
+    elif innermost == "one for all columns":
+        s = s[:1].transpose(2, 3).contiguous().transpose(2, 3).expand(s.shape)
+    found = torch.empty(4, columns, 5, 1, 1, dtype=torch.float64)
+    contract(found, a, s, classes=None)
+    expected = torch.einsum("kntgo,ntgi->nkgoi", s, a)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @settings(deadline=None, derandomize=True)

@@ -12,6 +12,9 @@ from vivit.layers.affine import Factors, Workspace, form_columns
 from vivit.layers.layer import AffineLayer
 from vivit.layers.store import ALL, LayerStore
 
+MANY_POSITIONS = 64
+"""Positions from which several columns' sums of entrywise products are matrix products."""
+
 
 class ColumnStore(LayerStore):
     """Keeps the columns ``[N, C, g, o, i]``: few weights, many positions."""
@@ -26,7 +29,8 @@ class ColumnStore(LayerStore):
     ) -> None:
         """Allocate the columns; arguments as for `store_for`."""
         super().__init__(layer)
-        self._windows = min(traits(like.device).windows, workspace.size)
+        device = traits(like.device)
+        self._windows, self._shifts = min(device.windows, workspace.size), device.shifts
         groups, inputs, outputs = layer.features
         self._layer: AffineLayer | None = None
         inputs += self._bias is not None
@@ -68,7 +72,7 @@ class ColumnStore(LayerStore):
         if self._bias is not None:
             target[..., -1] = s.sum(dim=2).transpose(0, 1)
             target = target[..., :-1]
-        shifted = layer.shifted_columns(s)
+        shifted = layer.shifted_columns(s) if self._shifts else None
         if shifted is not None:
             target.copy_(shifted)
             return
@@ -107,9 +111,18 @@ def contract(columns: Tensor, a: Tensor, s: Tensor, classes: int | None) -> None
         s: Cotangents ``[K, N, T, g, o]``.
         classes: Number of one-hot inputs.
     """
-    if s.shape[4] == a.shape[-1] == 1 and classes is None:  # no matrix to multiply
-        columns[..., 0, 0] = (s * a).sum(dim=2).squeeze(-1).transpose(0, 1)
+    if s.shape[4] == a.shape[-1] == 1 and classes is None:
+        columns[..., 0, 0] = _contract_entries(a.squeeze(3), s.squeeze(4))
         return
     for g in range(s.shape[3]):
         factors = Factors(a[:, :, g], s[:, :, :, g].transpose(0, 1), classes=classes)
         columns[:, :, g] = form_columns(factors)
+
+
+def _contract_entries(a: Tensor, s: Tensor) -> Tensor:
+    """``sum_t s[k,n,t,g] a[n,t,g]``, shape ``[N, K, g]``: a number for each group and column."""
+    if len(s) == 1 or s.shape[2] < MANY_POSITIONS or s.stride(2) > 1:
+        return (s * a).sum(dim=2).transpose(0, 1)
+    size = s.shape[1], s.shape[3], len(s)
+    left, right = s.permute(1, 3, 0, 2).flatten(0, 1), a.transpose(1, 2).flatten(0, 1)
+    return torch.bmm(left, right.unsqueeze(2)).view(size).transpose(1, 2)
