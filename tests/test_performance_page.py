@@ -92,6 +92,21 @@ def test_counts():
     assert table() in PAGE
 
 
+def test_what_is_left_of_the_traffic():
+    """The sentence on ResNet-32 has the phases that move most."""
+    (record,) = (
+        record
+        for record in RecordStore(PUBLISHED / "counts.jsonl").read()
+        if (record.problem, record.quantity) == ("cifar10_resnet32", Quantity.TRAFFIC)
+    )
+    whole, phases = record.samples[0] / 1e9, {k: x / 1e9 for k, x in record.details.items()}
+    said = (
+        f"its {whole:.1f} GB: backward passes move {phases['backward']:.1f}, contractions "
+        f"{phases['contraction']:.1f}, columns {phases['columns']:.1f}"
+    )
+    assert said in " ".join(PAGE.split())
+
+
 @pytest.mark.parametrize(
     ("name", "when"),
     [
