@@ -58,8 +58,10 @@ def test_figures_are_those_of_the_report():
 
 
 def test_every_figure_is_on_a_page():
-    pages = [page.read_text() for page in PAGE.parent.glob("*.md")]
-    linked = {name for text in pages for name in re.findall(r"\]\(figures/(\S+)\.png\)", text)}
+    docs = PAGE.parent
+    pages = [page.read_text() for page in (docs.parent / "README.md", *docs.glob("*.md"))]
+    link = re.compile(r"\]\((?:docs/)?figures/(\S+)\.png\)")
+    linked = {name for text in pages for name in link.findall(text)}
     assert linked == {file.stem for file in FIGURES.glob("*.png")}
 
 
