@@ -1,7 +1,7 @@
 """What the engine does differently on a processor and on a GPU.
 
-The figures were measured on 2 cores of an AMD EPYC and on an NVIDIA H200. Accelerators of other
-kinds count as GPUs.
+The figures were measured on 2 cores of an AMD EPYC and on an NVIDIA H200; that a GPU does not
+shift follows from counts of operations and bytes. Accelerators of other kinds count as GPUs.
 """
 
 from __future__ import annotations
