@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from vivit.devices import CPU, GPU, KINDS
 from vivit.layers.affine import Factors, Workspace, form_columns, mirror
 from vivit.layers.column_store import MANY_POSITIONS, contract
 from vivit.layers.convolutions import ConvolutionUse
@@ -96,6 +97,17 @@ def test_shifted_columns(dimensions, groups, padding, dilation):
     s = use.cotangents(s)[None]
     expected = torch.einsum("kntgo,ntgi->nkgoi", s, use.inputs())
     assert torch.allclose(use.shifted_columns(s), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("stride", "channels", "kind", "expected"),
+    [(1, 8, CPU, True), (1, 7, CPU, False), (2, 8, CPU, False), (1, 8, GPU, False)],
+)
+def test_which_convolutions_shift(stride, channels, kind, expected, monkeypatch):
+    monkeypatch.setitem(KINDS, "cpu", kind)
+    x = torch.zeros(2, channels, 5)
+    use = ConvolutionUse(x, (4, channels, 3), (3,), (stride,), (0,), (1,), groups=1)
+    assert use.can_shift is expected
 
 
 @pytest.mark.parametrize("positions", [1, MANY_POSITIONS - 1, MANY_POSITIONS])

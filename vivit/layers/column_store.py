@@ -13,7 +13,10 @@ from vivit.layers.layer import AffineLayer
 from vivit.layers.store import ALL, LayerStore
 
 MANY_POSITIONS = 64
-"""Positions from which several columns' sums of entrywise products are matrix products."""
+"""Positions from which several columns' sums of entrywise products are faster as matrix products.
+
+If positions lie side by side; otherwise a product would copy the cotangents first.
+"""
 
 
 class ColumnStore(LayerStore):
@@ -29,8 +32,7 @@ class ColumnStore(LayerStore):
     ) -> None:
         """Allocate the columns; arguments as for `store_for`."""
         super().__init__(layer)
-        device = traits(like.device)
-        self._windows, self._shifts = min(device.windows, workspace.size), device.shifts
+        self._windows = min(traits(like.device).windows, workspace.size)
         groups, inputs, outputs = layer.features
         self._layer: AffineLayer | None = None
         inputs += self._bias is not None
@@ -72,7 +74,7 @@ class ColumnStore(LayerStore):
         if self._bias is not None:
             target[..., -1] = s.sum(dim=2).transpose(0, 1)
             target = target[..., :-1]
-        shifted = layer.shifted_columns(s) if self._shifts else None
+        shifted = layer.shifted_columns(s)
         if shifted is not None:
             target.copy_(shifted)
             return

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vivit.devices import traits
 from vivit.layers.uses import AffineUse
 
 THINNEST_PRODUCT = 8
@@ -74,8 +75,9 @@ class ConvolutionUse(AffineUse):
     @property
     def can_shift(self) -> bool:
         """Whether `shifted_columns` is the better way: no gaps, and not too thin products."""
-        channels = self.weight_shape[1]
-        return all(step == 1 for step in self.stride) and channels >= THINNEST_PRODUCT
+        no_gaps = all(step == 1 for step in self.stride)
+        is_thin = self.weight_shape[1] < THINNEST_PRODUCT
+        return no_gaps and not is_thin and traits(self.input.device).shifts
 
     def shifted_columns(self, s: Tensor) -> Tensor:
         """Contract the windows away without making them.
