@@ -12,7 +12,6 @@ import torch
 
 from benchmarks.measure.accuracy import Outcome, Reference, largest, mean_error
 from benchmarks.measure.time_and_memory import (
-    SHORTEST_SAMPLE,
     runs_per_sample,
     seconds_per_run,
     whole_peak_bytes,
@@ -30,6 +29,11 @@ from benchmarks.run.reference import (
     make_reference,
     residual_of_pairs,
 )
+
+SOON_REPEATED = 1.0
+"""Seconds. The first run pays for imports and for what is compiled, too; one as short as this is
+repeated before it says how many runs make a sample. If it did so itself, small problems would be
+timed in single runs, just after the processes of other methods."""
 
 
 class Worker:
@@ -142,7 +146,7 @@ class Worker:
         )
         error, details = self._checked(outcome, instance, exact)
         del outcome
-        if first < SHORTEST_SAMPLE:
+        if first < SOON_REPEATED:
             first = seconds_per_run(run)
         self._run, self._number = run, runs_per_sample(first)
         return {"samples": [error], "details": details}

@@ -59,6 +59,19 @@ def test_a_result_is_checked_before_it_is_timed():
     assert ours.first > 0
 
 
+@pytest.mark.parametrize(("first", "runs"), [(0.004, 5), (0.5, 5), (2.0, 1)])
+def test_a_first_run_may_be_slow(first, runs):
+    """It imports, too: how many runs make a sample is known from the next, if that is soon had."""
+    ours = worker_at(POINT)
+    reference = ours.reference()
+    with (
+        patch("benchmarks.run.worker.perf_counter", side_effect=[0.0, first]),
+        patch("benchmarks.run.worker.seconds_per_run", return_value=0.004),
+    ):
+        check(ours, reference)
+    assert (ours.first, ours.number) == (first, runs)
+
+
 def test_a_wrong_result_is_not_timed():
     ours = worker_at(POINT)
     reference = ours.reference()
