@@ -59,10 +59,26 @@ def times():
     for problem, (runs, limits) in profiles("profiles.jsonl").items():
         taken = median(sample for record in runs for sample in record.samples)
         least = median(record.samples[0] for record in limits)
-        cells = [units.seconds(taken), units.seconds(least), units.significant(least / taken, 2)]
+        shares = (least / taken, _in_turn(problem, limits) / taken)
+        cells = [units.seconds(taken), units.seconds(least)]
+        cells += [units.significant(share, 2) for share in shares]
         cells += [_phase(name, runs, limits) for name in PHASES if name != "eigensolver"]
         rows.append(f"| {PROBLEMS[problem].label.name} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _in_turn(problem, limits):
+    """Seconds that all products take, and then all that is read and written."""
+    counted = {
+        record.quantity: record.samples[0]
+        for record in RecordStore(PUBLISHED / "profiles.jsonl").read()
+        if record.problem == problem
+    }
+    return median(
+        counted[Quantity.FLOPS] / record.details["flops"]
+        + counted[Quantity.TRAFFIC] / record.details["bandwidth"]
+        for record in limits
+    )
 
 
 def _phase(name, runs, limits):
