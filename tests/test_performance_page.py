@@ -20,6 +20,11 @@ CHECK = ROOT / "bench_results" / "check"
 PAGE = (ROOT / "docs" / "performance.md").read_text()
 
 
+def said_on_the_page(sentence):
+    """Wherever its lines break."""
+    return sentence in " ".join(PAGE.split())
+
+
 def counts(name):
     """Of each network, in the order of the records."""
     records = RecordStore(PUBLISHED / name).read()
@@ -94,13 +99,13 @@ def test_times():
 def test_times_before():
     """The sentence has what was printed, and what each profile of now has in its turn."""
     printed = (PUBLISHED / "profiles_before.md").read_text()
-    said = " ".join(PAGE.split())
     before = {}
     for problem, taken in re.findall(r"^\| `(\w+)` \| ([\d,.]+) ms", printed, re.MULTILINE):
         before.setdefault(problem, []).append(float(taken.replace(",", "")) / 1000)
     for problem, (runs, _) in profiles("profiles.jsonl").items():
         for times in (before[problem], [median(record.samples) for record in runs]):
-            assert " and ".join(f"{x:.2f}" if x < 10 else f"{x:.1f}" for x in times) + " s" in said
+            taken = " and ".join(f"{x:.2f}" if x < 10 else f"{x:.1f}" for x in times)
+            assert said_on_the_page(f"{taken} s")
 
 
 def test_counts():
@@ -116,11 +121,10 @@ def test_what_is_left_of_the_traffic():
         if (record.problem, record.quantity) == ("cifar10_resnet32", Quantity.TRAFFIC)
     )
     whole, phases = record.samples[0] / 1e9, {k: x / 1e9 for k, x in record.details.items()}
-    said = (
+    assert said_on_the_page(
         f"its {whole:.1f} GB: backward passes move {phases['backward']:.1f}, contractions "
         f"{phases['contraction']:.1f}, columns {phases['columns']:.1f}"
     )
-    assert said in " ".join(PAGE.split())
 
 
 @pytest.mark.parametrize(
@@ -155,10 +159,6 @@ def ratios(found, *verdicts):
     """From the smallest to the largest, as the page has it."""
     of_verdict = [figure["ratio"] for figure in found if figure["verdict"] in verdicts]
     return f"{min(of_verdict):.2f} to {max(of_verdict):.2f}"
-
-
-def said_on_the_page(sentence):
-    return sentence in " ".join(PAGE.split())
 
 
 def test_no_time_is_worse():

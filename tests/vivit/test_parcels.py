@@ -40,11 +40,13 @@ def test_columns_and_products_are_the_same(case, as_factors, monkeypatch):
     for store in stores.values():
         names = {name for name in store.parameters if name is not None}
         there, columns = arrived(store, memory), store.columns(names)
+        unsent = unpacked(packed(store), store, memory)
         assert there.parameters == store.parameters
         assert there.dtype == store.dtype
         assert there.num_columns == store.num_columns == len(columns)
         for some in [names, *({name} for name in names)]:
             own = store.columns(some)
+            assert torch.equal(unsent.columns(some), own)
             rounding = 4 * torch.finfo(own.dtype).eps * float(own.abs().max())  # of other strides
             assert torch.allclose(there.columns(some), own, rtol=0, atol=rounding)
             gram = torch.zeros(len(columns), len(columns), dtype=columns.dtype)
