@@ -267,6 +267,7 @@ def test_several_sweeps_give_the_same(ggn):
     assert some.plan().peak_bytes <= memory
     assert f"\n{len(sweeps)} sweeps; " in str(some.plan())
     assert torch.allclose(some.gram(), ggn.gram(), rtol=1e-12, atol=1e-12)
+    assert again(ggn).plan() == plan, "what is remembered of it is for all the memory it takes"
 
 
 def again(ggn):

@@ -56,9 +56,10 @@ def find_lower_precision(
     if not parameters:
         return None
     dtype = working(next(iter(parameters.values())).dtype)
-    low = {node for node, _ in consumers if _eps(node) > torch.finfo(dtype).eps}
-    if not low:
+    nodes, bound = {node for node, _ in consumers}, torch.finfo(dtype).eps
+    if all(torch.finfo(x).eps <= bound for x in {x for node in nodes for x in _floating(node)}):
         return None
+    low = {node for node in nodes if _eps(node) > bound}
     uses: dict[Node, list[Node]] = defaultdict(list)
     for (node, _), users in consumers.items():
         uses[node] += [user for user, _ in users]

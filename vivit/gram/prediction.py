@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import accumulate, repeat
 
 from vivit.gram.division import leaner, within
@@ -56,7 +57,6 @@ def make_plan(
         The plan, which has one sweep if more would not make it fit.
     """
     total = of_all or sum(x.samples * x.columns for x in batches)
-    columns = max(x.columns for x in batches)
     forward_flops = sum(x.forward_flops for x in batches)
     per_product = PASSES_PER_PRODUCT if has_products else math.inf
     matrices = []
@@ -65,6 +65,33 @@ def make_plan(
         side = sum(sizes.values())
         found = matrix_plan(group, side, total, element_size, workspace, times, whole)
         matrices.append(found)
+    entries = tuple((group, tuple(sizes.items())) for group, sizes in groups.items())
+    plan, units, reaching = _in_one_sweep(
+        (*batches,), entries, (*matrices,), total, element_size, workspace, solver_copies, busy
+    )
+    if available is not None:
+        plan = within(available, plan, units)
+    return leaner(plan, units, reaching, again=len(batches) > 1)
+
+
+@lru_cache(maxsize=4)
+def _in_one_sweep(
+    batches: tuple[BatchSizes, ...],
+    entries: tuple[tuple[str, tuple[tuple[str, int], ...]], ...],
+    matrices: tuple[MatrixPlan, ...],
+    total: int,
+    element_size: int,
+    workspace: int,
+    solver_copies: int,
+    busy: float,
+) -> tuple[Plan, Sequence[Sequence[LayerPlan]], Sequence[float]]:
+    """The plan for all the memory it takes, its units, and the flops that reach each of them.
+
+    Made once for sizes that come again, as in each step of a training: for a network of a hundred
+    parameters it takes as long as its contractions.
+    """
+    groups = {group: dict(sizes) for group, sizes in entries}
+    columns = max(x.columns for x in batches)
     swept, summed, multiplied = (
         {m.group: groups[m.group] for m in matrices if m.form in forms}
         for forms in (SWEPT, (Form.SUM,), (Form.PRODUCTS,))
@@ -86,19 +113,17 @@ def make_plan(
         num_columns=total,
         num_samples=sum(batch.samples for batch in batches),
         layers=tuple(layers),
-        matrices=tuple(matrices),
+        matrices=matrices,
         matrix_bytes=sum(m.kept_bytes for m in matrices),
         solver_bytes=_solver_bytes(matrices, solver_copies, element_size),
-        forward_flops=forward_flops,
+        forward_flops=sum(x.forward_flops for x in batches),
         sweeps=(names,) if names else (),
         summed=_names(summed),
         columns_per_pass=per_pass,
         columns_at_once=min(max(workspace // max(column_bytes, 1), per_pass), columns),
         column_bytes=column_bytes if units or added else 0,
     )
-    if available is not None:
-        plan = within(available, plan, units)
-    return leaner(plan, units, _reaching(batches, len(units)), again=len(batches) > 1)
+    return plan, units, [*_reaching(batches, len(units))]
 
 
 def _solver_bytes(matrices: Iterable[MatrixPlan], copies: int, element_size: int) -> int:

@@ -137,9 +137,10 @@ def hadamard(
         block = workspace.take(len(left_rows), len(right_rows))
         torch.mm(left_rows, right_rows.T, out=block)
         inner = left.inner_products(rows, other, cols).flatten(start_dim=1)
-        inner = inner.repeat_interleave(d, dim=1).unsqueeze(1)  # for long rows: fast to multiply
+        if d > 1:  # for long rows: fast to multiply
+            inner = inner.repeat_interleave(d, dim=1)
         target = gram[_columns(rows, c), _columns(cols, d)].unflatten(0, (-1, c))
-        target.addcmul_(block.view(target.shape), inner)
+        target.addcmul_(block.view(target.shape), inner.unsqueeze(1))
 
 
 def direct(
