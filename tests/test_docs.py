@@ -62,7 +62,8 @@ def test_every_public_name_is_in_the_reference():
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_examples_run_from_top_to_bottom(name, capsys):
+def test_examples_run_from_top_to_bottom(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", (DOCS / f"{name}.md").read_text(), re.DOTALL)
     names = {}
     for example in examples:
