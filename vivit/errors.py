@@ -1,5 +1,8 @@
 """Exceptions of the library: one base, each also the fitting built-in."""
 
+import errno
+import os
+
 import torch
 
 ALLOCATION_FAILED = ("can't allocate memory", "std::bad_alloc", "ALLOC_FAILED", "out of memory")
@@ -17,6 +20,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
+    if isinstance(error, (OSError, ImportError)):  # such as of a module that is imported then
+        return os.strerror(errno.ENOMEM) in str(error)
     return isinstance(error, RuntimeError) and any(x in str(error) for x in ALLOCATION_FAILED)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +42,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception is about a failed allocation."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
+    if isinstance(error, (OSError, ImportError)):  # such as of a module that is imported then
+        return os.strerror(errno.ENOMEM) in str(error)
     return isinstance(error, RuntimeError) and says_out_of_memory(str(error))
 
 

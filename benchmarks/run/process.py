@@ -54,6 +54,10 @@ YIELDING = {"OMP_WAIT_POLICY": "passive"}
 """Setting with which threads that wait for others of their process sleep. By default they spin, on
 cores that workers at their side need, which at times makes those many times slower."""
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Settings of how many threads libraries start when they load. NumPy and SciPy have an OpenBLAS
+each, which torch does not reach, and whose threads reserve 40 MiB of a limit each, used or not."""
+
 
 def open_worker(
     comparison: Comparison,
@@ -107,7 +111,12 @@ class WorkerProcess:
         self._process = subprocess.Popen(
             command or WORKER,
             cwd=ROOT,
-            env={**os.environ, **settings, PARENT: str(os.getpid())},
+            env={
+                **os.environ,
+                **dict.fromkeys(THREADS, str(comparison.threads)),
+                **settings,
+                PARENT: str(os.getpid()),
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -1,5 +1,6 @@
 """The command line as a user meets it, with real processes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from benchmark_cases import NESTED
 
 from benchmarks import cli
@@ -16,11 +18,13 @@ from benchmarks.grid.comparison import Comparison
 from benchmarks.grid.profiles import PROFILES
 from benchmarks.grid.suites import SUITES
 from benchmarks.measure.critical import Limits
+from benchmarks.measure.time_and_memory import is_out_of_memory as measured_as_out_of_memory
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
 from benchmarks.records.record import Quantity, RecordStore, Status
 from benchmarks.records.tasks import Task
-from benchmarks.run.process import PEER_PYTHON, WorkerProcess
+from benchmarks.run.process import PEER_PYTHON, THREADS, WorkerProcess
+from vivit.errors import is_out_of_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--profile", "smoke", "--suite", "eigenvalues", "--repeats", "2"]
@@ -407,6 +411,43 @@ def test_worker_tells_out_of_memory_from_errors():
     assert answer["status"] == "error"
     assert "exceeds the method's tolerance" in answer["reason"]
     assert early["status"] == "error"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_all_libraries_of_a_worker_have_its_threads(monkeypatch, threads):
+    """Whatever is set where it is started from."""
+    code = (
+        "import json, numpy, scipy.linalg, torch; from threadpoolctl import threadpool_info;"
+        "found = [(x['internal_api'], x['num_threads']) for x in threadpool_info()];"
+        "print(json.dumps({'status': 'ok', 'found': found}))"
+    )
+    monkeypatch.setattr("benchmarks.run.process.WORKER", [sys.executable, "-c", code])
+    for name in THREADS:
+        monkeypatch.setenv(name, "7")
+    with WorkerProcess(replace(COMPARISON, threads=threads), "gram", None) as worker:
+        found = worker.start(60)["found"]
+    assert {api for api, _ in found} >= {"openblas", "openmp"}
+    assert {number for _, number in found} == {threads}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("of a GPU"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("shapes do not fit"), False),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), "site-packages/sympy"), True),
+        (OSError(errno.ENOENT, os.strerror(errno.ENOENT), "site-packages/sympy"), False),
+        (ImportError("libx.so: cannot map segment: Cannot allocate memory"), True),
+        (ImportError("No module named 'sympy'"), False),
+        (ValueError("out of memory"), False),
+    ],
+    ids=repr,
+)
+def test_what_is_about_memory(error, is_told):
+    """The library and its measurement, which may not import it, agree."""
+    assert measured_as_out_of_memory(error) == is_out_of_memory(error) == is_told
 
 
 def test_time_needs_accuracy_first():
