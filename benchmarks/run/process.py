@@ -177,7 +177,8 @@ class WorkerProcess:
         """
         answer = self._ask(command, timeout, **arguments)
         if answer["status"] in FAILED:
-            answer = {**answer, "details": {**answer.get("details", {}), "stderr": self._said()}}
+            details = {**answer.get("details", {}), "stderr": self._said()}
+            answer = {**answer, "reason": without_places(answer["reason"]), "details": details}
         return answer
 
     def _ask(self, command: str, timeout: float, **arguments: Any) -> dict[str, Any]:

@@ -375,6 +375,19 @@ def test_answers_that_are_not_json_are_errors(monkeypatch):
     assert "which is not JSON" in answer["reason"]
 
 
+def test_records_do_not_tell_where_files_lie(monkeypatch):
+    """Neither in what went wrong nor in what was said of it."""
+    code = (
+        "import json, os, sys; place = os.getcwd() + '/lib/x.py'; print(place, file=sys.stderr);"
+        "print(json.dumps({'status': 'error', 'reason': f'OSError: {place}'}))"
+    )
+    monkeypatch.setattr("benchmarks.run.process.WORKER", [sys.executable, "-c", code])
+    with WorkerProcess(COMPARISON, "gram", None) as worker:
+        answer = worker.start(60)
+    assert answer["reason"] == "OSError: lib/x.py"
+    assert answer["details"]["stderr"] == "lib/x.py\n"
+
+
 def test_a_probe_that_is_killed_did_not_run_out_of_its_budget():
     search = replace(COMPARISON, limits=Limits(2**32))
     with WorkerProcess(search, "gram", None) as worker:
