@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vivit.backprop.autograd import Linearization
 from vivit.dtypes import like_of, working
-from vivit.gram.precision import is_orthonormal, may_gain, orthonormalize
+from vivit.gram.precision import cached_pieces, is_orthonormal, may_gain, orthonormalize
 from vivit.gram.spectrum import GramPairs, Pairs, split_vectors
 from vivit.progress import Progress
 from vivit.ranks import ALONE, Ranks, together
@@ -233,7 +233,7 @@ class Factor:
         if pairs.kept is not None and is_orthonormal(pairs.values, len(pairs.coefficients)):
             return self._sums(pairs, pairs.coefficients / pairs.values.sqrt())
         result = self._sums(pairs, pairs.coefficients)
-        _normalize(result)
+        _normalize(result, workspace)
         if is_single:
             orthonormalize(result, pairs.values, workspace)
         return result
@@ -287,9 +287,9 @@ def _product(piece: Piece, v: dict[str, Tensor], count: int) -> tuple[dict[str, 
     return product, image
 
 
-def _normalize(vectors: dict[str, Tensor]) -> None:
+def _normalize(vectors: dict[str, Tensor], workspace: int) -> None:
     """Give vectors ``[K, *shape]`` unit norm over all parameters, in place."""
-    squares = [x.reshape(len(x), -1).square().sum(dim=1) for x in vectors.values() if x.numel()]
+    squares = [piece.square().sum(dim=1) for piece in cached_pieces(vectors, workspace)]
     if not squares:
         return
     norms = torch.stack(squares).sum(dim=0).sqrt()

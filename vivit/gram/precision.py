@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vivit.gram.plan import Plan
-from vivit.layers.affine import gram_of_columns, mirror
+from vivit.layers.affine import Workspace, gram_of_columns, mirror
 from vivit.layers.cost import AffineShape, cheapest_evaluation, evaluation_cost, keeps_columns
 
 SMALL_FLOPS = 2e9
@@ -187,7 +187,7 @@ def orthonormalize(vectors: Mapping[str, Tensor], values: Tensor, workspace: int
         return
     order = values.argsort(descending=True)
     gram = torch.zeros(count, count, dtype=torch.float64, device=values.device)
-    for piece in _pieces(vectors, workspace):
+    for piece in cached_pieces(vectors, workspace):
         gram_of_columns(gram, piece.double())
     mirror(gram)
     gram = gram[order][:, order]
@@ -208,13 +208,21 @@ def orthonormalize(vectors: Mapping[str, Tensor], values: Tensor, workspace: int
     eye = torch.eye(count, dtype=gram.dtype, device=gram.device)
     change = torch.empty_like(gram)
     change[order[:, None], order] = torch.linalg.solve_triangular(lower, eye, upper=False) - eye
-    for piece in _pieces(vectors, workspace):
+    for piece in cached_pieces(vectors, workspace):
         piece.add_(change.to(piece.dtype) @ piece)
 
 
-def _pieces(vectors: Mapping[str, Tensor], workspace: int) -> Iterator[Tensor]:
-    """Some entries of all vectors at a time, shape ``[K, p]``."""
+def cached_pieces(vectors: Mapping[str, Tensor], workspace: int) -> Iterator[Tensor]:
+    """Some entries of all vectors at a time, no more than stay in the caches.
+
+    Args:
+        vectors: For each parameter a contiguous tensor of shape ``[K, *shape]``.
+        workspace: Bytes for a temporary of a piece in double precision.
+
+    Yields:
+        Views of shape ``[K, p]``.
+    """
     for x in vectors.values():
         if x.numel():
-            width = max(workspace // (8 * len(x)), 1)
-            yield from x.view(len(x), -1).split(width, dim=1)
+            room = Workspace(workspace, x.new_empty(0, dtype=torch.float64))
+            yield from x.view(len(x), -1).split(max(room.block // len(x), 1), dim=1)
