@@ -217,7 +217,8 @@ class Worker:
         tracker = AllocationTracker(self._budget)
         tracker.count(_tensors_of(instance))
         if self._budget is not None:
-            instance = replace(instance, memory=max(self._budget - tracker.peak, 0))
+            left = self._budget - tracker.peak - _held_by_forward_pass(instance)
+            instance = replace(instance, memory=max(left, 1))
         run = self._method.prepare(instance, self._task)
         begin = perf_counter()
         if self._budget is None:
@@ -242,3 +243,13 @@ def _tensors_of(instance: Instance) -> list[Any]:
     """What is there before a method runs: tensors, and nests of them."""
     model = instance.model
     return [*model.parameters(), *model.buffers(), instance.inputs, instance.targets]
+
+
+def _held_by_forward_pass(instance: Instance) -> int:
+    """Bytes at once, beside what is there before, of the batch that needs most."""
+
+    def forward() -> None:
+        for inputs, targets in instance.batches:
+            instance.loss_func(instance.model(inputs), targets)
+
+    return tracked_peak(forward, _tensors_of(instance))

@@ -15,6 +15,7 @@ from benchmarks.records.record import Status
 from benchmarks.records.tasks import Task
 from benchmarks.run.process import open_worker
 from benchmarks.run.serve import _limit_memory, status_of
+from benchmarks.run.worker import Worker
 from vivit import InsufficientMemoryError
 
 GIB = 2**30
@@ -161,6 +162,26 @@ def test_a_simulated_budget_is_exact_and_of_tensors_only(spare, status):
         assert matrices < answer["samples"][0] < 1.02 * (matrices + others)
     else:
         assert "exceed the simulated budget" in answer["details"]["stderr"]
+
+
+def transformer(size, budget):
+    threads = torch.get_num_threads()
+    return Worker(
+        "tiny_transformer", "gram", size, Task().parameters, "cpu", threads, 0, budget=budget
+    )
+
+
+@pytest.mark.parametrize("size", [28, 31, 32, 44])
+def test_a_method_that_takes_a_budget_is_told_what_the_forward_pass_leaves_of_it(size):
+    """Or it would plan with more, and fail at some sizes that are smaller than others."""
+    assert transformer(size, 2**26).probe()["samples"][0] <= 2**26
+
+
+@pytest.mark.parametrize("budget", [1000, 10**6])
+def test_a_budget_that_data_and_forward_pass_exceed_is_too_small(budget):
+    with pytest.raises((SimulatedOutOfMemoryError, InsufficientMemoryError)) as error:
+        transformer(8, budget).probe()
+    assert status_of(error.value, simulated=True) is Status.OUT_OF_MEMORY
 
 
 def test_budget_is_enforced():
