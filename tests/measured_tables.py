@@ -12,15 +12,18 @@ from benchmarks.records.record import Quantity, RecordStore, Status
 from reports.sections.critical import critical_table
 from reports.sections.drop_in import drop_in_table
 from reports.sections.targets import target_table
+from reports.sources import asv
 from reports.sources.environments import processor
 from reports.sources.sources import Sources
 from reports.words import labels, units
+from reports.words.benchmarks import name_of
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "bench_results" / "published"
 NAMES = "quick engine critical drop_in laptop family matrix_free"
 QUICK, ENGINE, CRITICAL, DROP_IN, LAPTOP, FAMILY, MATRIX_FREE = RECORDS = [
     PUBLISHED / f"{name}.jsonl" for name in NAMES.split()
 ]
+OVER_COMMITS = PUBLISHED.parent / "asv"
 SYNTHETIC = " (synthetic data)"
 
 
@@ -169,6 +172,26 @@ def drop_in() -> str:
     assert set(shown["Problem"]) == {"CIFAR-10 3c3d (synthetic data)"}
     assert set(shown["Batch"]) == {"128"}
     return rows_of(shown.drop(columns=["Problem", "Batch"]))
+
+
+def over_commits() -> str:
+    """Times of asv's benchmarks relative to those at the first commit: least and most."""
+    frame = Sources.find([OVER_COMMITS]).results.frame
+    frame = frame[(frame["kind"] == "time") & (frame["outcome"] == asv.OK)].sort_values("order")
+    small = frame["point"].str.startswith("digits")
+    frame = frame.assign(networks=small.map({True: "digits", False: "larger"}))
+    rows = []
+    for (networks, benchmark), group in frame.groupby(["networks", "benchmark"]):
+        values = group.pivot_table(index="point", columns="commit", values="value", sort=False)
+        assert not values.isna().any(axis=None)
+        ratios = values.div(values.iloc[:, 0], axis=0)
+        ends = zip(ratios.min(), ratios.max(), strict=True)
+        cells = ["1", *(f"{low:.2f} to {high:.2f}" for low, high in [*ends][1:])]
+        commits = [str(commit)[:7] for commit in ratios]
+        what = name_of(str(benchmark), "time").removeprefix("Time of ")
+        found = {"networks": networks, "time of": what, "points": len(values)}
+        rows.append({**found, **dict(zip(commits, cells, strict=True))})
+    return rows_of(pd.DataFrame(rows))
 
 
 def markdown(shown) -> str:

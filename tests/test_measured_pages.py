@@ -22,6 +22,7 @@ TABLES = {
         "laptop-critical": tables.laptop_critical,
         "transformers": partial(tables.beside, tables.MATRIX_FREE),
     },
+    DOCS / "developing.md": {"over-commits": tables.over_commits},
     DOCS / "migration.md": {"drop-in": tables.drop_in},
     DOCS / "curvatures.md": {"family": partial(tables.beside, tables.FAMILY)},
 }
