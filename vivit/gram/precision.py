@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from vivit.devices import traits
 from vivit.gram.plan import Plan
-from vivit.layers.affine import Workspace, gram_of_columns, mirror
+from vivit.layers.affine import gram_of_columns, mirror
 from vivit.layers.cost import AffineShape, cheapest_evaluation, evaluation_cost, keeps_columns
 
 SMALL_FLOPS = 2e9
@@ -224,5 +225,5 @@ def cached_pieces(vectors: Mapping[str, Tensor], workspace: int) -> Iterator[Ten
     """
     for x in vectors.values():
         if x.numel():
-            room = Workspace(workspace, x.new_empty(0, dtype=torch.float64))
-            yield from x.view(len(x), -1).split(max(room.block // len(x), 1), dim=1)
+            size = min(traits(x.device).cached or workspace, workspace // 8)
+            yield from x.view(len(x), -1).split(max(size // len(x), 1), dim=1)
