@@ -52,6 +52,17 @@ class Traits:
             return self.workspace
         return min(self.workspace, max(available // WORKSPACE_SHARE, CPU.workspace))
 
+    def block_within(self, size: int) -> int:
+        """Elements of which it is best to make a temporary at a time.
+
+        Args:
+            size: Elements that there is room for.
+
+        Returns:
+            No more than that.
+        """
+        return min(self.cached or size, size)
+
 
 WORKSPACE_SHARE = 8
 """What is available in units of the largest default workspace."""

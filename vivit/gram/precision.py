@@ -225,5 +225,5 @@ def cached_pieces(vectors: Mapping[str, Tensor], workspace: int) -> Iterator[Ten
     """
     for x in vectors.values():
         if x.numel():
-            size = min(traits(x.device).cached or workspace, workspace // 8)
+            size = traits(x.device).block_within(workspace // 8)
             yield from x.view(len(x), -1).split(max(size // len(x), 1), dim=1)

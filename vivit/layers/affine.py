@@ -51,7 +51,7 @@ class Workspace:
             like: A tensor of the dtype and device to use.
         """
         self.size = size_bytes // like.element_size()
-        self.block = min(traits(like.device).cached or self.size, self.size)
+        self.block = traits(like.device).block_within(self.size)
         self._memory = [like.new_empty(0), like.new_empty(0)]
 
     def take(self, *shape: int, slot: int = 0) -> Tensor:
