@@ -54,9 +54,10 @@ YIELDING = {"OMP_WAIT_POLICY": "passive"}
 """Setting with which threads that wait for others of their process sleep. By default they spin, on
 cores that workers at their side need, which at times makes those many times slower."""
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Settings of how many threads libraries start when they load. NumPy and SciPy have an OpenBLAS
-each, which torch does not reach, and whose threads reserve 40 MiB of a limit each, used or not."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""Setting of how many threads NumPy and SciPy start, each in an OpenBLAS of its own. These wait
+spinning, on cores that torch's threads need, which made SciPy's solvers up to three times as slow;
+and each reserves 40 MiB of a limit, used or not."""
 
 
 def open_worker(
@@ -113,7 +114,8 @@ class WorkerProcess:
             cwd=ROOT,
             env={
                 **os.environ,
-                **dict.fromkeys(THREADS, str(comparison.threads)),
+                "OMP_NUM_THREADS": str(comparison.threads),
+                **ONE_THREAD,
                 **settings,
                 PARENT: str(os.getpid()),
             },
