@@ -28,14 +28,14 @@ NARROWEST = 8.0
 """Width of a figure of a single suite, in inches."""
 COLUMNS = 2
 """Panels side by side."""
-LEGEND = 3
-"""Columns of the legend for each panel side by side."""
+HIGHEST = 20.0
+"""Height of a figure, in inches, before the next line of panels begins another."""
 
 
 def comparisons(
     frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity, caption: str
 ) -> list[Plot]:
-    """A figure for each setting.
+    """A figure for each setting, or several where one would be too high to be read.
 
     Args:
         frame: All measurements, whose methods have colours.
@@ -49,16 +49,19 @@ def comparisons(
     palette, short = palette_of(frame), labels.QUANTITIES[quantity.value].short
     plots = []
     for setting, group in rows.groupby("setting", sort=False):
-        title = labels.titled(f"{short} by method", str(setting))
-        plots.append(
-            Plot(
-                name=labels.slug(f"{quantity.value} {setting}"),
-                title=title,
-                caption=caption,
-                alt=f"{title}. {_in_words(group, quantity)}",
-                draw=partial(comparison, group, quantity, palette),
+        parts = _parts(group)
+        for i, part in enumerate(parts, 1):
+            share = f" ({i} of {len(parts)})" if len(parts) > 1 else ""
+            title = labels.titled(f"{short} by method{share}", str(setting))
+            plots.append(
+                Plot(
+                    name=labels.slug(f"{quantity.value} {setting}{share}"),
+                    title=title,
+                    caption=caption,
+                    alt=f"{title}. {_in_words(part, quantity)}",
+                    draw=partial(comparison, part, quantity, palette),
+                )
             )
-        )
     return plots
 
 
@@ -73,30 +76,49 @@ def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Fig
     Returns:
         The figure. A measurement without a result appears as its outcome in words.
     """
-    rows = frame[(frame["quantity"] == quantity.value) & (frame["method"] != labels.REFERENCE)]
-    rows = rows.assign(
-        row=labels.problem_labels(rows),
-        column=[labels.suite_label(suite) for suite in rows["suite"]],
-    )
-    rows["batch"] = [_size(row) for _, row in rows.iterrows()]
+    shown = (frame["quantity"] == quantity.value) & (frame["method"] != labels.REFERENCE)
+    rows = _placed(frame[shown])
     lines = _lines(rows)
-    columns = max(len(line) for line in lines)
     with styled():
         figure, axes = _grid(rows, lines)
         for i, line in enumerate(lines):
             name = line[0][0]
             drawn = rows.loc[rows["row"] == name, "samples"].explode().dropna().astype(float)
-            methods = labels.sorted_methods(rows.loc[rows["row"] == name, "method"])
             _prepare_row(axes[i], drawn[drawn > 0], SCALES[quantity])
             for axis in axes[i][len(line) :]:
                 axis.set_visible(False)
-            for axis, (_, column) in zip(axes[i], line, strict=False):
-                facet = rows[(rows["row"] == name) & (rows["column"] == column)]
-                Facet(axis, facet, methods, palette).draw()
+            panels = zip(line, _panels(rows, line), strict=True)
+            for axis, ((_, column), panel) in zip(axes[i], panels, strict=False):
+                Facet(axis, panel, labels.sorted_methods(panel["method"]), palette).draw()
                 axis.set_title(f"{name}\n{column}", fontsize="medium")
                 axis.set_xlabel(f"{SCALES[quantity].title} (log scale)")
-        _legend(figure, labels.sorted_methods(rows["method"]), LEGEND * columns, palette)
+        _legend(figure, labels.sorted_methods(rows["method"]), palette)
     return figure
+
+
+def _parts(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Measurements of as many lines of panels each as a figure has room for, one at least."""
+    placed = _placed(rows)
+    parts: list[list[pd.DataFrame]] = []
+    height = 0.0
+    for line in _lines(placed):
+        panels = _panels(placed, line)
+        if not parts or height + _height(panels) > HIGHEST:
+            parts.append([])
+            height = 0.0
+        parts[-1] += [rows.loc[panel.index] for panel in panels]
+        height += _height(panels)
+    return [pd.concat(part) for part in parts]
+
+
+def _placed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Measurements with the line, the panel and the place in it where they are drawn."""
+    rows = rows.assign(
+        row=labels.problem_labels(rows),
+        column=[labels.suite_label(suite) for suite in rows["suite"]],
+    )
+    rows["batch"] = [_size(row) for _, row in rows.iterrows()]
+    return rows
 
 
 def _in_words(rows: pd.DataFrame, quantity: Quantity) -> str:
@@ -132,17 +154,27 @@ def _grid(
     rows: pd.DataFrame, lines: list[list[tuple[str, str]]]
 ) -> tuple[Figure, list[list[Axes]]]:
     """Axes as high as what a line has to show."""
-    heights = []
-    for line in lines:
-        shown = rows[rows["row"] == line[0][0]]
-        batches = shown[shown["column"].isin([column for _, column in line])]
-        most = max(batches.groupby("column")["batch"].nunique())
-        heights.append(1.1 + 0.24 * most * (shown["method"].nunique() + 1))
+    heights = [_height(_panels(rows, line)) for line in lines]
     columns = max(len(line) for line in lines)
     width = max(1.0 + 5.0 * columns, NARROWEST)
     figure = Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
     return figure, [list(row) for row in axes]
+
+
+def _panels(rows: pd.DataFrame, line: list[tuple[str, str]]) -> list[pd.DataFrame]:
+    """What each panel of a line shows."""
+    return [rows[(rows["row"] == name) & (rows["column"] == column)] for name, column in line]
+
+
+def _height(panels: list[pd.DataFrame]) -> float:
+    """Inches that a line of panels needs, for methods and names of each batch."""
+    return 1.1 + 0.24 * max(_rows(panel) for panel in panels)
+
+
+def _rows(panel: pd.DataFrame) -> int:
+    batches = panel["batch"].drop_duplicates()
+    return len(batches) * max(panel["method"].nunique() + 1, batches.str.count("\n").max() + 1)
 
 
 def _prepare_row(axes: list[Axes], values: pd.Series, scale: Scale) -> None:
@@ -239,7 +271,8 @@ def _locator(scale: Scale, spread: float) -> LogLocator:
     return LogLocator(base=scale.base, subs=subdivisions, numticks=6)
 
 
-def _legend(figure: Figure, methods: list[str], columns: int, palette: Palette) -> None:
+def _legend(figure: Figure, methods: list[str], palette: Palette) -> None:
+    """Above all panels, in as many columns as there is room for."""
     handles = [
         Line2D(
             [],
@@ -251,4 +284,10 @@ def _legend(figure: Figure, methods: list[str], columns: int, palette: Palette) 
         )
         for name in methods
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(
+            handles=handles, loc="outside upper center", ncols=columns, frameon=False
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()

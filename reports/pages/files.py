@@ -10,6 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 DPI = 130
+LARGEST = 16383
+"""Pixels of a WebP, in each direction."""
 EFFORT = 60
 """Of the compression, from 0 (fast) to 100 (small)."""
 
@@ -39,10 +41,14 @@ def _inert(cell: Any) -> Any:
 
 
 def webp(figure: Figure) -> bytes:
-    """A figure as WebP without loss: about a third of the bytes of a PNG."""
+    """A figure as WebP without loss: about a third of the bytes of a PNG.
+
+    What would have more pixels than the format allows is drawn coarser.
+    """
     buffer = io.BytesIO()
     options = {"lossless": True, "quality": EFFORT}
-    figure.savefig(buffer, format="webp", dpi=DPI, pil_kwargs=options)
+    dpi = min(DPI, int(LARGEST / max(figure.get_size_inches())))
+    figure.savefig(buffer, format="webp", dpi=dpi, pil_kwargs=options)
     return buffer.getvalue()
 
 

@@ -30,8 +30,8 @@ class Accuracy(Measured):
     quantity = Quantity.ACCURACY
     how_to_read = (
         "Further left is more accurate; single precision allows about 1e-07. A method far to the "
-        "right computes something less exact in the time shown above. For the gradient the error "
-        "is relative to its norm."
+        "right computes something less exact in the time that Speed shows. For the gradient the "
+        "error is relative to its norm."
     )
 
     def tables(self, sources: Sources) -> list[Table]:

@@ -187,5 +187,5 @@ def _accuracy_mark(frame: pd.DataFrame, cell: str, baseline: str, notes: Notes) 
             marks += notes.mark(f"{name}: the result was not checked against a reference")
         elif errors[method] > INACCURATE and method != YARDSTICK:
             limit = units.error(INACCURATE)
-            marks += notes.mark(f"{name}: relative error above {limit}, see the accuracies below")
+            marks += notes.mark(f"{name}: relative error above {limit}, see Accuracy")
     return marks

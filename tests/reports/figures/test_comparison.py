@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks.records.record import Quantity
-from reports.figures.comparison import comparison
+from reports.figures.comparison import HIGHEST, WIDTH, comparison, comparisons
 from reports.figures.style import Palette
 from reports.words import labels
 
@@ -42,6 +42,57 @@ def test_a_problem_gets_the_height_that_it_needs(make, tabulate):
     legend = figure.legends[0].get_window_extent()
     assert legend.x0 >= 0
     assert legend.x1 <= figure.bbox.x1
+
+
+def test_what_is_too_high_for_a_figure_goes_on_in_another(make, tabulate):
+    """Each panel is in one figure, in the order of the report; none is higher than it may be."""
+    names = [f"problem_{letter}" for letter in "dbca"]
+    frame = tabulate(*(make(problem=name, batch_size=b) for name in names for b in range(1, 15)))
+    plots = comparisons(frame, frame, Quantity.TIME, "How to read it.")
+    figures = [plot.draw() for plot in plots]
+    titles = [axes.get_title().split("\n")[0] for figure in figures for axes in figure.axes]
+    assert titles == list(dict.fromkeys(labels.problem_labels(frame)))
+    assert [len(figure.axes) for figure in figures] == [2, 2]
+    assert all(figure.get_size_inches()[1] < HIGHEST for figure in figures)
+    assert [plot.title for plot in plots] == ["Time by method (1 of 2)", "Time by method (2 of 2)"]
+    assert len({plot.name for plot in plots}) == 2
+
+
+def test_a_panel_that_is_too_high_has_a_figure_of_its_own(make, tabulate):
+    rows = [make(problem="digits_cnn", batch_size=b) for b in range(1, 60)]
+    frame = tabulate(make(), *rows, make(problem="cifar10_3c3d"))
+    plots = comparisons(frame, frame, Quantity.TIME, "How to read it.")
+    assert [len(plot.draw().axes) for plot in plots] == [1, 1, 1]
+
+
+def test_a_panel_has_room_for_its_own_methods_alone(make, tabulate):
+    """Not for those of the problem's other panels."""
+    others = ("gram", "naive_gram", "original", "original_lean", "lanczos", "power_iteration")
+    rows = [make(method, suite="leading", k=1) for method in others]
+    frame = tabulate(make("gram"), make("gradient"), *rows, make("gram", suite="newton"))
+    figure = comparison(frame, Quantity.TIME, Palette.of(list(others)))
+    places = {}
+    for axes in figure.axes:
+        if axes.get_visible():
+            drawn = [y for points in axes.collections for _, y in points.get_offsets()]
+            places[axes.get_title().split("\n")[1]] = max(drawn) - min(drawn)
+    assert len(places) == 3
+    assert places[labels.suite_label("newton")] == 0
+    assert places[labels.suite_label("eigenvalues")] == pytest.approx(WIDTH / 2)
+    assert places[labels.suite_label("leading")] == pytest.approx(WIDTH * 5 / 6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 13])
+def test_legends_stay_within_the_figure(make, tabulate, count):
+    """However long the names are."""
+    names = [f"{'a_very_long_name_of_a_method_' * 2}{i}" for i in range(count)]
+    frame = tabulate(*map(make, names), *(make(name, suite="newton") for name in names))
+    figure = comparison(frame, Quantity.TIME, Palette.of(names))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x0 >= 0
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+    assert len(legend.get_texts()) == count
 
 
 def test_unknown_names_have_labels_colors_and_markers():

@@ -1,4 +1,4 @@
-"""CSV files as a spreadsheet reads them."""
+"""CSV files as a spreadsheet reads them, and images as their format allows them."""
 
 import csv
 import io
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 import reports
 from reports.cli import main
@@ -33,6 +35,15 @@ def test_text_is_no_formula(text):
 )
 def test_no_cell_begins_another_row(text, expected):
     assert read(files.csv(pd.DataFrame({"a": [text], "b": [1]})))[1:] == [[expected, "1"]]
+
+
+@pytest.mark.parametrize("size", [(1.0, 3.0), (0.5, 200.0), (200.0, 0.5)])
+def test_images_of_any_size(size):
+    """More pixels than WebP has, at the resolution of others, make an image all the same."""
+    image = Image.open(io.BytesIO(files.webp(Figure(figsize=size))))
+    wide, high = image.size
+    assert wide / high == pytest.approx(size[0] / size[1], rel=0.05)
+    assert (max(image.size) > 16000) == (max(size) == 200)
 
 
 @pytest.mark.parametrize("text", NUMBERS + TEXT)
