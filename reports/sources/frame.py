@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -178,11 +178,7 @@ def _row(record: Record, known: dict[str, Environment]) -> dict[str, Any]:
         "dtype": str(parameters.get("dtype") or ""),
         "seed": str(parameters.get("seed", "")),
         "data": str(parameters.get("data") or ""),
-        "other": ", ".join(
-            f"{name} = {value}"
-            for name, value in sorted(parameters.items())
-            if name not in KNOWN_PARAMETERS
-        ),
+        "other": _others(parameters),
         "parameters": parameters,
         "details": record.details,
         "environment": known[environments.fingerprint(record)].label,
@@ -226,6 +222,13 @@ def _order(row: dict[str, Any], places: dict[str, int]) -> tuple[Any, ...]:
     )
 
 
+def _others(parameters: Mapping[str, Any]) -> str:
+    """Parameters that are not known here; of flags, those that are set."""
+    others = {k: v for k, v in sorted(parameters.items()) if k not in KNOWN_PARAMETERS}
+    parts = {k: k.replace("_", " ") if v is True else f"{k} = {v}" for k, v in others.items()}
+    return ", ".join(part for k, part in parts.items() if others[k] is not False)
+
+
 def _or_zero(value: int | None) -> int:
     return 0 if value is None else value
 
@@ -243,5 +246,6 @@ def _setting_part(name: str, value: Any) -> str:
     if name == "other":
         return str(value)
     text = "not recorded" if pd.isna(value) or value == "" else str(value)
-    wording = {"threads": f"{text} threads", "seed": f"seed {text}"}
+    threads = f"{text} thread" if text == "1" else f"{text} threads"
+    wording = {"threads": threads, "seed": f"seed {text}"}
     return wording.get(name, text)

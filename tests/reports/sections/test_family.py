@@ -1,9 +1,11 @@
-"""The section on kernels, Fisher, solves and traces, by hand."""
+"""The sections with a row for each method: kernels, Fisher, solves, traces, gradients, by hand."""
 
 import pytest
 
 from benchmarks.records.tasks import Computed, Task
+from reports.sections import preconditioned
 from reports.sections.family import SECTION
+from reports.words import units
 
 MIB = 2.0**20
 KERNEL = {"suite": "family", **Task(Computed.NTK).parameters}
@@ -109,3 +111,18 @@ def test_products_of_transformers_have_a_figure_of_their_own(make, sources):
     plots = SECTION.figures(found)
     assert [plot.name for plot in plots] == ["family", "matrix-free"]
     assert plots[1].title == "Error over time: products and leading pairs of transformers"
+
+
+def test_gradients_times_an_inverse_are_told_without_a_method_of_ours(make, sources):
+    """Times, memory and errors of the others; a ratio to ours there is not."""
+    made = [
+        make(method, quantity, [value], suite="preconditioned")
+        for method, value in (("kfac_expand", 2.0), ("gradient", 1.0))
+        for quantity in ("time", "memory", "accuracy")
+    ]
+    (table,) = preconditioned.SECTION.tables(sources(*made))
+    shown = table.shown.set_index("Method")
+    assert list(shown["Time"]) == ["2.00 s", "1.00 s"]
+    assert list(shown["Error"]) == [units.error(2.0), units.error(1.0)]
+    assert set(shown["to vivit's time"]) == set(shown["to vivit's memory"]) == {units.NOTHING}
+    assert "not measured" not in shown.to_numpy()

@@ -43,6 +43,20 @@ def test_environments_and_parameters_stay_apart(make, tabulate, change):
     assert len(tabulate(make(), make(**change))) == 2
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "named"),
+    [
+        ({"threads": 1}, {}, {"1 thread", "2 threads"}),
+        ({"seed": 1}, {}, {"seed 0", "seed 1"}),
+        ({"device": "cuda"}, {}, {"cpu", "cuda"}),
+        ({"unknown": 3}, {}, {"unknown = 3", ""}),
+        ({"is_rare": True}, {"is_rare": False}, {"is rare", ""}),
+    ],
+)
+def test_settings_are_named_by_what_differs(make, tabulate, one, other, named):
+    assert {*tabulate(make(**one), make(**other))["setting"]} == named
+
+
 def test_commits_of_the_same_code_are_one_environment(make, tabulate):
     first, second, third = records = [make(commit=name) for name in ("def", "abc", "ghi")]
     for record, code in ((first, "1"), (second, "1"), (third, "2")):
