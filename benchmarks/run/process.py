@@ -56,7 +56,7 @@ cores that workers at their side need, which at times makes those many times slo
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """Setting of how many threads NumPy and SciPy start, each in an OpenBLAS of its own. These wait
-spinning, on cores that torch's threads need, which made SciPy's solvers up to three times as slow;
+spinning, on cores that torch's threads need, which made SciPy's solvers up to 2.5 times as slow;
 and each reserves 40 MiB of a limit, used or not."""
 
 

@@ -224,9 +224,11 @@ def _order(row: dict[str, Any], places: dict[str, int]) -> tuple[Any, ...]:
 
 def _others(parameters: Mapping[str, Any]) -> str:
     """Parameters that are not known here; of flags, those that are set."""
-    others = {k: v for k, v in sorted(parameters.items()) if k not in KNOWN_PARAMETERS}
-    parts = {k: k.replace("_", " ") if v is True else f"{k} = {v}" for k, v in others.items()}
-    return ", ".join(part for k, part in parts.items() if others[k] is not False)
+    return ", ".join(
+        name.replace("_", " ") if value is True else f"{name} = {value}"
+        for name, value in sorted(parameters.items())
+        if name not in KNOWN_PARAMETERS and value is not False
+    )
 
 
 def _or_zero(value: int | None) -> int:
