@@ -59,31 +59,38 @@ def comparisons(
                     title=title,
                     caption=caption,
                     alt=f"{title}. {_in_words(part, quantity)}",
-                    draw=partial(comparison, part, quantity, palette),
+                    draw=partial(comparison, part, quantity, palette, group),
                 )
             )
     return plots
 
 
-def comparison(frame: pd.DataFrame, quantity: Quantity, palette: Palette) -> Figure:
+def comparison(
+    frame: pd.DataFrame,
+    quantity: Quantity,
+    palette: Palette,
+    whole: pd.DataFrame | None = None,
+) -> Figure:
     """Draw every sample of a quantity, and the median, per method, batch size, problem and suite.
 
     Args:
         frame: Measurements in one setting, at least one of them of the quantity.
         quantity: What to draw; on a logarithmic axis.
         palette: Colours and markers of the methods.
+        whole: Where a problem goes on in other figures: what all of them show. Its panels have
+            the same axis in each.
 
     Returns:
         The figure. A measurement without a result appears as its outcome in words.
     """
-    shown = (frame["quantity"] == quantity.value) & (frame["method"] != labels.REFERENCE)
-    rows = _placed(frame[shown])
+    rows = _shown(frame, quantity)
+    ranges = rows if whole is None else _shown(whole, quantity)
     lines = _lines(rows)
     with styled():
         figure, axes = _grid(rows, lines)
         for i, line in enumerate(lines):
             name = line[0][0]
-            drawn = rows.loc[rows["row"] == name, "samples"].explode().dropna().astype(float)
+            drawn = ranges.loc[ranges["row"] == name, "samples"].explode().dropna().astype(float)
             _prepare_row(axes[i], drawn[drawn > 0], SCALES[quantity])
             for axis in axes[i][len(line) :]:
                 axis.set_visible(False)
@@ -109,6 +116,12 @@ def _parts(rows: pd.DataFrame) -> list[pd.DataFrame]:
         parts[-1] += [rows.loc[panel.index] for panel in panels]
         height += _height(panels)
     return [pd.concat(part) for part in parts]
+
+
+def _shown(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+    """Measurements of a quantity that have a place, all but those of the reference."""
+    shown = (frame["quantity"] == quantity.value) & (frame["method"] != labels.REFERENCE)
+    return _placed(frame[shown])
 
 
 def _placed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -65,6 +65,25 @@ def test_a_panel_that_is_too_high_has_a_figure_of_its_own(make, tabulate):
     assert [len(plot.draw().axes) for plot in plots] == [1, 1, 1]
 
 
+def test_a_problem_has_the_same_axis_in_all_its_figures(make, tabulate):
+    """Its fast results in one, its slow ones in another."""
+    suites = [("eigenvalues", 1e-3), ("leading", 1.0), ("newton", 1e2)]
+    rows = [
+        make(suite=suite, batch_size=b, samples=[seconds])
+        for suite, seconds in suites
+        for b in range(1, 30)
+    ]
+    frame = tabulate(*rows)
+    figures = [p.draw() for p in comparisons(frame, frame, Quantity.TIME, "How to read it.")]
+    panels = [axes for figure in figures for axes in figure.axes if axes.get_visible()]
+    assert len(figures) == 2
+    assert len(panels) == 3
+    (low, high), *others = [axes.get_xlim() for axes in panels]
+    assert low < 1e-3
+    assert high > 1e2
+    assert others == [(low, high)] * 2
+
+
 def test_a_panel_has_room_for_its_own_methods_alone(make, tabulate):
     """Not for those of the problem's other panels."""
     others = ("gram", "naive_gram", "original", "original_lean", "lanczos", "power_iteration")
