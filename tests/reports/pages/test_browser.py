@@ -44,8 +44,17 @@ for (const width of WIDTHS) {
       const {top} = section.getBoundingClientRect();
       if (top < -1 || top > 800) far.push(link.textContent);
     }
+    const lost = [];
+    for (const box of page.querySelectorAll(".scroll:has(tbody td)")) {
+      const name = box.querySelector("tbody tr > :first-child:not(.prose)");
+      box.scrollLeft = box.scrollWidth;
+      const {left, right} = box.getBoundingClientRect();
+      const cell = name?.getBoundingClientRect();
+      if (cell && (cell.left < left - 1 || cell.right > left + 0.6 * (right - left)))
+        lost.push(name.textContent);
+    }
     found.push({
-      width, far, file: frame.contentWindow.location.pathname,
+      width, far, lost, file: frame.contentWindow.location.pathname,
       current: page.querySelector("nav.pages a[aria-current]").getAttribute("href"),
       heading: page.querySelector("h1").textContent,
       tooWide: page.documentElement.scrollWidth - width,
@@ -66,6 +75,7 @@ def folder(tmp_path_factory):
 
 
 def test_each_link_leads_to_its_page_which_fits_the_window(folder):
+    """Scrolled to their ends, tables show what names a row, and leave room for the rest."""
     pages = {page.name for page in folder.glob("*.html")}
     (folder / "probe.html").write_text(PROBE.replace("WIDTHS", json.dumps([WIDE, NARROW])))
     with serving(folder) as server:
@@ -79,6 +89,7 @@ def test_each_link_leads_to_its_page_which_fits_the_window(folder):
     for visit in found:
         assert visit["file"] == f"/{visit['current']}"
         assert visit["far"] == []
+        assert visit["lost"] == []
         assert visit["tooWide"] <= 0, visit
 
 
